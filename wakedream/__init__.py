@@ -1,0 +1,20 @@
+"""wakedream: Dreamer 4 in PyTorch. `import wakedream as wd`; names load torch only when touched."""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["Clip", "Tokenizer", "__version__"]
+
+if TYPE_CHECKING:
+    from wakedream.data.clip import Clip
+    from wakedream.tokenizer.tokenizer import Tokenizer
+
+_HOMES = {"Clip": "wakedream.data.clip", "Tokenizer": "wakedream.tokenizer.tokenizer"}
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'wakedream' has no attribute '{name}'")

@@ -1,0 +1,81 @@
+"""Frozen dataclasses to JSON and back, strictly. Imports no torch: `--help` must be instant."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from wakedream.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def suggest(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for an unknown name: what came, what there is, what was probably meant."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return ConfigError(f"unknown {kind} '{name}'{hint} Known: {', '.join(known)}")
+
+
+def check(condition: bool, message: str) -> None:
+    """For `__post_init__`: raise ConfigError(message) unless the condition holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON values (tuples become lists)."""
+    return _plain(dataclasses.asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """The config that `to_dict` wrote. Unknown, missing or ill-typed fields raise ConfigError."""
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            raise suggest(f"field of {cls.__name__}", name, fields)
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        check(name in values or not required, f"{cls.__name__} lacks the field '{name}'")
+    return cls(**{name: _build(hints[name], value, f"{cls.__name__}.{name}") for name, value in values.items()})
+
+
+def _build(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        check(isinstance(value, dict), f"{where}: expected an object, got {value!r}")
+        return from_dict(hint, value)  # type: ignore[arg-type]
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        (inner,) = [option for option in typing.get_args(hint) if option is not type(None)]
+        return _build(inner, value, where)
+    if origin is tuple:
+        check(isinstance(value, (list, tuple)), f"{where}: expected a list, got {value!r}")
+        args = typing.get_args(hint)
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_build(args[0], item, where) for item in value)
+        check(len(value) == len(args), f"{where}: expected {len(args)} values, got {len(value)}")
+        return tuple(_build(arg, item, where) for arg, item in zip(args, value, strict=True))
+    if origin is typing.Literal:
+        options = typing.get_args(hint)
+        check(value in options, f"{where}: expected one of {options}, got {value!r}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str, bool):
+        right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+        check(right, f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
