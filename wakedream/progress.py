@@ -1,0 +1,63 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_EVERY = 10.0  # seconds between plain lines
+
+
+class ProgressBar:
+    """`with ProgressBar("recording", total, "frames") as bar: bar.advance(10, loss="0.12")`"""
+
+    def __init__(self, label: str, total: float | None, unit: str, initial: float = 0):
+        self.label, self.total, self.unit = label, total, unit
+        self.done = self.initial = initial
+        self.note = ""
+        self.started = self.last_line = time.monotonic()
+        self.bar: Progress | None = None
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"),
+                       TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
+            self.bar = Progress(*columns, console=Console(stderr=True))
+
+    def __enter__(self) -> "ProgressBar":
+        if self.bar:
+            self.bar.start()
+            self.task = self.bar.add_task(self.label, total=self.total, completed=self.initial, text="")
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar:
+            self.bar.stop()
+        else:
+            self._line()
+
+    def advance(self, amount: float = 1, **shown: object) -> None:
+        self.update(self.done + amount, **shown)
+
+    def update(self, done: float, **shown: object) -> None:
+        """Set what is done (absolute); keyword arguments are shown beside it."""
+        self.done = done
+        if shown:
+            self.note = "  ".join(f"{name} {value}" for name, value in shown.items())
+        if self.bar:
+            self.bar.update(self.task, completed=done, text=self._text())
+        elif time.monotonic() - self.last_line >= LINE_EVERY:
+            self._line()
+
+    def _text(self) -> str:
+        rate = (self.done - self.initial) / max(time.monotonic() - self.started, 1e-9)
+        total = f"/{self.total:,.0f}" if self.total else ""
+        return f"{self.done:,.0f}{total} {self.unit}  {rate:,.1f} {self.unit}/s  {self.note}".rstrip()
+
+    def _line(self) -> None:
+        self.last_line = time.monotonic()
+        elapsed = self.last_line - self.started
+        left = ""
+        if self.total and self.done > self.initial:
+            left = f"  {(self.total - self.done) * elapsed / (self.done - self.initial):,.0f} s left"
+        print(f"{self.label}: {self._text()}{left}", file=sys.stderr, flush=True)
