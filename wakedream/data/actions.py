@@ -1,0 +1,138 @@
+"""What an action is made of: named components that are categorical, binary or continuous.
+
+A Gymnasium action space becomes a flat list of components. A leaf space alone is named "action"; entries of a
+Dict or Tuple are named by key or index, nested ones with a slash ("arm/0"); each entry of a MultiDiscrete is a
+component of its own ("action/0"). This file needs no gymnasium.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from wakedream.config import check
+from wakedream.errors import DataError
+
+Actions = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ActionComponent:
+    """`size` counts choices (categorical), bits (binary) or dimensions (continuous).
+
+    low, high   bounds of a continuous component; () where it is unbounded.
+                A categorical component that counts from n instead of 0 has low = (n,)
+    labels      names of the choices, bits or dimensions, or ()
+    """
+
+    name: str
+    kind: Literal["categorical", "binary", "continuous"]
+    size: int
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check(self.size >= 1, f"action component '{self.name}': size {self.size}, expected at least 1")
+        counted = not self.labels or len(self.labels) == self.size
+        check(counted, f"action component '{self.name}': {len(self.labels)} labels for size {self.size}")
+
+    def zeros(self, t: int) -> np.ndarray:
+        """int64 (t,) if categorical, else float32 (t, size)."""
+        return np.zeros(t, np.int64) if self.kind == "categorical" else np.zeros((t, self.size), np.float32)
+
+    def encode(self, value: Any) -> np.ndarray:
+        """One action of the environment as int64 () or float32 (size,)."""
+        if self.kind == "categorical":
+            return np.asarray(int(value) - int(self.low[0] if self.low else 0), np.int64)
+        return np.asarray(value, np.float32).reshape(self.size)
+
+    def check(self, array: np.ndarray, t: int) -> None:
+        expected = self.zeros(t)
+        if array.dtype != expected.dtype or array.shape != expected.shape:
+            raise DataError(f"action component '{self.name}': got {array.dtype} {array.shape}, "
+                            f"expected {expected.dtype} {expected.shape}")
+        if self.kind == "categorical" and not ((array >= 0) & (array < self.size)).all():
+            raise DataError(f"action component '{self.name}': values {array.min()}..{array.max()}, "
+                            f"expected 0..{self.size - 1}")
+        if self.kind == "binary" and not np.isin(array, (0, 1)).all():
+            raise DataError(f"action component '{self.name}': expected only 0 and 1")
+        if not np.isfinite(array).all():
+            raise DataError(f"action component '{self.name}': values that are not finite")
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """The components in order; none for a video without actions. JSON through config.to_dict and from_dict."""
+
+    components: tuple[ActionComponent, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [component.name for component in self.components]
+        check(len(set(names)) == len(names), f"action components of the same name: {', '.join(names)}")
+
+    @classmethod
+    def from_space(cls, space: Any) -> "ActionSpec":
+        """The spec of a Gymnasium action space; DataError for spaces other than the six named in the docs."""
+        return cls(tuple(_components(space, "")))
+
+    def placeholder(self, t: int) -> Actions:
+        """Zeros for t frames, to be used with has_action False."""
+        return {component.name: component.zeros(t) for component in self.components}
+
+    def flatten(self, gym_action: Any) -> Actions:
+        """One action of the environment by component: int64 () or float32 (size,)."""
+        return {c.name: c.encode(_lookup(gym_action, c.name)) for c in self.components}
+
+    def check(self, actions: Actions, t: int) -> None:
+        """DataError unless `actions` holds exactly these components over t frames, with possible values."""
+        names = {component.name for component in self.components}
+        if set(actions) != names:
+            raise DataError(f"got the action components {sorted(actions)}, expected {sorted(names)}")
+        for component in self.components:
+            component.check(actions[component.name], t)
+
+
+def _components(space: Any, name: str) -> list[ActionComponent]:
+    kinds = {cls.__name__ for cls in type(space).__mro__}
+    leaf = name or "action"
+    if "Dict" in kinds:
+        return [c for key, inner in space.spaces.items() for c in _components(inner, _join(name, key))]
+    if "Tuple" in kinds:
+        return [c for i, inner in enumerate(space.spaces) for c in _components(inner, _join(name, str(i)))]
+    if "Discrete" in kinds:
+        return [_choice(leaf, space.n, space.start)]
+    if "MultiDiscrete" in kinds:
+        starts = np.ravel(getattr(space, "start", np.zeros_like(space.nvec)))
+        pairs = zip(np.ravel(space.nvec), starts, strict=True)
+        return [_choice(_join(leaf, str(i)), size, start) for i, (size, start) in enumerate(pairs)]
+    if "MultiBinary" in kinds:
+        return [ActionComponent(leaf, "binary", int(np.prod(space.shape)))]
+    if "Box" in kinds:
+        finite = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
+        low, high = (tuple(map(float, np.ravel(x))) if finite else () for x in (space.low, space.high))
+        return [ActionComponent(leaf, "continuous", int(np.prod(space.shape)), low, high)]
+    raise DataError(f"the action space {space} at '{leaf}' cannot be kept: expected Discrete, MultiDiscrete, "
+                    "MultiBinary, Box, Dict or Tuple; wrap the environment to have one of these")
+
+
+def _choice(name: str, size: Any, start: Any) -> ActionComponent:
+    return ActionComponent(name, "categorical", int(size), low=(float(start),) if start else ())
+
+
+def _join(name: str, key: Any) -> str:
+    if not isinstance(key, str) or "/" in key:
+        raise DataError(f"the action {key!r} has a name that is not a text without slashes; wrap the environment")
+    return f"{name}/{key}" if name else key
+
+
+def _lookup(action: Any, name: str) -> Any:
+    parts = name.split("/")
+    if parts[0] == "action" and not isinstance(action, dict):
+        parts = parts[1:]  # the space is a leaf
+    for part in parts:
+        if isinstance(action, dict):
+            action = action[part]
+        else:
+            action = action[int(part)] if isinstance(action, (tuple, list)) else np.ravel(action)[int(part)]
+    return action

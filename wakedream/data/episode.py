@@ -1,0 +1,65 @@
+"""One episode: what an environment, or a stretch of video, gave from its first frame to its last."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from wakedream.data.actions import Actions, ActionSpec
+from wakedream.errors import DataError
+
+
+@dataclass
+class Episode:
+    """`actions[t]` led into `video[t]`; index 0 is a placeholder with has_action False.
+
+    video       uint8 (t h w c)
+    actions     by component name: categorical int64 (t), binary / continuous float32 (t k); {} if none
+    has_action  bool (t); a video without actions has it all False
+    rewards     float32 (t); rewards[t] arrived with video[t]
+    terminated  the episode truly ended at its last frame; truncated: it was cut there (time limit)
+    extras      per-frame numbers by name, float32 (t)
+    info        JSON values: where the episode comes from, its seed, its policy
+    """
+
+    video: np.ndarray
+    actions: Actions
+    has_action: np.ndarray
+    rewards: np.ndarray
+    terminated: bool
+    truncated: bool
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_video(cls, video: np.ndarray, spec: ActionSpec | None = None, **info: Any) -> "Episode":
+        """Frames without actions or rewards, cut from a longer whole."""
+        t = len(video)
+        actions = (spec or ActionSpec()).placeholder(t)
+        return cls(video, actions, np.zeros(t, bool), np.zeros(t, np.float32), False, True, info=info)
+
+    def check(self, spec: ActionSpec) -> None:
+        """DataError unless this is a whole episode of `spec` in the shapes above."""
+        if self.video.dtype != np.uint8 or self.video.ndim != 4 or len(self.video) == 0:
+            raise DataError(f"an episode's video is {self.video.dtype} {self.video.shape}, "
+                            "expected uint8 (t, h, w, c) with at least one frame")
+        t = len(self.video)
+        _check_array("has_action", self.has_action, bool, t)
+        _check_array("rewards", self.rewards, np.float32, t)
+        for name, values in self.extras.items():
+            _check_array(f"extra '{name}'", values, np.float32, t)
+        if not np.isfinite(self.rewards).all():
+            raise DataError("an episode's rewards are not finite")
+        if self.has_action[0]:
+            raise DataError("has_action[0] is True: no action led into an episode's first frame")
+        spec.check(self.actions, t)
+        try:
+            json.dumps(self.info)
+        except TypeError as error:
+            raise DataError(f"an episode's info holds what JSON cannot ({error})") from error
+
+
+def _check_array(name: str, array: np.ndarray, dtype: type, t: int) -> None:
+    if array.dtype != dtype or array.shape != (t,):
+        raise DataError(f"an episode's {name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} ({t},)")
