@@ -1,0 +1,48 @@
+"""What the tokenizer is trained on: MSE over all pixels and LPIPS on the whole prediction (paper eq. 5)."""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from wakedream.data.clip import Clip
+from wakedream.notation import Frames, PatchMask
+from wakedream.tokenizer.config import TokenizerObjectiveConfig
+from wakedream.tokenizer.masking import fixed_mask, uniform_mask
+from wakedream.tokenizer.perceptual import LPIPS
+from wakedream.tokenizer.tokenizer import Tokenizer
+
+
+class TokenizerObjective(nn.Module):
+    """Clip to named losses; `weights` says how they are to be added once each has unit scale.
+
+    mse     mean squared error over all pixels, visible and masked alike, frames in [0, 1]
+    lpips   LPIPS of `lpips_fraction` of the frames, drawn anew for every batch
+    """
+
+    def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig):
+        super().__init__()
+        self.model, self.config = tokenizer, config
+        self.weights = {"mse": 1.0}
+        self.lpips = None
+        if config.lpips_weight > 0:
+            self.weights["lpips"] = config.lpips_weight
+            self.lpips = LPIPS.load(config.lpips_net)
+
+    def forward(self, clip: Clip) -> dict[str, Tensor]:
+        frames = clip.video.float() / 255
+        prediction, _ = self.model(frames, self.draw_mask(*frames.shape[:2]))
+        losses = {"mse": (prediction.float() - frames).square().mean()}
+        if self.lpips is not None:
+            losses["lpips"] = self._perceptual(prediction, frames)
+        return losses
+
+    def draw_mask(self, batch: int, num_frames: int) -> PatchMask:
+        draw = uniform_mask if self.config.mask == "uniform" else fixed_mask
+        return draw(batch, num_frames, self.model.config.num_patches, self.config.mask_ratio,
+                    self.model.mask_token.device)
+
+    def _perceptual(self, prediction: Frames, frames: Frames) -> Tensor:
+        prediction, frames = (rearrange(x, "b t c h w -> (b t) c h w") for x in (prediction, frames))
+        count = max(1, round(self.config.lpips_fraction * frames.shape[0]))
+        chosen = torch.rand(frames.shape[0], device=frames.device).argsort()[:count]
+        return self.lpips(prediction[chosen], frames[chosen]).mean()

@@ -1,0 +1,164 @@
+"""The causal tokenizer: frames to a few latents in [-1, 1] and back (paper section 3.2).
+
+encoder([masked patches | latents | registers]) -> tanh(W latents) -> decoder([queries | W' z | registers]) -> pixels.
+Nothing but the latents crosses from encoder to decoder.
+"""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from einops import repeat
+from torch import Tensor, nn
+
+from wakedream.notation import Frames, Latents, PatchMask
+from wakedream.tokenizer.config import TokenizerConfig
+from wakedream.tokenizer.masking import fixed_mask
+from wakedream.tokenizer.patches import grid_embedding, latent_grid, patchify, unpatchify
+from wakedream.transformer.cache import Cache
+from wakedream.transformer.layout import TokenLayout
+from wakedream.transformer.transformer import Transformer
+
+if TYPE_CHECKING:
+    from wakedream.tokenizer.stream import TokenizerStream
+
+PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # pixels enter and leave the transformers at about unit scale
+
+
+class Tokenizer(nn.Module):
+    """Frames (b t c h w), float in [0, 1] or uint8, to latents (b t l e) in [-1, 1] and back.
+
+    `forward` and `encode` take a patch mask for training and for looking at masked input; nothing is
+    masked unless a mask is given.
+    """
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__()
+        self.config = config
+        dim, numbers = config.dim, config.patch_size**2 * config.channels
+        self.embed_patch = _linear(numbers, dim)
+        self.mask_token = nn.Parameter(torch.randn(dim) * 0.02)
+        places = grid_embedding(*config.grid, dim, config.grid)
+        self.patch_positions = nn.Parameter(places)
+        near = grid_embedding(*latent_grid(config.num_latents, config.grid), dim, config.grid)
+        self.latent_tokens = nn.Parameter(near)
+        self.encoder_registers = nn.Parameter(torch.randn(config.num_registers, dim))
+        self.encoder = Transformer(config.encoder)
+        self.to_latent = _linear(dim, config.latent_dim)
+        self.from_latent = _linear(config.latent_dim, dim)
+        self.latent_positions = nn.Parameter(near.clone())
+        self.decoder_registers = nn.Parameter(torch.randn(config.num_registers, dim))
+        self.query_positions = None if config.shared else nn.Parameter(places.clone())
+        self.decoder = None if config.shared else Transformer(config.decoder)
+        self.to_patch = _linear(dim, numbers)
+        self.encoder_layout, self.decoder_layout = _layouts(config)
+
+    def forward(self, frames: Frames, mask: PatchMask | None = None) -> tuple[Frames, Latents]:
+        """Reconstruction, not clamped (training needs the gradient), and the latents it was made from."""
+        latents = self._encode(self._check(frames), mask)
+        return self._decode(latents), latents
+
+    def encode(self, frames: Tensor, mask: PatchMask | None = None) -> Latents:
+        """Latents (b t l e) of frames (b t c h w). mask: bool (b t n), True where the encoder may not look."""
+        return self._encode(self._check(frames), mask)
+
+    def decode(self, latents: Latents) -> Frames:
+        """Frames (b t c h w) in [0, 1] from latents (b t l e) alone."""
+        expected = (self.config.num_latents, self.config.latent_dim)
+        if latents.ndim != 4 or latents.shape[2:] != expected:
+            raise ValueError(f"expected latents (b, t, {expected[0]}, {expected[1]}), got {tuple(latents.shape)}")
+        return self._decode(latents).clamp(0, 1)
+
+    def reconstruct(self, frames: Tensor, mask: PatchMask | None = None) -> Frames:
+        return self.decode(self.encode(frames, mask))
+
+    def stream(self, batch_size: int = 1) -> "TokenizerStream":
+        """Encode and decode one frame at a time, as if the whole past were there."""
+        from wakedream.tokenizer.stream import TokenizerStream
+
+        return TokenizerStream(self, batch_size)
+
+    def patch_mask(
+        self, batch: int, frames: int, ratio: float, generator: torch.Generator | None = None
+    ) -> PatchMask:
+        """A random mask (b t n) that hides exactly round(ratio * n) patches of every frame."""
+        return fixed_mask(batch, frames, self.config.num_patches, ratio, self.mask_token.device, generator)
+
+    def show_mask(self, frames: Frames, mask: PatchMask) -> Frames:
+        """The frames as the encoder sees them: masked patches grey."""
+        patches = patchify(frames, self.config.patch_size).masked_fill(mask.unsqueeze(-1), PIXEL_MEAN)
+        return unpatchify(patches, self.config.patch_size, self.config.frame_size)
+
+    @classmethod
+    def from_preset(cls, name: str) -> "Tokenizer":
+        """An untrained tokenizer of a preset's shape."""
+        from wakedream.presets import tokenizer_preset
+
+        return cls(tokenizer_preset(name).model)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> "Tokenizer":
+        """The tokenizer of a run folder (its latest checkpoint, averaged weights) or of a weights folder."""
+        from wakedream.tokenizer.weights import load_tokenizer
+
+        return load_tokenizer(Path(path))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a weights folder: config.json and model.safetensors."""
+        from wakedream.tokenizer.weights import save_tokenizer
+
+        save_tokenizer(self, Path(folder))
+
+    def _encode(self, frames: Frames, mask: PatchMask | None, cache: Cache | None = None) -> Latents:
+        patches = self.embed_patch(patchify((frames - PIXEL_MEAN) / PIXEL_STD, self.config.patch_size))
+        if mask is not None:
+            patches = torch.where(mask.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
+        patches = patches + self.patch_positions
+        tokens = self._join(patches, self.latent_tokens, self.encoder_registers)
+        tokens = self.encoder(tokens, self.encoder_layout, cache=cache)
+        return torch.tanh(self.to_latent(tokens[:, :, self.encoder_layout.spans["latent"]]).float())
+
+    def _decode(self, latents: Latents, cache: Cache | None = None) -> Frames:
+        batch, num_frames = latents.shape[:2]
+        queries = self.mask_token + self.patch_positions if self.query_positions is None else self.query_positions
+        queries = repeat(queries, "n d -> b t n d", b=batch, t=num_frames)
+        tokens = self._join(queries, self.from_latent(latents) + self.latent_positions, self.decoder_registers)
+        decoder = self.encoder if self.decoder is None else self.decoder
+        tokens = decoder(tokens, self.decoder_layout, cache=cache)[:, :, self.decoder_layout.spans["patch"]]
+        with torch.autocast(tokens.device.type, enabled=False):  # pixels in float32
+            patches = self.to_patch(tokens.float()) * PIXEL_STD + PIXEL_MEAN
+        return unpatchify(patches, self.config.patch_size, self.config.frame_size)
+
+    def _join(self, patches: Tensor, latents: Tensor, registers: Tensor) -> Tensor:
+        batch, num_frames = patches.shape[:2]
+        parts = [part if part.ndim == 4 else repeat(part, "k d -> b t k d", b=batch, t=num_frames)
+                 for part in (patches, latents, registers)]
+        return torch.cat([part.to(patches.dtype) for part in parts], dim=2)
+
+    def _check(self, frames: Tensor) -> Frames:
+        expected = (self.config.channels, *self.config.frame_size)
+        if frames.ndim != 5 or frames.shape[2:] != expected:
+            raise ValueError(f"expected frames (b, t, {', '.join(map(str, expected))}), got {tuple(frames.shape)}")
+        if frames.dtype == torch.uint8:
+            return frames.to(self.mask_token.dtype) / 255
+        if not frames.is_floating_point():
+            raise ValueError(f"expected frames as uint8 or as floats in [0, 1], got {frames.dtype}")
+        return frames
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=False)
+    nn.init.normal_(layer.weight, std=1 / math.sqrt(inputs))
+    return layer
+
+
+def _layouts(config: TokenizerConfig) -> tuple[TokenLayout, TokenLayout]:
+    """Encoder: latents and registers see everything, patches see patches.
+    Decoder: queries see everything, latents see latents, registers see latents and registers."""
+    segments = (("patch", config.num_patches), ("latent", config.num_latents), ("register", config.num_registers))
+    everything = ("patch", "latent", "register")
+    encoder = TokenLayout(segments, (("patch", ("patch",)), ("latent", everything), ("register", everything)))
+    decoder = TokenLayout(segments, (("patch", everything), ("latent", ("latent",)),
+                                     ("register", ("latent", "register"))))
+    return encoder, decoder

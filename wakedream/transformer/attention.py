@@ -1,0 +1,138 @@
+"""Attention through PyTorch's fused kernels, by what a group of tokens may see.
+
+    nothing hidden, or plain causal    SDPA without a mask
+    a mask, short or on the CPU        SDPA with a boolean mask (flex has no backward on the CPU)
+    a mask on the GPU, long            flex attention with a block mask
+    soft cap                           flex on the GPU, explicit products on the CPU (SDPA has no cap)
+
+Every path computes the same function: tests/transformer/test_attention.py.
+"""
+
+import functools
+import math
+import warnings
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from wakedream.notation import FrameIds
+from wakedream.transformer.layout import TokenLayout
+
+FLEX_FROM = 512  # shorter sequences waste flex's 128-token blocks
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, causal: bool = False,
+    soft_cap: float | None = None,
+) -> Tensor:
+    """softmax(cap(q k' / sqrt(e))) v for query (b h q e), key and value (b g k e), h a multiple of g.
+
+    mask: bool, broadcastable to (b 1 q k), True where the query may look. causal: q = k, no mask.
+    """
+    assert not (causal and mask is not None), "causal attention takes no mask"
+    assert not causal or query.shape[-2] == key.shape[-2], "SDPA's causal mask is aligned at the top left"
+    grouped = query.shape[1] != key.shape[1]
+    if soft_cap is None:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+    if causal:
+        mask = _causal_mask(query.shape[-2], query.device)
+    if query.is_cuda:
+        return _flex(query, key, value, mask, soft_cap)
+    return _explicit(query, key, value, mask, soft_cap)
+
+
+def attend_long(
+    query: Tensor, key: Tensor, value: Tensor, block_mask: BlockMask, soft_cap: float | None = None
+) -> Tensor:
+    """As `attend`, on the GPU, for a mask that hides whole blocks."""
+    score = functools.partial(_capped_score, soft_cap=soft_cap) if soft_cap else None
+    return _flex_kernel()(query, key, value, score_mod=score, block_mask=block_mask,
+                          enable_gqa=query.shape[1] != key.shape[1])
+
+
+def frame_mask(
+    query_ids: FrameIds, key_ids: FrameIds, window: int,
+    query_segments: FrameIds | None = None, key_segments: FrameIds | None = None,
+) -> Tensor:
+    """bool (b q k): the key's frame is not later than the query's, within the window, in the same segment.
+
+    Negative key ids are empty cache slots. Example with window 2, frames 0..3:
+
+        1 0 0 0
+        1 1 0 0
+        0 1 1 0
+        0 0 1 1
+    """
+    ahead = query_ids.unsqueeze(-1) - key_ids.unsqueeze(-2)
+    mask = (ahead >= 0) & (ahead < window) & (key_ids >= 0).unsqueeze(-2)
+    if query_segments is not None and key_segments is not None:
+        mask = mask & (query_segments.unsqueeze(-1) == key_segments.unsqueeze(-2))
+    return mask
+
+
+def token_mask(frames: Tensor, layout: TokenLayout) -> Tensor:
+    """bool (b (q s) (k s)): a frame mask (b q k) and the layout's rule inside every frame."""
+    tokens = layout.mask(frames.device)
+    full = rearrange(frames, "b q k -> b q 1 k 1") & rearrange(tokens, "i j -> 1 1 i 1 j")
+    return rearrange(full, "b q i k j -> b (q i) (k j)")
+
+
+@functools.lru_cache(maxsize=32)
+def dense_block_mask(layout: TokenLayout, num_frames: int, window: int, device: torch.device) -> BlockMask:
+    """flex's block mask for all tokens of `num_frames` frames; made once per shape."""
+    tokens, size = layout.mask(device), layout.num_tokens
+
+    def visible(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        ahead = q // size - k // size
+        return (ahead >= 0) & (ahead < window) & tokens[q % size, k % size]
+
+    length = num_frames * size
+    return create_block_mask(visible, None, None, length, length, device=str(device))
+
+
+def _causal_mask(length: int, device: torch.device) -> Tensor:
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def _explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, soft_cap: float) -> Tensor:
+    groups = query.shape[1] // key.shape[1]
+    key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    logits = (query @ key.mT).float() / math.sqrt(query.shape[-1])
+    logits = soft_cap * torch.tanh(logits / soft_cap)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    return logits.softmax(-1).to(value.dtype) @ value
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, soft_cap: float) -> Tensor:
+    if mask is not None:
+        mask = mask.expand(query.shape[0], 1, query.shape[-2], key.shape[-2])
+
+    def score(logit: Tensor, batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        capped = soft_cap * torch.tanh(logit / soft_cap)
+        return capped if mask is None else torch.where(mask[batch, 0, q, k], capped, -torch.inf)
+
+    return _flex_kernel()(query, key, value, score_mod=score, enable_gqa=query.shape[1] != key.shape[1])
+
+
+def _capped_score(logit: Tensor, batch: Tensor, head: Tensor, q: Tensor, k: Tensor, *, soft_cap: float) -> Tensor:
+    return soft_cap * torch.tanh(logit / soft_cap)
+
+
+@functools.cache
+def _compiled_flex():
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def _flex_kernel():
+    """Inside a compiled model flex is compiled with it; in eager code it needs its own compilation to be fused."""
+    if torch.compiler.is_compiling():
+        return flex_attention
+    try:
+        return _compiled_flex()
+    except RuntimeError as error:
+        warnings.warn(f"flex attention cannot be compiled ({error}); running it unfused, slowly", stacklevel=2)
+        return flex_attention

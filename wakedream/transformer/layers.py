@@ -1,0 +1,165 @@
+"""The parts of a layer: norm, SwiGLU, attention over space, time or both."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
+
+from wakedream.notation import FrameIds, Tokens
+from wakedream.transformer.attention import attend, attend_long
+from wakedream.transformer.cache import Cache
+from wakedream.transformer.config import LayerKind, TransformerConfig
+from wakedream.transformer.layout import TokenLayout
+from wakedream.transformer.rope import rotate
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight; the weight is cast to x's type, else bf16 misses the fused kernel."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), eps=1e-6)
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate x) * up x) (Shazeer 2020); gate and up are one product."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.gate = nn.Linear(dim, hidden, bias=False)
+        self.up = nn.Linear(dim, hidden, bias=False)
+        self.down = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = F.linear(x, torch.cat((self.gate.weight, self.up.weight))).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+@dataclass
+class Scope:
+    """What one forward pass shares between its layers.
+
+    causal      frames see all earlier frames of the clip: no mask
+    frames      else bool (b t k): which frames (cached ones first) a frame may see
+    tokens      for dense layers: bool (b (t s) (k s)), or flex's block mask
+    """
+
+    layout: TokenLayout
+    frame_ids: FrameIds
+    cos: Tensor
+    sin: Tensor
+    causal: bool
+    frames: Tensor | None = None
+    tokens: Tensor | BlockMask | None = None
+    cache: Cache | None = None
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with QK-norm. `kind` says over what: space, time or dense."""
+
+    def __init__(self, config: TransformerConfig, kind: LayerKind, index: int):
+        super().__init__()
+        self.kind, self.index, self.config = kind, index, config
+        inner, shared = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        self.query = nn.Linear(config.dim, inner, bias=False)
+        self.key = nn.Linear(config.dim, shared, bias=False)
+        self.value = nn.Linear(config.dim, shared, bias=False)
+        self.out = nn.Linear(inner, config.dim, bias=False)
+        self.query_norm = RMSNorm(config.head_dim)
+        self.key_norm = RMSNorm(config.head_dim)
+
+    def forward(self, x: Tokens, scope: Scope) -> Tokens:
+        query, key, value = self._project(x, scope)
+        if self.kind == "space":
+            mixed = self._space(query, key, value, scope)
+        else:
+            if scope.cache is not None:
+                key, value = self._remember(key, value, scope)
+            mixed = (self._time if self.kind == "time" else self._dense)(query, key, value, scope)
+        return self.out(rearrange(mixed, "b t s h e -> b t s (h e)"))
+
+    def _project(self, x: Tokens, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
+        """query (b t s h e), key and value (b t s g e), in one product; normalised and rotated."""
+        weight = torch.cat((self.query.weight, self.key.weight, self.value.weight))
+        heads = rearrange(F.linear(x, weight), "b t s (h e) -> b t s h e", e=self.config.head_dim)
+        query, key, value = heads.split((self.config.heads, self.config.kv_heads, self.config.kv_heads), dim=-2)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if self.kind != "space":
+            query, key = rotate(query, scope.cos, scope.sin), rotate(key, scope.cos, scope.sin)
+        return query, key, value
+
+    def _remember(self, key: Tensor, value: Tensor, scope: Scope) -> tuple[Tensor, Tensor]:
+        """The cached frames' keys and values before the new ones; the new ones join the ring."""
+        cache, layer = scope.cache, scope.cache.layers[self.index]
+        keys = torch.cat((layer.keys.to(key.dtype), key), dim=1)
+        values = torch.cat((layer.values.to(value.dtype), value), dim=1)
+        cache.store(self.index, scope.frame_ids, key, value)
+        return keys, values
+
+    def _space(self, query: Tensor, key: Tensor, value: Tensor, scope: Scope) -> Tensor:
+        """Each group of tokens attends to what it may see of its own frame: no mask."""
+        batch = query.shape[0]
+        query, key, value = (rearrange(x, "b t s h e -> (b t) h s e") for x in (query, key, value))
+        mixed = []
+        for span, spans in scope.layout.groups:
+            keys, values = (torch.cat([x[:, :, part] for part in spans], dim=2) if len(spans) > 1 else x[:, :, spans[0]]
+                            for x in (key, value))
+            mixed.append(attend(query[:, :, span], keys, values, soft_cap=self.config.soft_cap))
+        return rearrange(torch.cat(mixed, dim=2), "(b t) h s e -> b t s h e", b=batch)
+
+    def _time(self, query: Tensor, key: Tensor, value: Tensor, scope: Scope) -> Tensor:
+        """Each token index attends over frames; token and head are one batch axis for the kernel."""
+        tokens = query.shape[2]
+        query, key, value = (rearrange(x, "b t s h e -> b (s h) t e") for x in (query, key, value))
+        mask = None if scope.frames is None else scope.frames.unsqueeze(1)
+        mixed = attend(query, key, value, mask=mask, causal=scope.causal, soft_cap=self.config.soft_cap)
+        return rearrange(mixed, "b (s h) t e -> b t s h e", s=tokens)
+
+    def _dense(self, query: Tensor, key: Tensor, value: Tensor, scope: Scope) -> Tensor:
+        tokens = query.shape[2]
+        query, key, value = (rearrange(x, "b t s h e -> b h (t s) e") for x in (query, key, value))
+        if isinstance(scope.tokens, BlockMask):
+            mixed = attend_long(query, key, value, scope.tokens, self.config.soft_cap)
+        else:
+            mixed = attend(query, key, value, mask=scope.tokens.unsqueeze(1), soft_cap=self.config.soft_cap)
+        return rearrange(mixed, "b h (t s) e -> b t s h e", s=tokens)
+
+
+class Layer(nn.Module):
+    """x + attention(norm x), then x + mlp(norm x)."""
+
+    def __init__(self, config: TransformerConfig, kind: LayerKind, index: int):
+        super().__init__()
+        self.attention_norm = RMSNorm(config.dim)
+        self.attention = Attention(config, kind, index)
+        self.mlp_norm = RMSNorm(config.dim)
+        self.mlp = SwiGLU(config.dim, config.mlp_dim)
+
+    def forward(self, x: Tokens, scope: Scope) -> Tokens:
+        x = x + self.attention(self.attention_norm(x), scope)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+def initialise(layer: Layer, depth: int) -> None:
+    """std 1/sqrt(fan in); residual outputs smaller by sqrt(2 depth); keys start equal to queries.
+
+    With equal queries and keys a token first attends to tokens like itself, so that latents find the
+    patches near them: without it small models stay at the mean image for minutes (docs/log.md).
+    """
+    for module in layer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
+    attention = layer.attention
+    with torch.no_grad():
+        attention.out.weight /= math.sqrt(2 * depth)
+        layer.mlp.down.weight /= math.sqrt(2 * depth)
+        config = attention.config
+        heads = rearrange(attention.query.weight, "(g k e) d -> g k e d", g=config.kv_heads, e=config.head_dim)
+        attention.key.weight.copy_(rearrange(heads[:, 0], "g e d -> (g e) d"))

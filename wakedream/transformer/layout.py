@@ -1,0 +1,80 @@
+"""Which tokens a frame has, and which of them may see which: data, from which all masks follow."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """The tokens of one frame, in order, and the modality rule inside a frame.
+
+    segments: (modality, count) in the order of the tokens
+    sees:     (modality, modalities that it may attend to)
+
+    Example, the tokenizer's encoder with 2 patches, 1 latent, 1 register:
+
+        TokenLayout((("patch", 2), ("latent", 1), ("register", 1)),
+                    (("patch", ("patch",)), ("latent", ("patch", "latent", "register")),
+                     ("register", ("patch", "latent", "register"))))
+
+        mask      p p l r        groups: tokens 0:2 attend to 0:2,
+            p     1 1 0 0                tokens 2:4 attend to 0:4
+            p     1 1 0 0
+            l     1 1 1 1        so two calls of a fused kernel need no mask at all.
+            r     1 1 1 1
+    """
+
+    segments: tuple[tuple[str, int], ...]
+    sees: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.segments]
+        assert len(set(names)) == len(names) and sorted(names) == sorted(name for name, _ in self.sees), self
+        assert all(other in names for _, others in self.sees for other in others), self
+
+    @cached_property
+    def num_tokens(self) -> int:
+        return sum(count for _, count in self.segments)
+
+    @cached_property
+    def spans(self) -> dict[str, slice]:
+        """Where each modality's tokens stand in the frame."""
+        spans, start = {}, 0
+        for name, count in self.segments:
+            spans[name] = slice(start, start + count)
+            start += count
+        return spans
+
+    @cached_property
+    def groups(self) -> tuple[tuple[slice, tuple[slice, ...]], ...]:
+        """Neighbouring tokens that see the same tokens: (their span, the spans they see, merged where adjacent)."""
+        groups: list[tuple[slice, tuple[slice, ...]]] = []
+        for name, count in self.segments:
+            if count == 0:
+                continue
+            span, keys = self.spans[name], self._visible(name)
+            if groups and groups[-1][1] == keys:
+                span = slice(groups.pop()[0].start, span.stop)
+            groups.append((span, keys))
+        return tuple(groups)
+
+    def _visible(self, modality: str) -> tuple[slice, ...]:
+        allowed, merged = dict(self.sees)[modality], []
+        for name, count in self.segments:
+            if name in allowed and count > 0:
+                span = self.spans[name]
+                if merged and merged[-1].stop == span.start:
+                    span = slice(merged.pop().start, span.stop)
+                merged.append(span)
+        return tuple(merged)
+
+    def mask(self, device: torch.device | str = "cpu") -> Tensor:
+        """bool (s s): True where the row's token may see the column's."""
+        mask = torch.zeros(self.num_tokens, self.num_tokens, dtype=torch.bool, device=device)
+        for span, keys in self.groups:
+            for key in keys:
+                mask[span, key] = True
+        return mask

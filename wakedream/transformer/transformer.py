@@ -1,0 +1,93 @@
+"""The block-causal transformer that tokenizer, dynamics and agent share (paper section 3.1)."""
+
+import torch
+from torch import Tensor, nn
+
+from wakedream.notation import FrameIds, Tokens
+from wakedream.transformer.attention import FLEX_FROM, dense_block_mask, frame_mask, token_mask
+from wakedream.transformer.cache import Cache, LayerCache
+from wakedream.transformer.config import TransformerConfig
+from wakedream.transformer.layers import Layer, RMSNorm, Scope, initialise
+from wakedream.transformer.layout import TokenLayout
+from wakedream.transformer.rope import rotary_angles
+
+
+class Transformer(nn.Module):
+    """Tokens (b t s d) to tokens (b t s d): nothing of a frame depends on a later frame.
+
+    The layout is an argument: one set of weights may serve several layouts (the `seed` preset's
+    tokenizer does), and tokenizer and dynamics use this one class.
+    """
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(Layer(config, kind, index) for index, kind in enumerate(config.layers))
+        self.norm = RMSNorm(config.dim)
+        for layer in self.layers:
+            initialise(layer, config.depth)
+
+    def forward(
+        self, tokens: Tokens, layout: TokenLayout, *, segments: FrameIds | None = None, cache: Cache | None = None
+    ) -> Tokens:
+        """Normalised outputs for a whole clip, or, with a cache, for the frames that follow those it has seen.
+
+        segments: int64 (b t); time and dense layers join only frames of the same segment.
+        """
+        assert tokens.shape[2] == layout.num_tokens, (tokens.shape, layout)
+        scope = self._scope(tokens, layout, segments, cache)
+        if torch.is_autocast_enabled(tokens.device.type):
+            tokens = tokens.to(torch.get_autocast_dtype(tokens.device.type))
+        for layer in self.layers:
+            tokens = layer(tokens, scope)
+        if cache is not None:
+            cache.advance(scope.frame_ids, self._segments(tokens, segments))
+        return self.norm(tokens)
+
+    def init_cache(self, batch_size: int, layout: TokenLayout) -> Cache:
+        """An empty cache for `batch_size` independent streams, in the weights' type and on their device."""
+        config, weight = self.config, self.norm.weight
+        shape = (batch_size, config.window, layout.num_tokens, config.kv_heads, config.head_dim)
+        layers = {index: LayerCache(weight.new_zeros(shape), weight.new_zeros(shape))
+                  for index, kind in enumerate(config.layers) if kind != "space"}
+        frame_ids = torch.full((batch_size, config.window), -1, dtype=torch.int64, device=weight.device)
+        return Cache(layers, frame_ids, frame_ids.new_zeros(batch_size), torch.zeros_like(frame_ids))
+
+    def _scope(self, tokens: Tokens, layout: TokenLayout, segments: FrameIds | None, cache: Cache | None) -> Scope:
+        batch, num_frames = tokens.shape[:2]
+        config, device = self.config, tokens.device
+        if cache is None:
+            frame_ids = torch.arange(num_frames, device=device).expand(batch, -1)
+        else:
+            frame_ids = cache.upcoming(num_frames)
+        cos, sin = rotary_angles(frame_ids, config.head_dim)
+        plain = cache is None and segments is None
+        scope = Scope(layout, frame_ids, cos, sin, causal=plain and num_frames <= config.window, cache=cache)
+        if not scope.causal:
+            scope.frames = self._frames(frame_ids, segments, cache, tokens)
+        if "dense" in config.layers:
+            length = num_frames * layout.num_tokens
+            if plain and tokens.is_cuda and length >= FLEX_FROM:
+                scope.tokens = dense_block_mask(layout, num_frames, config.window, device)
+            else:
+                frames = frame_mask(frame_ids[:1], frame_ids[:1], config.window) if scope.causal else scope.frames
+                scope.tokens = token_mask(frames, layout)
+        return scope
+
+    def _frames(
+        self, frame_ids: FrameIds, segments: FrameIds | None, cache: Cache | None, tokens: Tokens
+    ) -> Tensor:
+        """Which frames see which, bool (b t k); one row for the batch when all rows are alike."""
+        if cache is None and segments is None:
+            return frame_mask(frame_ids[:1], frame_ids[:1], self.config.window)
+        segments = self._segments(tokens, segments)
+        key_ids, key_segments = frame_ids, segments
+        if cache is not None:
+            key_ids = torch.cat((cache.frame_ids, frame_ids), dim=1)
+            key_segments = torch.cat((cache.segments, segments), dim=1)
+        return frame_mask(frame_ids, key_ids, self.config.window, segments, key_segments)
+
+    def _segments(self, tokens: Tokens, segments: FrameIds | None) -> FrameIds:
+        if segments is None:
+            return torch.zeros(tokens.shape[:2], dtype=torch.int64, device=tokens.device)
+        return segments
