@@ -1,0 +1,85 @@
+"""Every attention path computes softmax(cap(q k')) v under the same mask."""
+
+import math
+
+import pytest
+import torch
+
+from wakedream.transformer.attention import _flex, attend, frame_mask, token_mask
+from wakedream.transformer.layout import TokenLayout
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+def plain(query, key, value, mask=None, soft_cap=None):
+    """The definition, one query at a time, in float64."""
+    out = torch.zeros(query.shape, dtype=torch.float64)
+    groups = query.shape[1] // key.shape[1]
+    for b in range(query.shape[0]):
+        for h in range(query.shape[1]):
+            for q in range(query.shape[2]):
+                logits = (key[b, h // groups].double() @ query[b, h, q].double()) / math.sqrt(query.shape[-1])
+                if soft_cap:
+                    logits = soft_cap * torch.tanh(logits / soft_cap)
+                if mask is not None:
+                    logits = logits.masked_fill(~mask[b, 0, q], -torch.inf)
+                out[b, h, q] = logits.softmax(0) @ value[b, h // groups].double()
+    return out.float()
+
+
+def inputs(device="cpu", batch=2, heads=4, kv_heads=2, length=6, dim=16):
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((batch, heads, length, dim), (batch, kv_heads, length, dim), (batch, kv_heads, length, dim))
+    return [torch.randn(shape, generator=generator).to(device) * 2 for shape in shapes]
+
+
+def random_mask(length=6, batch=2):
+    mask = torch.rand(batch, 1, length, length, generator=torch.Generator().manual_seed(1)) < 0.5
+    return mask | torch.eye(length, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("soft_cap", [None, 3.0])
+@pytest.mark.parametrize("kind", ["open", "causal", "masked"])
+def test_all_paths_agree_with_the_definition(device, soft_cap, kind):
+    query, key, value = inputs(device)
+    length = query.shape[2]
+    masks = {"open": None, "causal": torch.ones(2, 1, length, length, dtype=torch.bool).tril(), "masked": random_mask()}
+    mask = masks[kind]
+    given = mask.to(device) if kind == "masked" else None
+    out = attend(query, key, value, mask=given, causal=kind == "causal", soft_cap=soft_cap)
+    expected = plain(query.cpu(), key.cpu(), value.cpu(), mask, soft_cap)
+    torch.testing.assert_close(out.cpu(), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_flex_agrees_with_the_definition():
+    """On the CPU flex runs forward only, so this needs no GPU."""
+    query, key, value = inputs()
+    mask = random_mask()
+    out = _flex(query, key, value, mask, 3.0)
+    torch.testing.assert_close(out, plain(query, key, value, mask, 3.0), atol=2e-5, rtol=1e-4)
+
+
+def test_the_cap_and_the_mask_matter():
+    query, key, value = inputs()
+    free = attend(query, key, value)
+    assert (attend(query, key, value, soft_cap=1.0) - free).abs().max() > 0.01
+    assert (attend(query, key, value, mask=random_mask()) - free).abs().max() > 0.01
+
+
+def test_frame_mask_equals_its_worked_example():
+    ids = torch.arange(4)[None]
+    expected = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]], dtype=torch.bool)
+    assert torch.equal(frame_mask(ids, ids, 2)[0], expected)
+    segments = torch.tensor([[0, 0, 1, 1]])
+    expected[2, 1] = False
+    assert torch.equal(frame_mask(ids, ids, 2, segments, segments)[0], expected)
+    empty = torch.tensor([[-1, 0, 1, 2]])
+    assert not frame_mask(ids, empty, 8)[0, :, 0].any()
+
+
+def test_token_mask_joins_frames_and_layout():
+    layout = TokenLayout((("a", 1), ("b", 1)), (("a", ("a",)), ("b", ("a", "b"))))
+    mask = token_mask(frame_mask(torch.arange(2)[None], torch.arange(2)[None], 2), layout)[0]
+    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]]
+    assert torch.equal(mask, torch.tensor(expected, dtype=torch.bool))

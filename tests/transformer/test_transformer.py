@@ -1,0 +1,129 @@
+"""The laws of the shared backbone, for space/time and for dense layers."""
+
+import pytest
+import torch
+
+from wakedream.errors import ConfigError
+from wakedream.transformer.config import TransformerConfig
+from wakedream.transformer.layout import TokenLayout
+from wakedream.transformer.rope import rotary_angles
+from wakedream.transformer.transformer import Transformer
+
+EVERYTHING = ("patch", "latent", "register")
+LAYOUT = TokenLayout((("patch", 4), ("latent", 2), ("register", 1)),
+                     (("patch", ("patch",)), ("latent", EVERYTHING), ("register", EVERYTHING)))
+PATTERNS = [("space", "time"), ("dense",), ("space", "dense", "time")]
+
+
+def build(pattern=("space", "time"), window=3, depth=4, **options):
+    torch.manual_seed(0)
+    config = TransformerConfig(dim=32, depth=depth, heads=4, kv_heads=2, mlp_dim=64, pattern=pattern,
+                               window=window, **options)
+    return Transformer(config).eval()
+
+
+def tokens(frames=8, batch=2):
+    return torch.randn(batch, frames, LAYOUT.num_tokens, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("window", [3, 16])
+def test_the_future_cannot_touch_the_past_and_the_past_touches_the_future(pattern, window):
+    model, x = build(pattern, window), tokens()
+    y = model(x, LAYOUT)
+    changed = x.clone()
+    changed[:, 4] += 1
+    moved = (model(changed, LAYOUT) - y).abs().amax(dim=(0, 2, 3))
+    assert moved[:4].max() == 0
+    assert moved[4:6].min() > 1e-4
+
+
+@pytest.mark.parametrize("pattern", [("space", "time"), ("dense",)])
+def test_the_window_ends(pattern):
+    """One layer over time with a window of 3: frame 0 reaches frame 2 and no further."""
+    depth = len(pattern)
+    model, x = build(pattern, window=3, depth=depth), tokens()
+    changed = x.clone()
+    changed[:, 0] += 1
+    moved = (model(changed, LAYOUT) - model(x, LAYOUT)).abs().amax(dim=(0, 2, 3))
+    assert moved[:3].min() > 1e-5
+    assert moved[3:].max() == 0
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_modalities_see_only_what_the_layout_allows(pattern):
+    model, x = build(pattern), tokens()
+    changed = x.clone()
+    changed[:, :, 4:] += 1  # latents and registers
+    moved = (model(changed, LAYOUT) - model(x, LAYOUT)).abs()
+    assert moved[:, :, :4].max() == 0
+    assert moved[:, :, 4:].min(dim=-1).values.max() > 0
+    changed = x.clone()
+    changed[:, :, 0] += 1
+    assert (model(changed, LAYOUT) - model(x, LAYOUT))[:, :, 4:].abs().amax(-1).min() > 1e-5
+
+
+@pytest.mark.parametrize("soft_cap", [None, 5.0])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("sizes", [[1] * 11, [2, 1, 5, 3], [11]])
+def test_cached_equals_full_beyond_the_window_at_every_phase(pattern, sizes, soft_cap):
+    model, x = build(pattern, soft_cap=soft_cap), tokens(frames=11)
+    cache = model.init_cache(2, LAYOUT)
+    with torch.no_grad():
+        parts = [model(part, LAYOUT, cache=cache) for part in x.split(sizes, dim=1)]
+        torch.testing.assert_close(torch.cat(parts, dim=1), model(x, LAYOUT), atol=1e-4, rtol=0)
+
+
+def test_cached_equals_full_at_frame_ten_million():
+    model, x = build(), tokens()
+    with torch.no_grad():
+        full = model(x, LAYOUT)
+        cache = model.init_cache(2, LAYOUT)
+        cache.next_ids += 10_000_000
+        far = torch.cat([model(frame, LAYOUT, cache=cache) for frame in x.split(1, dim=1)], dim=1)
+    torch.testing.assert_close(far, full, atol=1e-4, rtol=0)
+
+
+def test_rows_of_a_cache_are_independent_and_can_be_reset():
+    model, x = build(), tokens()
+    with torch.no_grad():
+        cache = model.init_cache(2, LAYOUT)
+        for frame in x[:, :5].split(1, dim=1):
+            model(frame, LAYOUT, cache=cache)
+        cache.reset(torch.tensor([True, False]))
+        after = model(x[:, 5:6], LAYOUT, cache=cache)
+        fresh, full = model(x[:, 5:6], LAYOUT), model(x[:, :6], LAYOUT)[:, 5:]
+    torch.testing.assert_close(after[0], fresh[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(after[1], full[1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_segments_are_as_separate_clips(pattern):
+    model, x = build(pattern, window=16), tokens(frames=6)
+    joined = model(x, LAYOUT, segments=torch.tensor([[0, 0, 1, 1, 1, 2], [0, 1, 2, 3, 4, 5]]))
+    for row, start, stop in ((0, 0, 2), (0, 2, 5), (0, 5, 6), (1, 3, 4)):
+        alone = model(x[row : row + 1, start:stop], LAYOUT)
+        torch.testing.assert_close(joined[row : row + 1, start:stop], alone, atol=1e-5, rtol=0)
+
+
+def test_rotation_stays_exact_for_any_frame_number():
+    near, far = (torch.tensor([[start, start + 3]]) for start in (0, 10_000_000))
+    (cos, sin), (far_cos, far_sin) = rotary_angles(near, 16), rotary_angles(far, 16)
+    turn = cos[:, 1] * cos[:, 0] + sin[:, 1] * sin[:, 0]
+    far_turn = far_cos[:, 1] * far_cos[:, 0] + far_sin[:, 1] * far_sin[:, 0]
+    torch.testing.assert_close(turn, far_turn, atol=1e-6, rtol=0)
+
+
+def test_a_pattern_that_crosses_no_frames_is_refused():
+    with pytest.raises(ConfigError, match="nothing crosses frames"):
+        build(("space", "space", "space", "time"), depth=3)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_compiles_without_a_graph_break(pattern):
+    model, x = build(pattern), tokens()
+    compiled = torch.compile(model, fullgraph=True)
+    torch.testing.assert_close(compiled(x, LAYOUT), model(x, LAYOUT), atol=1e-5, rtol=0)
+    compiled(x, LAYOUT).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

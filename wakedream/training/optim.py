@@ -1,0 +1,94 @@
+"""Optimizers: Muon for the matrices of the repeated layers, AdamW for all else; or AdamW for everything.
+
+`torch.optim.Muon` orthogonalises one matrix at a time; at model widths of some hundred the GPU then waits
+for launches (measured elsewhere: two thirds of a step). Here equal shapes are one batch. Same update:
+tests/training/test_optim.py.
+"""
+
+from collections import defaultdict
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class OptimSettings(Protocol):
+    """What `build_optimizers` reads; training/config.py's OptimConfig."""
+
+    name: str
+    lr: float
+    adamw_lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+    momentum: float
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, then the nearest orthogonal matrix (Jordan et al. 2024), equal shapes in one batch."""
+
+    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+        assert all(param.ndim == 2 for param in params), [tuple(param.shape) for param in params]
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for param in group["params"]:
+                if param.grad is not None:
+                    shapes[param.shape].append(param)
+            for params in shapes.values():
+                self._step(params, group)
+
+    def _step(self, params: list[nn.Parameter], group: dict) -> None:
+        for param in params:
+            if "momentum_buffer" not in self.state[param]:
+                self.state[param]["momentum_buffer"] = torch.zeros_like(param)
+        grads = [param.grad for param in params]
+        buffers = [self.state[param]["momentum_buffer"] for param in params]
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
+        updates = orthogonalise(torch.stack(ahead))
+        rows, columns = params[0].shape
+        scale = max(1.0, rows / columns) ** 0.5
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(params, list(updates.to(params[0].dtype).unbind()), alpha=-group["lr"] * scale)
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Newton-Schulz in bf16 on (n rows columns): singular values to about 1, directions kept."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.mT if tall else x
+
+
+def build_optimizers(model: nn.Module, config: OptimSettings) -> list[torch.optim.Optimizer]:
+    """Each parameter group has "base_lr", which the schedule scales into "lr"."""
+    trained = {name: param for name, param in model.named_parameters() if param.requires_grad}
+    matrices = {name for name, param in trained.items() if config.name == "muon" and is_layer_matrix(name, param)}
+    decayed = [param for name, param in trained.items() if name not in matrices and param.ndim >= 2]
+    others = [param for name, param in trained.items() if name not in matrices and param.ndim < 2]
+    groups = [{"params": params, "weight_decay": decay}
+              for params, decay in ((decayed, config.weight_decay), (others, 0.0)) if params]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=config.adamw_lr, betas=config.betas, fused=True)]
+    if matrices:
+        params = [trained[name] for name in trained if name in matrices]
+        optimizers.append(Muon(params, config.lr, config.momentum, config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+    return optimizers
+
+
+def is_layer_matrix(name: str, param: Tensor) -> bool:
+    """A weight matrix of a repeated layer; embeddings, position tables and heads are not."""
+    return param.ndim == 2 and ".layers." in name
