@@ -1,8 +1,8 @@
 """What an action is made of: named components that are categorical, binary or continuous.
 
-A Gymnasium action space becomes a flat list of components. A leaf space alone is named "action"; entries of a
-Dict or Tuple are named by key or index, nested ones with a slash ("arm/0"); each entry of a MultiDiscrete is a
-component of its own ("action/0"). This file needs no gymnasium.
+A Gymnasium action space becomes a flat list of components. A leaf space alone is named "action"; entries of
+a Dict or Tuple are named by key or index, nested ones with a slash ("arm/0"); each entry of a MultiDiscrete
+is a component of its own ("action/0"). This file needs no gymnasium.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class ActionComponent:
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """The components in order; none for a video without actions. JSON through config.to_dict and from_dict."""
+    """The components in order; none for a video without actions. To JSON with config.to_dict."""
 
     components: tuple[ActionComponent, ...] = ()
 
@@ -122,7 +122,7 @@ def _choice(name: str, size: Any, start: Any) -> ActionComponent:
 
 def _join(name: str, key: Any) -> str:
     if not isinstance(key, str) or "/" in key:
-        raise DataError(f"the action {key!r} has a name that is not a text without slashes; wrap the environment")
+        raise DataError(f"the action {key!r}: expected a text without slashes as name; wrap the environment")
     return f"{name}/{key}" if name else key
 
 

@@ -62,4 +62,4 @@ class Episode:
 
 def _check_array(name: str, array: np.ndarray, dtype: type, t: int) -> None:
     if array.dtype != dtype or array.shape != (t,):
-        raise DataError(f"an episode's {name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} ({t},)")
+        raise DataError(f"an episode's {name}: {array.dtype} {array.shape}, expected {dtype.__name__} ({t},)")

@@ -1,0 +1,146 @@
+"""What a data set holds: `manifest.json`, written last, so that a folder with one is complete."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from wakedream import runs
+from wakedream.config import from_dict, to_dict
+from wakedream.data.actions import ActionSpec
+from wakedream.errors import ConfigError, DataError
+
+FORMAT = "wakedream-data"
+VERSION = 1
+FILE = "manifest.json"
+SHARDS = "shards"
+MAKERS = "`wakedream record` or `wakedream ingest`"
+
+
+@dataclass(frozen=True)
+class EpisodeInfo:
+    """Where an episode lies and what it is. 
+
+    start, chunk, offset    first frame, first chunk and first byte of its frames, counted within the shard
+    split                   "train" or "held_out"
+    stored_bytes            of its compressed frames
+    """
+
+    id: int
+    shard: int
+    start: int
+    chunk: int
+    offset: int
+    frames: int
+    split: str
+    terminated: bool
+    truncated: bool
+    has_actions: bool
+    total_reward: float
+    extras: tuple[str, ...]
+    stored_bytes: int
+    frames_sha256: str
+    arrays_sha256: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    number: int
+    frames: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """What all shards of a data set share; each carries it, so a folder without manifest can be mended."""
+
+    frame_shape: tuple[int, int, int]
+    actions: ActionSpec
+    held_out: float
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    header: Header
+    raw_bytes: int
+    stored_bytes: int
+    shards: tuple[ShardInfo, ...]
+    episodes: tuple[EpisodeInfo, ...]
+    dropped: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, header: Header, shards: list[ShardInfo], episodes: list[EpisodeInfo],
+           dropped: tuple[str, ...] = ()) -> "Manifest":
+        frame_bytes = math.prod(header.frame_shape)
+        return cls(header, frame_bytes * sum(episode.frames for episode in episodes),
+                   sum(shard.bytes for shard in shards), tuple(shards), tuple(episodes), dropped)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over what decides the content: shape, actions, and each episode's checksums and split."""
+        content = [self.header.frame_shape, to_dict(self.header.actions),
+                   [(e.id, e.frames, e.split, e.terminated, e.truncated, e.frames_sha256, e.arrays_sha256)
+                    for e in self.episodes]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_held_out(episode: int, fraction: float) -> bool:
+    """Whether this episode is kept from training: one, picked by hash, of every 1 / fraction episodes.
+
+    Depends on the episode's number alone, so it never changes while a data set grows, and follows no rhythm
+    that parallel recorders may have. Of the first block it is episode 1: two episodes have one held out.
+    """
+    if fraction <= 0:
+        return False
+    share = Fraction(str(fraction))
+    block = math.floor(episode * share)
+    first, end = math.ceil(block / share), math.ceil((block + 1) / share)
+    pick = int.from_bytes(hashlib.sha256(str(block).encode()).digest()[:8], "big")
+    return episode == (first + pick % (end - first) if block else 1)
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    return folder / SHARDS / f"{number:06d}.safetensors"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    runs.write_json(folder / FILE, {"format": FORMAT, "version": VERSION, **to_dict(manifest)})
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """DataError when `folder` is not a data set, was interrupted, is damaged, or is of a newer format."""
+    try:
+        values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _not_a_data_set(folder) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"the manifest {folder / FILE} is damaged ({error}): {repair(folder)}") from None
+    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+        raise DataError(f"{folder / FILE} is no manifest of a data set: expected one written by {MAKERS}")
+    version = values.pop("version", None)
+    if version != VERSION:
+        raise DataError(f"the data set {folder} has format {version}, this wakedream reads {VERSION}: "
+                        "install the wakedream that wrote it, or make the data set again")
+    try:
+        return from_dict(Manifest, values)
+    except ConfigError as error:
+        raise DataError(f"the manifest {folder / FILE} is damaged ({error}): {repair(folder)}") from None
+
+
+def repair(folder: Path) -> str:
+    return f"run `wakedream inspect {folder} --repair`"
+
+
+def _not_a_data_set(folder: Path) -> DataError:
+    if not folder.exists():
+        return DataError(f"there is no data set at {folder}: make one with {MAKERS}")
+    if any((folder / SHARDS).glob("*.safetensors")):
+        return DataError(f"the data set {folder} was interrupted before its manifest was written: run the "
+                         f"same command again to go on, or keep what is there: {repair(folder)}")
+    return DataError(f"{folder} is not a data set, it has no {FILE}: expected one written by {MAKERS}")

@@ -1,0 +1,165 @@
+"""One shard: a safetensors file with some tens of episodes.
+
+    frames          uint8, the compressed chunks of all episodes, one after the other
+    chunk_bytes     int64 per chunk; chunk_filters uint8 per chunk; an episode starts a chunk of its own
+    has_action, rewards, actions/NAME, extras/NAME     per frame, the episodes one after the other
+    metadata        JSON: the data set's header and this shard's episodes
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from wakedream import runs
+from wakedream.config import from_dict, to_dict
+from wakedream.data.codec import CHUNK_FRAMES, decode_chunk, encode_chunk
+from wakedream.data.episode import Episode
+from wakedream.data.manifest import EpisodeInfo, Header, ShardInfo
+from wakedream.errors import ConfigError, DataError
+
+Arrays = dict[str, np.ndarray]
+PER_CHUNK = ("chunk_bytes", "chunk_filters")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An episode as it lies in a shard. `arrays`: per chunk and per frame, in the shard's names."""
+
+    info: EpisodeInfo
+    frames: bytes
+    arrays: Arrays
+
+
+def pack(episode: Episode, number: int, split: str) -> Packed:
+    video = episode.video
+    chunks = [encode_chunk(video[i:i + CHUNK_FRAMES]) for i in range(0, len(video), CHUNK_FRAMES)]
+    frames = b"".join(data for _, data in chunks)
+    arrays: Arrays = {
+        "chunk_bytes": np.array([len(data) for _, data in chunks], np.int64),
+        "chunk_filters": np.array([kind for kind, _ in chunks], np.uint8),
+        "has_action": episode.has_action, "rewards": episode.rewards,
+        **{f"actions/{name}": values for name, values in episode.actions.items()},
+        **{f"extras/{name}": values for name, values in episode.extras.items()},
+    }
+    info = EpisodeInfo(
+        id=number, shard=-1, start=-1, chunk=-1, offset=-1, frames=len(video), split=split,
+        terminated=bool(episode.terminated), truncated=bool(episode.truncated),
+        has_actions=bool(episode.has_action.any()), total_reward=float(episode.rewards.sum()),
+        extras=tuple(sorted(episode.extras)), stored_bytes=len(frames),
+        frames_sha256=hashlib.sha256(frames).hexdigest(), arrays_sha256=_sha256(arrays), info=episode.info)
+    return Packed(info, frames, arrays)
+
+
+def write_shard(path: Path, header: Header, episodes: list[Packed]) -> tuple[ShardInfo, list[EpisodeInfo]]:
+    """Write the episodes to `path`, complete or not at all; the number of the shard is the file's name."""
+    number = int(path.name.split(".")[0])
+    placed, start, chunk, offset = [], 0, 0, 0
+    for packed in episodes:
+        placed.append(replace(packed.info, shard=number, start=start, chunk=chunk, offset=offset))
+        start += packed.info.frames
+        chunk += len(packed.arrays["chunk_bytes"])
+        offset += len(packed.frames)
+    tensors = {name: np.ascontiguousarray(values) for name, values in _join(episodes).items()}
+    tensors["frames"] = np.frombuffer(b"".join(packed.frames for packed in episodes), np.uint8)
+    about = {"header": to_dict(header), "episodes": [to_dict(info) for info in placed]}
+    data = save(tensors, metadata={"wakedream": json.dumps(about)})
+    with runs.atomic(path) as beside:
+        beside.write_bytes(data)
+    return ShardInfo(number, start, len(data), hashlib.sha256(data).hexdigest()), placed
+
+
+def _join(episodes: list[Packed]) -> Arrays:
+    """Concatenate by name; an extra that an episode lacks is NaN there."""
+    joined = {}
+    for name in dict.fromkeys(name for packed in episodes for name in packed.arrays):
+        joined[name] = np.concatenate([packed.arrays[name] if name in packed.arrays
+                                       else np.full(packed.info.frames, np.nan, np.float32)
+                                       for packed in episodes])
+    return joined
+
+
+def _sha256(arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class Shard:
+    """A shard opened for reading: small arrays in memory, frames read on demand. Threads may share it."""
+
+    def __init__(self, path: Path):
+        """DataError when the file is missing or is not a whole shard."""
+        self.path = path
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about: dict[str, Any] = json.loads((file.metadata() or {})["wakedream"])
+                names = [name for name in file.keys() if name != "frames"]  # noqa: SIM118 (no dict)
+                self.arrays: Arrays = {name: file.get_tensor(name) for name in names}
+            self.header = from_dict(Header, about["header"])
+            self.episodes = [from_dict(EpisodeInfo, values) for values in about["episodes"]]
+            self._first_byte = _position(path, "frames")
+        except FileNotFoundError:
+            raise DataError(f"the shard {path} is missing") from None
+        except (SafetensorError, KeyError, ValueError, TypeError, ConfigError) as error:
+            raise DataError(f"the shard {path} is damaged ({type(error).__name__}: {error})") from error
+
+    def episode_arrays(self, info: EpisodeInfo) -> Arrays:
+        """This episode's part of the arrays; DataError when they are not those that were stored."""
+        chunks = slice(info.chunk, info.chunk - (-info.frames // CHUNK_FRAMES))
+        frames = slice(info.start, info.start + info.frames)
+        names = [name for name in self.arrays if not name.startswith("extras/")]
+        names += [f"extras/{name}" for name in info.extras if f"extras/{name}" in self.arrays]
+        arrays = {name: self.arrays[name][chunks if name in PER_CHUNK else frames] for name in names}
+        if _sha256(arrays) != info.arrays_sha256:
+            raise DataError(f"episode {info.id} in {self.path}: damaged actions, rewards or chunk table")
+        return arrays
+
+    def read_bytes(self, first: int, size: int) -> bytes:
+        """Bytes of the compressed frames, counted from the start of the shard's first chunk."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self._first_byte + first)
+                data = file.read(size)
+        except FileNotFoundError:
+            raise DataError(f"the shard {self.path} is missing") from None
+        if len(data) != size:
+            raise DataError(f"the shard {self.path} is cut short")
+        return data
+
+    def pack(self, info: EpisodeInfo) -> Packed:
+        """The whole episode as stored, checksums verified; DataError when damaged."""
+        arrays = self.episode_arrays(info)
+        frames = self.read_bytes(info.offset, info.stored_bytes)
+        if hashlib.sha256(frames).hexdigest() != info.frames_sha256:
+            raise DataError(f"episode {info.id} in {self.path}: damaged frames")
+        return Packed(info, frames, arrays)
+
+
+def decode(data: bytes, arrays: Arrays, chunks: Iterable[int], info: EpisodeInfo,
+           frame_shape: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """Decode consecutive chunks of an episode from their bytes: chunk number -> uint8 (t h w c)."""
+    decoded, first = {}, 0
+    for chunk in chunks:
+        size = int(arrays["chunk_bytes"][chunk])
+        t = min(CHUNK_FRAMES, info.frames - chunk * CHUNK_FRAMES)
+        decoded[chunk] = decode_chunk(int(arrays["chunk_filters"][chunk]), data[first:first + size],
+                                      (t, *frame_shape))
+        first += size
+    return decoded
+
+
+def _position(path: Path, tensor: str) -> int:
+    """Where a tensor's first byte lies: after the length of the header (8 bytes) and the header (JSON)."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return 8 + length + int(json.loads(file.read(length))[tensor]["data_offsets"][0])

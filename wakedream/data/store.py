@@ -1,0 +1,162 @@
+"""The store: a folder of shards and a manifest. Any window of any episode, read without decoding the rest."""
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wakedream.data.actions import ActionSpec
+from wakedream.data.codec import CHUNK_FRAMES
+from wakedream.data.episode import Episode
+from wakedream.data.manifest import EpisodeInfo, Manifest, read_manifest, repair, shard_path
+from wakedream.data.shard import Arrays, Shard, decode
+from wakedream.data.writer import StoreWriter
+from wakedream.errors import DataError
+
+__all__ = ["Damage", "FrameCache", "Store", "StoreWriter", "verify_shard"]
+
+FrameCache = dict[tuple[int, int], np.ndarray]  # (episode, chunk) -> uint8 (t h w c)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with a shard, or with one episode in it."""
+
+    shard: int
+    episode: int | None
+    message: str
+
+
+class Store:
+    """A data set opened for reading: `Store.open(path)`. Safe to share among threads."""
+
+    def __init__(self, path: Path, manifest: Manifest):
+        self.path, self.manifest = path, manifest
+        self.episodes = list(manifest.episodes)
+        self._by_id = {info.id: info for info in self.episodes}
+        self._shards: dict[int, Shard] = {}
+        self._arrays: dict[int, Arrays] = {}
+        self._mutex = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Store":
+        """DataError when `path` is not a data set, was interrupted, is damaged or of a newer format."""
+        manifest = read_manifest(Path(path))
+        if not manifest.episodes:
+            raise DataError(f"the data set {path} has no episodes")
+        return cls(Path(path), manifest)
+
+    @property
+    def spec(self) -> ActionSpec:
+        return self.manifest.header.actions
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.manifest.header.frame_shape
+
+    @property
+    def fingerprint(self) -> str:
+        return self.manifest.fingerprint
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Names of the per-frame extras that any episode has."""
+        return tuple(sorted({name for info in self.episodes for name in info.extras}))
+
+    def split(self, name: str) -> list[EpisodeInfo]:
+        """The episodes of "train" or "held_out"."""
+        if name not in ("train", "held_out"):
+            raise DataError(f"there is no split '{name}': expected train or held_out")
+        return [info for info in self.episodes if info.split == name]
+
+    def frames(self, split: str | None = None) -> int:
+        return sum(info.frames for info in (self.split(split) if split else self.episodes))
+
+    def read(self, episode_id: int, start: int = 0, stop: int | None = None,
+             cache: FrameCache | None = None) -> Episode:
+        """Frames start..stop-1 of an episode; `terminated`, `truncated` only if its last frame is among them.
+
+        Decodes only the chunks touched; takes those in `cache` from there. DataError when damaged.
+        """
+        info = self._by_id[episode_id]
+        stop = info.frames if stop is None else stop
+        if not 0 <= start < stop <= info.frames:
+            raise DataError(f"episode {episode_id} has {info.frames} frames, asked for {start}..{stop - 1}")
+        try:
+            arrays = self._episode_arrays(info)
+            video = self._read_video(info, arrays, start, stop, cache or {})
+        except DataError as error:
+            raise DataError(f"episode {episode_id} of {self.path}: {error}; {repair(self.path)}") from error
+        last, window = stop == info.frames, slice(start, stop)
+        return Episode(
+            video, {c.name: arrays[f"actions/{c.name}"][window] for c in self.spec.components},
+            arrays["has_action"][window], arrays["rewards"][window],
+            info.terminated and last, info.truncated and last,
+            {name: arrays[f"extras/{name}"][window] for name in info.extras}, info.info)
+
+    def read_chunk(self, episode_id: int, chunk: int) -> np.ndarray:
+        """One chunk, uint8 (t h w c): what a FrameCache holds."""
+        info = self._by_id[episode_id]
+        start = chunk * CHUNK_FRAMES
+        return self._read_video(info, self._episode_arrays(info), start,
+                                min(start + CHUNK_FRAMES, info.frames), {})
+
+    def verify(self) -> list[Damage]:
+        """Compare every byte with the checksums; what is damaged, located. Empty when all is well."""
+        damages = []
+        for about in self.manifest.shards:
+            path = shard_path(self.path, about.number)
+            infos = [info for info in self.episodes if info.shard == about.number]
+            found = verify_shard(path, infos)
+            if not found and hashlib.sha256(path.read_bytes()).hexdigest() != about.sha256:
+                found = [Damage(about.number, None, f"the shard {path} differs from its checksum, "
+                                                    "but no episode in it does")]
+            damages += found
+        return damages
+
+    def _shard(self, number: int) -> Shard:
+        with self._mutex:
+            if number not in self._shards:
+                self._shards[number] = Shard(shard_path(self.path, number))
+            return self._shards[number]
+
+    def _episode_arrays(self, info: EpisodeInfo) -> Arrays:
+        if info.id not in self._arrays:  # verified once; a race only does it twice
+            self._arrays[info.id] = self._shard(info.shard).episode_arrays(info)
+        return self._arrays[info.id]
+
+    def _read_video(self, info: EpisodeInfo, arrays: Arrays, start: int, stop: int,
+                    cache: FrameCache) -> np.ndarray:
+        chunks = range(start // CHUNK_FRAMES, -(-stop // CHUNK_FRAMES))
+        decoded = {chunk: cache[info.id, chunk] for chunk in chunks if (info.id, chunk) in cache}
+        missing = [chunk for chunk in chunks if chunk not in decoded]
+        if missing:
+            needed = range(missing[0], missing[-1] + 1)
+            first, size = (int(arrays["chunk_bytes"][a:b].sum())
+                           for a, b in ((0, needed.start), (needed.start, needed.stop)))
+            data = self._shard(info.shard).read_bytes(info.offset + first, size)
+            decoded |= decode(data, arrays, needed, info, self.frame_shape)
+        video = np.empty((stop - start, *self.frame_shape), np.uint8)
+        for chunk in chunks:
+            at = chunk * CHUNK_FRAMES
+            low, high = max(start, at), min(stop, at + CHUNK_FRAMES)
+            video[low - start:high - start] = decoded[chunk][low - at:high - at]
+        return video
+
+
+def verify_shard(path: Path, infos: list[EpisodeInfo]) -> list[Damage]:
+    """The episodes of a shard that do not match their checksums; one Damage without episode if it is lost."""
+    try:
+        shard = Shard(path)
+    except DataError as error:
+        return [Damage(int(path.name.split(".")[0]), None, str(error))]
+    damages = []
+    for info in infos:
+        try:
+            shard.pack(info)
+        except DataError as error:
+            damages.append(Damage(info.shard, info.id, str(error)))
+    return damages

@@ -1,0 +1,157 @@
+"""Writing a data set, episode by episode; a folder that was interrupted is continued."""
+
+import contextlib
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from wakedream import runs
+from wakedream.data.actions import ActionSpec
+from wakedream.data.episode import Episode
+from wakedream.data.manifest import (
+    FILE,
+    SHARDS,
+    EpisodeInfo,
+    Header,
+    Manifest,
+    ShardInfo,
+    is_held_out,
+    read_manifest,
+    repair,
+    shard_path,
+    write_manifest,
+)
+from wakedream.data.shard import Packed, Shard, pack, write_shard
+from wakedream.errors import DataError, RunError
+
+
+class StoreWriter:
+    """Writes episodes to a folder; goes on where an interrupted writer, or a finished data set, ended.
+
+    `with StoreWriter(path, spec, frame_shape=(h, w, c)) as writer: writer.add(episode)`. Every `shard_frames`
+    frames become a shard on disk, complete or absent; leaving the context, by an error too, keeps the rest as
+    a smaller shard and writes the manifest. DataError when the folder holds something else.
+    """
+
+    def __init__(self, path: Path | str, spec: ActionSpec, *, frame_shape: tuple[int, int, int],
+                 held_out: float = 0.1, info: dict[str, Any] | None = None, shard_frames: int = 4096):
+        if not 0 <= held_out < 1:
+            raise DataError(f"held_out is {held_out}, expected a fraction from 0 to below 1")
+        self.path, self.shard_frames = Path(path), shard_frames
+        self.header = Header(frame_shape, spec, held_out, info or {})
+        self.shards: list[ShardInfo] = []
+        self.episodes: list[EpisodeInfo] = []
+        self._dropped: tuple[str, ...] = ()
+        self._waiting: list[Packed] = []
+        self._next = self.frames = 0
+        self._lock = contextlib.ExitStack()
+        _check_folder(self.path)
+        self._lock.enter_context(runs.locked(self.path))
+        try:
+            self._resume()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    @property
+    def num_episodes(self) -> int:
+        return len(self.episodes) + len(self._waiting)
+
+    @property
+    def added(self) -> list[EpisodeInfo]:
+        """All episodes that are in, on disk or waiting; what a resumed command looks at to go on."""
+        return self.episodes + [packed.info for packed in self._waiting]
+
+    def add(self, episode: Episode) -> None:
+        """Check, compress and keep a whole episode; DataError when it is not of this spec and shape."""
+        episode.check(self.header.actions)
+        if episode.video.shape[1:] != self.header.frame_shape:
+            raise DataError(f"an episode has frames of {episode.video.shape[1:]} (height, width, channels), "
+                            f"the data set {self.path} has {self.header.frame_shape}")
+        split = "held_out" if is_held_out(self._next, self.header.held_out) else "train"
+        self._waiting.append(pack(episode, self._next, split))
+        self._next += 1
+        self.frames += len(episode.video)
+        if sum(packed.info.frames for packed in self._waiting) >= self.shard_frames:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits in memory as a shard."""
+        if not self._waiting:
+            return
+        number = max((shard.number for shard in self.shards), default=-1) + 1
+        shard, episodes = write_shard(shard_path(self.path, number), self.header, self._waiting)
+        self.shards.append(shard)
+        self.episodes += episodes
+        self._waiting = []
+
+    def close(self) -> None:
+        """Write the last shard and the manifest, free the folder. An empty data set leaves nothing behind."""
+        try:
+            self.flush()
+            if self.episodes:
+                write_manifest(self.path,
+                               Manifest.of(self.header, self.shards, self.episodes, self._dropped))
+        finally:
+            self._lock.close()
+        if not self.episodes:
+            _remove_empty(self.path)
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:  # the error that ended the work is the one to be told, also when the disk is full
+            with contextlib.suppress(RunError):
+                self.close()
+
+    def _resume(self) -> None:
+        if (self.path / FILE).exists():
+            manifest = read_manifest(self.path)
+            self._adopt(manifest.header, list(manifest.shards), list(manifest.episodes))
+            self._dropped = manifest.dropped
+        known = {shard.number for shard in self.shards}
+        for path in sorted((self.path / SHARDS).glob("[0-9]*.safetensors")):
+            if int(path.name.split(".")[0]) not in known:
+                try:
+                    shard = Shard(path)
+                    for info in shard.episodes:
+                        shard.pack(info)
+                except DataError as error:
+                    raise DataError(f"{error}; {repair(self.path)}") from error
+                data = path.read_bytes()
+                about = ShardInfo(shard.episodes[0].shard, sum(e.frames for e in shard.episodes), len(data),
+                                  hashlib.sha256(data).hexdigest())
+                self._adopt(shard.header, [about], shard.episodes)
+        for shard_info in self.shards:
+            if not shard_path(self.path, shard_info.number).exists():
+                raise DataError(f"the shard {shard_path(self.path, shard_info.number)} is missing; "
+                                f"{repair(self.path)}")
+
+    def _adopt(self, there: Header, shards: list[ShardInfo], episodes: list[EpisodeInfo]) -> None:
+        mine = self.header
+        for name in ("frame_shape", "actions", "held_out"):
+            if getattr(there, name) != getattr(mine, name):
+                raise DataError(f"the data set {self.path} has {name} {getattr(there, name)}, this command "
+                                f"{getattr(mine, name)}: use the same options, or choose another --out")
+        self.header = Header(mine.frame_shape, mine.actions, mine.held_out, {**mine.info, **there.info})
+        self.shards += shards
+        self.episodes += episodes
+        self.frames += sum(info.frames for info in episodes)
+        self._next = max([self._next, *(info.id + 1 for info in episodes)])
+
+
+def _check_folder(path: Path) -> None:
+    if path.is_dir() and not (path / FILE).exists():
+        foreign = [entry.name for entry in path.iterdir()
+                   if entry.name != SHARDS and not entry.name.startswith(".")]
+        if foreign:
+            raise DataError(f"the folder {path} is not empty and no data set (it holds {min(foreign)}): "
+                            "choose another --out")
+
+
+def _remove_empty(path: Path) -> None:
+    if path.is_dir() and all(entry.name == ".lock" for entry in path.iterdir()):
+        runs.remove(path)
