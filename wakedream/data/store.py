@@ -85,11 +85,7 @@ class Store:
         stop = info.frames if stop is None else stop
         if not 0 <= start < stop <= info.frames:
             raise DataError(f"episode {episode_id} has {info.frames} frames, asked for {start}..{stop - 1}")
-        try:
-            arrays = self._episode_arrays(info)
-            video = self._read_video(info, arrays, start, stop, cache or {})
-        except DataError as error:
-            raise DataError(f"episode {episode_id} of {self.path}: {error}; {repair(self.path)}") from error
+        arrays, video = self._read(info, start, stop, cache or {})
         last, window = stop == info.frames, slice(start, stop)
         return Episode(
             video, {c.name: arrays[f"actions/{c.name}"][window] for c in self.spec.components},
@@ -101,8 +97,7 @@ class Store:
         """One chunk, uint8 (t h w c): what a FrameCache holds."""
         info = self._by_id[episode_id]
         start = chunk * CHUNK_FRAMES
-        return self._read_video(info, self._episode_arrays(info), start,
-                                min(start + CHUNK_FRAMES, info.frames), {})
+        return self._read(info, start, min(start + CHUNK_FRAMES, info.frames), {})[1]
 
     def verify(self) -> list[Damage]:
         """Compare every byte with the checksums; what is damaged, located. Empty when all is well."""
@@ -116,6 +111,13 @@ class Store:
                                                     "but no episode in it does")]
             damages += found
         return damages
+
+    def _read(self, info: EpisodeInfo, start: int, stop: int, cache: FrameCache) -> tuple[Arrays, np.ndarray]:
+        try:
+            arrays = self._episode_arrays(info)
+            return arrays, self._read_video(info, arrays, start, stop, cache)
+        except DataError as error:
+            raise DataError(f"episode {info.id} of {self.path}: {error}; {repair(self.path)}") from error
 
     def _shard(self, number: int) -> Shard:
         with self._mutex:
