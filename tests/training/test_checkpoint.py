@@ -1,0 +1,107 @@
+"""A checkpoint is complete or absent; damage is found and the way out is named."""
+
+import shutil
+
+import pytest
+import torch
+
+from wakedream.errors import CheckpointError, RunError
+from wakedream.training import checkpoint as module
+from wakedream.training.checkpoint import Checkpoints
+from wakedream.training.tree import pack, unpack
+
+STATE = {"step": 3, "weights": {"w": torch.arange(6.0).view(2, 3)},
+         "optimizers": [{"state": {0: {"m": torch.ones(2)}}, "betas": (0.9, 0.95)}], "none": None, "text": "x"}
+
+
+def same(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b and type(a) is type(b)
+
+
+@pytest.fixture
+def saved(tmp_path, kit) -> Checkpoints:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, {**STATE, "step": step}, kit.Model())
+    return checkpoints
+
+
+def test_tree_round_trip() -> None:
+    assert same(STATE, unpack(*pack(STATE)))
+
+
+def test_round_trip_and_pruning(saved: Checkpoints) -> None:
+    assert [path.name for path in saved.all()] == ["step_00000002", "step_00000003"]
+    assert saved.latest() == saved.all()[-1]
+    assert same(saved.load(saved.latest()), STATE)
+    names = {str(file.relative_to(saved.folder)) for file in saved.latest().rglob("*") if file.is_file()}
+    assert names == {f"step_00000003/{name}" for name in ("state.json", "state.safetensors", "model/model.safetensors")}
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "model/model.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_damage_is_found_and_the_one_before_named(saved: Checkpoints, name: str, damage: str) -> None:
+    file = saved.latest() / name
+    data = bytearray(file.read_bytes())
+    if damage == "remove":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    else:
+        data[-3 if name != "state.json" else data.index(b'"step": 3') + 8] ^= 1
+        file.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"damaged.*delete .*step_00000003.*goes on from step_00000002"):
+        saved.load(saved.latest())
+
+
+def test_the_way_out_of_damage_works(saved: Checkpoints) -> None:
+    shutil.rmtree(saved.latest())
+    assert saved.latest().name == "step_00000002"
+    assert saved.load(saved.latest())["step"] == 2
+
+
+def test_the_only_one_damaged(saved: Checkpoints) -> None:
+    shutil.rmtree(saved.all()[0])
+    (saved.latest() / "state.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="none before it"):
+        saved.load(saved.latest())
+
+
+@pytest.mark.parametrize("dies_in", ["save_file", "_sums"])
+def test_killed_while_writing(saved: Checkpoints, kit, monkeypatch, dies_in: str) -> None:
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, dies_in, die)
+    with pytest.raises(KeyboardInterrupt):
+        saved.save(4, STATE, kit.Model())
+    assert saved.latest().name == "step_00000003"
+    assert saved.load(saved.latest())["step"] == 3
+
+
+def test_killed_between_rename_and_latest(saved: Checkpoints) -> None:
+    (saved.folder / "latest").write_text("step_00000002\n")
+    (saved.folder / ".step_00000004.partial").mkdir()
+    saved.clean()
+    assert saved.latest().name == "step_00000002"
+    assert not (saved.folder / ".step_00000004.partial").exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(saved: Checkpoints, kit) -> None:
+    with pytest.raises(RunError, match="not finite"):
+        saved.save(4, {"w": torch.tensor([1.0, float("nan")])}, kit.Model())
+    assert saved.latest().name == "step_00000003"
+
+
+def test_newer_format(saved: Checkpoints, monkeypatch, kit) -> None:
+    monkeypatch.setattr(module, "FORMAT", 2)
+    saved.save(4, STATE, kit.Model())
+    monkeypatch.setattr(module, "FORMAT", 1)
+    with pytest.raises(CheckpointError, match="upgrade"):
+        saved.load(saved.latest())

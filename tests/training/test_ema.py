@@ -1,0 +1,21 @@
+import torch
+
+from wakedream.training.ema import Ema
+
+
+def test_follows_its_law_with_warm_up(kit) -> None:
+    torch.manual_seed(0)
+    model = kit.Model()
+    ema = Ema(model, 0.5)
+    expected = model.first.weight.detach().clone()
+    for step in range(12):
+        with torch.no_grad():
+            model.first.weight.normal_()
+            model.calls += 1
+        ema.update(model, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.first.weight.detach()
+    assert torch.allclose(ema.model.first.weight, expected, atol=1e-6)
+    assert ema.model.calls == 12
+    assert not ema.model.training
+    assert not any(parameter.requires_grad for parameter in ema.model.parameters())

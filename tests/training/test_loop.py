@@ -1,0 +1,149 @@
+"""The loop: exact resume, stopping, the finite check, what is due. On stand-ins."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from wakedream.errors import RunError
+from wakedream.training.checkpoint import Checkpoints
+from wakedream.training.gradients import clip_and_guard
+from wakedream.training.interrupt import Interrupted
+from wakedream.training.metrics import Check, read
+from wakedream.training.tree import pack
+
+
+class Killed(BaseException):
+    pass
+
+
+def losses(folder) -> list[tuple]:
+    return [(line["step"], line.get("loss"), line.get("square"), line.get("psnr")) for line in read(folder / "metrics.jsonl")]
+
+
+def final(folder) -> dict[str, torch.Tensor]:
+    checkpoints = Checkpoints(folder / "checkpoints", 2)
+    return pack(checkpoints.load(checkpoints.latest()))[0]
+
+
+def look(model) -> Check:
+    torch.rand(5)  # must not disturb training
+    return Check({"psnr": float(model.first.weight.mean())}, torch.zeros(4, 6, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("kill_after", [4, 5])
+def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path, kit, accumulate, kill_after) -> None:
+    kit.run(tmp_path / "whole", evaluate=look, accumulate=accumulate)
+
+    class Dies(kit.Objective):
+        def forward(self, clip):
+            if self.calls == kill_after * accumulate:
+                raise Killed
+            return super().forward(clip)
+
+    with pytest.raises(Killed):
+        kit.run(tmp_path / "parts", Dies, evaluate=look, accumulate=accumulate)
+    torch.rand(17)  # another process has other random numbers
+    kit.run(tmp_path / "parts", evaluate=look, accumulate=accumulate)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    whole, parts = final(tmp_path / "whole"), final(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+    assert any(name.startswith("optimizers.0.state") for name in whole)
+    assert not any("frozen" in name for name in whole)
+
+
+def test_looking_at_held_out_data_changes_nothing(tmp_path, kit) -> None:
+    kit.run(tmp_path / "with", evaluate=look)
+    kit.run(tmp_path / "without")
+    with_, without = final(tmp_path / "with"), final(tmp_path / "without")
+    assert all(torch.equal(with_[name], without[name]) for name in without)
+    assert sorted(path.name for path in (tmp_path / "with" / "images").iterdir()) == [
+        "step_00000003.png", "step_00000006.png"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_and_saves(tmp_path, kit, number) -> None:
+    class Asked(kit.Objective):
+        def forward(self, clip):
+            if self.calls == 2:
+                os.kill(os.getpid(), number)
+            return super().forward(clip)
+
+    handler = signal.getsignal(number)
+    with pytest.raises(Interrupted, match="step 3") as stopped:
+        kit.run(tmp_path / "parts", Asked)
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) == handler
+    kit.run(tmp_path / "parts")
+    kit.run(tmp_path / "whole")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_a_second_signal_stops_at_once(tmp_path, kit) -> None:
+    class Asked(kit.Objective):
+        def forward(self, clip):
+            if self.calls == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().forward(clip)
+
+    with pytest.raises(Interrupted, match="at once"):
+        kit.run(tmp_path / "run", Asked)
+    assert Checkpoints(tmp_path / "run" / "checkpoints", 2).latest().name == "step_00000002"
+
+
+def test_one_bad_step_is_left_out_and_counted(tmp_path, kit) -> None:
+    kit.run(tmp_path / "run", lambda: kit.Objective(range(2, 3)))
+    assert [line["skipped"] for line in read(tmp_path / "run" / "metrics.jsonl")] == [0, 0, 1, 1, 1, 1]
+    assert all(tensor.isfinite().all() for tensor in final(tmp_path / "run").values() if tensor.is_floating_point())
+
+
+def test_bad_steps_in_a_row_stop_the_run_and_the_last_checkpoint_stays(tmp_path, kit) -> None:
+    with pytest.raises(RunError, match=r"step 14: the last 10 steps were not finite \(.*square nan"):
+        kit.run(tmp_path / "run", lambda: kit.Objective(range(4, 99)), steps=50, save_every=4, log_every=2)
+    assert Checkpoints(tmp_path / "run" / "checkpoints", 2).latest() is not None
+
+
+def test_never_finite_stops_at_the_first_look(tmp_path, kit) -> None:
+    with pytest.raises(RunError, match="step 1"):
+        kit.run(tmp_path / "run", lambda: kit.Objective(range(99)))
+    assert Checkpoints(tmp_path / "run" / "checkpoints", 2).latest() is None
+
+
+def test_clip_and_guard() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(4)), torch.nn.Parameter(torch.zeros(1))]
+    for loss, clip, factor in ((1.0, 1.0, 0.2), (1.0, 10.0, 1.0), (1.0, None, 1.0), (float("inf"), 1.0, 0.0)):
+        weights[0].grad, weights[1].grad = torch.zeros(2, 3), torch.tensor([3.0, 0.0, 4.0, 0.0])
+        norm, finite = clip_and_guard(weights, clip, torch.tensor(loss))
+        assert norm == 5.0
+        assert bool(finite) == (factor > 0)
+        assert torch.allclose(weights[1].grad, factor * torch.tensor([3.0, 0.0, 4.0, 0.0]))
+        assert weights[2].grad is None
+
+
+def test_a_finished_run_is_left_alone_and_may_be_prolonged(tmp_path, kit) -> None:
+    kit.run(tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert kit.run(tmp_path / "run").step == 6
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    assert kit.run(tmp_path / "run", steps=8).step == 8
+
+
+def test_minutes_end_training(tmp_path, kit) -> None:
+    state = kit.run(tmp_path / "run", steps=10**6, minutes=0.002, log_every=10**6, save_every=10**6)
+    assert 0.12 <= state.elapsed < 1.0
+    assert 2 < state.step < 10**5
+
+
+def test_metrics_lines(tmp_path, kit) -> None:
+    kit.run(tmp_path / "run", log_every=2)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert {"kind", "step", "loss", "square", "size", "grad_norm", "lr", "skipped", "frames", "elapsed",
+            "frames_per_second"} == set(lines[0])
+    assert lines[1]["frames"] == 32
+    assert list((tmp_path / "run" / "tensorboard").iterdir())

@@ -1,0 +1,41 @@
+import pytest
+
+from wakedream.errors import ConfigError, RunError
+from wakedream.training.run_config import claim, read
+
+CONFIG = {"model": {"dim": 64}, "train": {"steps": 10, "seed": 0}, "loader": {"workers": 1}}
+DATA = {"path": "data/a", "fingerprint": "a" * 64}
+
+
+def test_same_config_resumes_and_some_fields_may_change(tmp_path) -> None:
+    claim(tmp_path, "tokenizer", "debug", CONFIG, DATA)
+    longer = {"model": {"dim": 64}, "train": {"steps": 20, "seed": 0}, "loader": {"workers": 4}}
+    claim(tmp_path, "tokenizer", "debug", longer, DATA)
+    assert read(tmp_path)["config"]["train"]["steps"] == 20
+    assert {"wakedream", "torch", "python"} <= read(tmp_path)["versions"].keys()
+
+
+@pytest.mark.parametrize(("stage", "config", "data", "message"), [
+    ("tokenizer", {**CONFIG, "model": {"dim": 32}}, DATA, r"model\.dim was 64, now 32"),
+    ("tokenizer", {**CONFIG, "train": {"steps": 10, "seed": 1}}, DATA, r"train\.seed was 0, now 1"),
+    ("tokenizer", CONFIG, {"path": "data/b", "fingerprint": "b" * 64}, "another data set.*data/a.*data/b"),
+    ("dynamics", CONFIG, DATA, "stage 'tokenizer', not 'dynamics'"),
+])
+def test_another_run_is_refused(tmp_path, stage, config, data, message) -> None:
+    claim(tmp_path, "tokenizer", "debug", CONFIG, DATA)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ConfigError, match=message):
+        claim(tmp_path, stage, "debug", config, data)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path) -> None:
+    (tmp_path / "holiday.txt").write_text("x")
+    with pytest.raises(RunError, match="not empty"):
+        claim(tmp_path, "tokenizer", "debug", CONFIG, DATA)
+
+
+def test_damaged_config(tmp_path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        claim(tmp_path, "tokenizer", "debug", CONFIG, DATA)

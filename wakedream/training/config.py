@@ -1,0 +1,90 @@
+"""Options of training, the same for every stage. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wakedream.config import check
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Muon for the matrices inside the transformers and AdamW for all else, or AdamW for everything."""
+
+    name: Literal["muon", "adamw"] = "muon"
+    """muon: matrices by Muon, all else by AdamW; adamw: everything by AdamW"""
+    lr: float = 0.02
+    """highest learning rate of Muon's matrices"""
+    adamw_lr: float = 1e-3
+    """highest learning rate of AdamW's parameters"""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay of the running mean and of the running square"""
+    weight_decay: float = 0.0
+    """decoupled weight decay of the matrices"""
+    momentum: float = 0.95
+    """Muon's momentum"""
+
+    def __post_init__(self) -> None:
+        check(min(self.lr, self.adamw_lr) > 0,
+              f"learning rates must be positive, got {self.lr} and {self.adamw_lr}")
+        check(all(0 <= beta < 1 for beta in (*self.betas, self.momentum)),
+              f"betas and momentum must be in [0, 1), got {self.betas}, {self.momentum}")
+        check(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how exactly, and what is written on the way."""
+
+    steps: int = 100_000
+    """optimizer steps; training ends at steps or minutes, whichever comes first"""
+    minutes: float | None = None
+    """minutes of training: compiling and first steps, evaluation and saving do not count"""
+    warmup_steps: int = 100
+    """steps over which the learning rate rises from 0"""
+    decay_fraction: float = 0.5
+    """last share of training over which the learning rate falls to 0"""
+    accumulate: int = 1
+    """batches per optimizer step"""
+    clip_norm: float | None = 1.0
+    """longest gradient; longer ones are scaled down"""
+    ema_decay: float = 0.999
+    """decay of the averaged weights, which are what is evaluated and saved; lower in the first steps"""
+    precision: Literal["bf16", "float32"] = "bf16"
+    """bf16: mixed precision where the device has it"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """auto: on GPUs, and on CPUs if training is to take more than about two minutes"""
+    seed: int = 0
+    """seed of weights, masks and order of the data"""
+    log_every: int = 20
+    """steps between lines of metrics.jsonl"""
+    evaluate_every: int = 500
+    """steps between checks on held-out clips, with a picture"""
+    evaluation_clips: int = 16
+    """held-out clips of each check"""
+    save_every: int = 1000
+    """steps between checkpoints"""
+    save_minutes: float | None = 10.0
+    """and minutes of training between them, whichever comes first"""
+    keep_checkpoints: int = 2
+    """checkpoints to keep"""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N"""
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "accumulate", "log_every", "evaluate_every", "evaluation_clips", "save_every",
+                  "keep_checkpoints")
+        for name in counts:
+            check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("minutes", "save_minutes", "clip_norm"):
+            value = getattr(self, name)
+            check(value is None or value > 0, f"{name} must be positive or None, got {value}")
+        check(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
+        check(0 <= self.decay_fraction <= 1, f"decay_fraction must be in [0, 1], got {self.decay_fraction}")
+        check(0 <= self.ema_decay < 1, f"ema_decay must be in [0, 1), got {self.ema_decay}")
+
+
+MAY_CHANGE = (
+    "train.steps", "train.minutes", "train.log_every", "train.evaluate_every", "train.evaluation_clips",
+    "train.save_every", "train.save_minutes", "train.keep_checkpoints", "train.device", "train.compile",
+    "loader.workers", "loader.prefetch", "loader.cache_gib",
+)  # what a resumed run may set otherwise: none of it changes what the model sees

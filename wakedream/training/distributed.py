@@ -1,0 +1,154 @@
+"""Device, precision, compilation and several processes, applied to models from outside."""
+
+import contextlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from wakedream.errors import ConfigError
+from wakedream.training.config import TrainConfig
+
+LONG_MINUTES, LONG_STEPS = 2.0, 1000  # a CPU run longer than this earns back the time of compiling
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process computes, and what it shares with the others of its run."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Only one process writes files."""
+        return self.rank == 0
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """Mean over processes; does not wait for the device."""
+        if self.world_size == 1:
+            return tensor
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+        return tensor / self.world_size
+
+    def from_first(self, *values: float) -> tuple[float, ...]:
+        """The first process's numbers, in all processes; through the host, the device is not waited for."""
+        if self.world_size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.broadcast(tensor, 0)
+        return tuple(tensor.tolist())
+
+    def gather(self, tensors: dict[str, Tensor], plain: Any) -> list[tuple[dict[str, Tensor], Any]]:
+        """Every process's tensors (on the host) and plain values, in the order of ranks."""
+        if self.world_size == 1:
+            return [(tensors, plain)]
+        message = torch.frombuffer(bytearray(save(tensors, {"plain": json.dumps(plain)})), dtype=torch.uint8)
+        longest = torch.tensor([message.numel()])
+        dist.all_reduce(longest, dist.ReduceOp.MAX)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        dist.all_gather(sizes, torch.tensor([message.numel()]))
+        padded = torch.zeros(int(longest), dtype=torch.uint8)
+        padded[: message.numel()] = message
+        boxes = [torch.empty_like(padded) for _ in range(self.world_size)]
+        dist.all_gather(boxes, padded)
+        return [_unpack(box[: int(size)]) for box, size in zip(boxes, sizes, strict=True)]
+
+    def wait(self) -> None:
+        """For the device to finish what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _unpack(message: Tensor) -> tuple[dict[str, Tensor], Any]:
+    data = message.numpy().tobytes()
+    size = int.from_bytes(data[:8], "little")
+    return load(data), json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["plain"])
+
+
+@contextlib.contextmanager
+def join(device: str = "auto") -> Iterator[Place]:
+    """This process's place; under torchrun, one of several that train together."""
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", 0)) if world_size > 1 else None)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if world_size == 1:
+        yield Place(chosen)
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Place(chosen, rank, world_size)
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(name: str, local_rank: int | None = None) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device '{name}': use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        index = local_rank if local_rank is not None else device.index or 0
+        if index >= count:
+            raise ConfigError(f"device {name} was asked for, {count} CUDA devices are here: "
+                              "use --train.device cpu or another number of processes")
+        return torch.device("cuda", index)
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 where asked for and fast: GPUs, and CPUs with bf16 instructions."""
+    enabled = precision == "bf16" and (device.type != "cpu" or _cpu_has_bf16())
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _cpu_has_bf16() -> bool:
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
+    """The objective as the loop calls it: compiled, and its gradients shared over processes."""
+    if wants_compile(config, place.device):
+        objective.compile()
+    if place.world_size == 1:
+        return objective
+    devices = [place.device] if place.device.type == "cuda" else None
+    return DistributedDataParallel(objective, device_ids=devices)
+
+
+def wants_compile(config: TrainConfig, device: torch.device) -> bool:
+    if config.compile == "off":
+        return False
+    long = config.steps >= LONG_STEPS and (config.minutes is None or config.minutes > LONG_MINUTES)
+    if config.compile == "auto" and device.type == "cpu" and not long:
+        return False
+    compiler = os.environ.get("CXX" if device.type == "cpu" else "CC")
+    names = ("g++", "clang++") if device.type == "cpu" else ("gcc", "cc", "clang")
+    if any(shutil.which(name) for name in (compiler, *names) if name):
+        return True
+    warnings.warn(f"no compiler found ({', '.join(names)}): training runs eagerly, which is slower. "
+                  "Install one, or silence this with --train.compile off", stacklevel=2)
+    return False
+
+
+def only_shares(forward: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    """Gradients are shared over processes in the last batch of a step only."""
+    if isinstance(forward, DistributedDataParallel) and not last:
+        return forward.no_sync()
+    return contextlib.nullcontext()

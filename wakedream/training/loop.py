@@ -1,0 +1,157 @@
+"""The loop that trains every stage: batch, losses, balance, step, EMA, and what is due."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from wakedream.errors import RunError
+from wakedream.training.balance import LossBalance
+from wakedream.training.checkpoint import Checkpoints
+from wakedream.training.clock import Clock
+from wakedream.training.config import TrainConfig
+from wakedream.training.distributed import Place, autocast, only_shares, wrap
+from wakedream.training.ema import Ema
+from wakedream.training.gradients import FiniteCheck, clip_and_guard
+from wakedream.training.interrupt import Interrupted, Interruption
+from wakedream.training.metrics import Check, Meter, Metrics
+from wakedream.training.schedule import learning_rate_scale, progress
+from wakedream.training.state import Batches, TrainState, generators, set_generators
+
+PATIENCE = 10  # steps in a row whose numbers are not finite
+
+
+class Objective(Protocol):
+    """An nn.Module that turns a clip into named scalar losses; what DDP wraps and compile compiles."""
+
+    model: nn.Module  # what is trained, averaged and saved (`save_pretrained(folder)`)
+    weights: dict[str, float]  # of the losses, once each has unit scale
+
+    def __call__(self, clip: Any) -> dict[str, Tensor]: ...
+
+
+Evaluate = Callable[[nn.Module], Check]  # the averaged model, in eval mode, to numbers and a picture
+
+
+def fit(objective: Objective, optimizers: list[torch.optim.Optimizer], batches: Batches, config: TrainConfig,
+        place: Place, folder: Path, frames_per_batch: int, evaluate: Evaluate | None = None,
+        label: str = "training") -> TrainState:
+    """Train until `config.steps` or `config.minutes`, going on from the folder's latest checkpoint.
+
+    frames_per_batch: of this process. Raises Interrupted, after saving, when Ctrl-C or SIGTERM asked to stop,
+    and RunError when numbers stay not finite.
+    """
+    ema, balance = Ema(objective.model, config.ema_decay), LossBalance(objective.weights, place.mean)
+    state = TrainState(objective, optimizers, ema, balance, batches,  # type: ignore[arg-type]
+                       FiniteCheck(place.device), Meter(), place)
+    checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
+    resume(state, checkpoints)
+    if progress(state.step, state.elapsed, config) >= 1:
+        return state
+    forward = wrap(state.objective, config, place)
+    frames = frames_per_batch * config.accumulate * place.world_size
+    clock, saved, over = Clock(state.elapsed), state.elapsed, False
+    with writing(place, folder, state.step, label) as metrics, Interruption() as asked:
+        while not over:
+            train_step(forward, state, config)
+            log, check, keep = (state.step % every == 0
+                                for every in (config.log_every, config.evaluate_every, config.save_every))
+            if log or check or keep:
+                place.wait()  # the clock counts what the device has yet to do
+            state.elapsed, stop = place.from_first(clock.tick(), float(asked.signal or 0))
+            done = progress(state.step, state.elapsed, config)
+            finished = done >= 1
+            over = finished or stop > 0
+            if log or finished:
+                record(metrics, state, frames, clock.lap())
+            if metrics and evaluate and (check or finished):
+                look(metrics, state, config, evaluate)
+            if over or keep or state.elapsed - saved >= 60 * (config.save_minutes or math.inf):
+                save(state, checkpoints)
+                saved = state.elapsed
+            if metrics:
+                metrics.show(state.step, state.step * frames, done)
+            clock.skip()
+    if not finished:
+        raise Interrupted(int(stop), f"stopped and saved at step {state.step}; the same command goes on there")
+    return state
+
+
+def train_step(forward: nn.Module, state: TrainState, config: TrainConfig) -> None:
+    """One optimizer step over `config.accumulate` batches. Never waits for the device."""
+    for batch in range(config.accumulate):
+        clip = next(state.batches)
+        with only_shares(forward, last=batch == config.accumulate - 1):
+            with autocast(state.place.device, config.precision):
+                losses = forward(clip)
+            (state.balance(losses) / config.accumulate).backward()
+    values = state.balance.update()
+    model = state.objective.model
+    norm, finite = clip_and_guard(model.parameters(), config.clip_norm, values["loss"])  # type: ignore[union-attr]
+    scale = learning_rate_scale(state.step, progress(state.step, state.elapsed, config), config)
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * scale
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    state.ema.update(model, state.step)  # type: ignore[arg-type]
+    state.finite.add(finite)
+    state.meter.add({**values, "grad_norm": norm})
+    state.step += 1
+
+
+def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_second: float) -> None:
+    """Log the means since the last log; stop the run if its numbers stay not finite."""
+    values = state.meter.read()
+    skipped, in_a_row = int(state.finite.skipped), int(state.finite.in_a_row)
+    lr = max(group["lr"] for optimizer in state.optimizers for group in optimizer.param_groups)
+    if metrics:
+        metrics.write("train", state.step, values | {
+            "lr": lr, "skipped": skipped, "frames": state.step * frames, "elapsed": round(state.elapsed, 3),
+            "frames_per_second": round(steps_per_second * frames, 1)})
+    if in_a_row >= min(PATIENCE, state.step):
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        raise RunError(f"step {state.step}: the last {in_a_row} steps were not finite ({losses}). "
+                       "The last checkpoint stays; lower --optim.lr, lengthen --train.warmup-steps "
+                       "or use --train.precision float32")
+
+
+def look(metrics: Metrics, state: TrainState, config: TrainConfig, evaluate: Evaluate) -> None:
+    """Evaluate the averaged weights; training's random numbers stay what they would have been."""
+    before = generators(state.place.device)
+    with torch.no_grad(), autocast(state.place.device, config.precision):
+        result = evaluate(state.ema.model)
+    set_generators(before, state.place.device)
+    metrics.write("held_out", state.step, result.values)
+    if result.picture is not None:
+        metrics.picture(state.step, result.picture)
+
+
+def save(state: TrainState, checkpoints: Checkpoints) -> None:
+    values = state.state_dict()  # all processes take part
+    if state.place.writes:
+        checkpoints.save(state.step, values, state.ema.model)
+
+
+def resume(state: TrainState, checkpoints: Checkpoints) -> None:
+    if state.place.writes:
+        checkpoints.clean()
+    path = checkpoints.latest()
+    if path:
+        state.load_state_dict(checkpoints.load(path))
+        if state.place.writes:
+            print(f"resuming at step {state.step} from {path}", file=sys.stderr)
+
+
+@contextmanager
+def writing(place: Place, folder: Path, step: int, label: str) -> Iterator[Metrics | None]:
+    if not place.writes:
+        yield None
+        return
+    with Metrics(folder, step, label) as metrics:
+        yield metrics
