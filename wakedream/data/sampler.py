@@ -91,7 +91,7 @@ class WindowSampler:
         """Go on there; DataError when the state belongs to other data or another clip length."""
         for name, value in self._identity().items():
             if state.get(name) != value:
-                raise DataError(f"the run's place in the data was kept with {name} {state.get(name)}, now it is "
+                raise DataError(f"the place in the data was kept with {name} {state.get(name)}, now it is "
                                 f"{value}: resume with the same data and options, or start a new run")
         self.position = int(state["position"])
 

@@ -75,6 +75,17 @@ def write_shard(path: Path, header: Header, episodes: list[Packed]) -> tuple[Sha
     return ShardInfo(number, start, len(data), hashlib.sha256(data).hexdigest()), placed
 
 
+def describe(path: Path) -> ShardInfo:
+    """What the manifest says of a shard's file; DataError when it cannot be read."""
+    frames = sum(info.frames for info in Shard(path).episodes)
+    return ShardInfo(int(path.name.split(".")[0]), frames, path.stat().st_size, file_sha256(path))
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _join(episodes: list[Packed]) -> Arrays:
     """Concatenate by name; an extra that an episode lacks is NaN there."""
     joined = {}

@@ -1,6 +1,5 @@
 """The store: a folder of shards and a manifest. Any window of any episode, read without decoding the rest."""
 
-import hashlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from wakedream.data.actions import ActionSpec
 from wakedream.data.codec import CHUNK_FRAMES
 from wakedream.data.episode import Episode
 from wakedream.data.manifest import EpisodeInfo, Manifest, read_manifest, repair, shard_path
-from wakedream.data.shard import Arrays, Shard, decode
+from wakedream.data.shard import Arrays, Shard, decode, file_sha256
 from wakedream.data.writer import StoreWriter
 from wakedream.errors import DataError
 
@@ -106,7 +105,7 @@ class Store:
             path = shard_path(self.path, about.number)
             infos = [info for info in self.episodes if info.shard == about.number]
             found = verify_shard(path, infos)
-            if not found and hashlib.sha256(path.read_bytes()).hexdigest() != about.sha256:
+            if not found and file_sha256(path) != about.sha256:
                 found = [Damage(about.number, None, f"the shard {path} differs from its checksum, "
                                                     "but no episode in it does")]
             damages += found

@@ -1,7 +1,9 @@
 """Writing a data set, episode by episode; a folder that was interrupted is continued."""
 
 import contextlib
-import hashlib
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from wakedream.data.manifest import (
     shard_path,
     write_manifest,
 )
-from wakedream.data.shard import Packed, Shard, pack, write_shard
+from wakedream.data.shard import Packed, Shard, describe, pack, write_shard
 from wakedream.errors import DataError, RunError
 
 
@@ -44,6 +46,7 @@ class StoreWriter:
         self._dropped: tuple[str, ...] = ()
         self._waiting: list[Packed] = []
         self._next = self.frames = 0
+        self._holding = False
         self._lock = contextlib.ExitStack()
         _check_folder(self.path)
         self._lock.enter_context(runs.locked(self.path))
@@ -72,18 +75,39 @@ class StoreWriter:
         self._waiting.append(pack(episode, self._next, split))
         self._next += 1
         self.frames += len(episode.video)
-        if sum(packed.info.frames for packed in self._waiting) >= self.shard_frames:
-            self.flush()
+        if not self._holding:
+            self._write(whole_shards=True)
+
+    @contextlib.contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Of the episodes added within, an error leaves none; until then they wait in memory, compressed."""
+        before = len(self._waiting), self._next, self.frames
+        self._holding = True
+        try:
+            yield
+        except BaseException:
+            waiting, self._next, self.frames = before
+            del self._waiting[waiting:]
+            raise
+        finally:
+            self._holding = False
+        self._write(whole_shards=True)
 
     def flush(self) -> None:
-        """Write what waits in memory as a shard."""
-        if not self._waiting:
-            return
-        number = max((shard.number for shard in self.shards), default=-1) + 1
-        shard, episodes = write_shard(shard_path(self.path, number), self.header, self._waiting)
-        self.shards.append(shard)
-        self.episodes += episodes
-        self._waiting = []
+        """Write what waits in memory to the disk."""
+        self._write(whole_shards=False)
+
+    def _write(self, whole_shards: bool) -> None:
+        while self._waiting:
+            ends = list(accumulate(packed.info.frames for packed in self._waiting))
+            if whole_shards and ends[-1] < self.shard_frames:
+                return
+            count = min(bisect_left(ends, self.shard_frames) + 1, len(ends))
+            number = max((shard.number for shard in self.shards), default=-1) + 1
+            shard, episodes = write_shard(shard_path(self.path, number), self.header, self._waiting[:count])
+            self.shards.append(shard)
+            self.episodes += episodes
+            del self._waiting[:count]
 
     def close(self) -> None:
         """Write the last shard and the manifest, free the folder. An empty data set leaves nothing behind."""
@@ -121,10 +145,7 @@ class StoreWriter:
                         shard.pack(info)
                 except DataError as error:
                     raise DataError(f"{error}; {repair(self.path)}") from error
-                data = path.read_bytes()
-                about = ShardInfo(shard.episodes[0].shard, sum(e.frames for e in shard.episodes), len(data),
-                                  hashlib.sha256(data).hexdigest())
-                self._adopt(shard.header, [about], shard.episodes)
+                self._adopt(shard.header, [describe(path)], shard.episodes)
         for shard_info in self.shards:
             if not shard_path(self.path, shard_info.number).exists():
                 raise DataError(f"the shard {shard_path(self.path, shard_info.number)} is missing; "

@@ -1,0 +1,87 @@
+"""Options of the data's commands and of the loader. Imports no torch."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from wakedream.config import check
+from wakedream.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How clips reach the device."""
+
+    batch_size: int = 32
+    """clips per batch on each device"""
+    length: int = 16
+    """frames per clip"""
+    workers: int = 2
+    """threads that unpack frames"""
+    prefetch: int = 4
+    """batches made ready ahead"""
+    cache_gib: float = 4.0
+    """memory for unpacked frames, so that small data sets are unpacked once; 0 for none"""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "length", "workers", "prefetch"):
+            value = getattr(self, name)
+            check(value >= 1, f"{name} is {value}: expected at least 1")
+        check(self.cache_gib >= 0, f"cache_gib is {self.cache_gib}: expected 0 or more")
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """Video files to a data set. The same command goes on where it was stopped."""
+
+    videos: tuple[str, ...]
+    """video files, and folders to search for them"""
+    out: str
+    """the data set's folder"""
+    size: str = "64"
+    """pixels of a frame: 64, or height x width as in 128x96"""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """crop: fill the frame, cut what is over; pad: keep all, with black borders; stretch: distort"""
+    fps: float | None = None
+    """frames per second to keep; default: the video's own"""
+    episode_frames: int = 256
+    """longer videos are cut into episodes of so many frames"""
+    held_out: float = 0.1
+    """share of the episodes kept for evaluation"""
+    skip_bad: bool = False
+    """end well even if some videos could not be read; they are named and left out either way"""
+    keep_truncated: bool = False
+    """of a video that breaks off, keep the frames that could be read"""
+
+    def __post_init__(self) -> None:
+        check(bool(self.videos), "no videos given: expected video files or folders")
+        check(bool(self.out), "--out: expected a folder, got nothing")
+        check(self.fps is None or self.fps > 0, f"--fps {self.fps}: expected more than 0")
+        check(self.episode_frames >= 1, f"--episode-frames {self.episode_frames}: expected at least 1")
+        check(0 <= self.held_out < 1, f"--held-out {self.held_out}: expected at least 0 and below 1")
+        parse_size(self.size)
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """What a data set holds, and whether it is whole."""
+
+    path: str
+    """the data set's folder"""
+    repair: bool = False
+    """drop what is damaged, say what, keep all else"""
+    sheet: str | None = None
+    """write a contact sheet of some episodes to this PNG file"""
+    short: int = 16
+    """count episodes with fewer frames than this"""
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'64' -> (64, 64); '128x96' -> (128, 96), height x width. ConfigError otherwise."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    if not match:
+        raise ConfigError(f"--size {text}: expected pixels as 64, or height x width as 128x96")
+    height, width = int(match[1]), int(match[2] or match[1])
+    possible = all(8 <= pixels <= 4096 for pixels in (height, width))
+    check(possible, f"--size {text}: expected 8 to 4096 pixels each way")
+    return height, width

@@ -1,0 +1,101 @@
+"""`wakedream inspect` for data sets: what is there, whether it is whole, and a picture of it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from wakedream import runs
+from wakedream.data.config import InspectConfig
+from wakedream.data.manifest import EpisodeInfo, repair
+from wakedream.data.repair import repair_data
+from wakedream.data.store import Store
+from wakedream.errors import DataError
+
+ROWS, COLUMNS, GAP = 10, 12, 2
+
+
+def inspect_data(config: InspectConfig) -> None:
+    """Print what the data set holds and verify every byte; DataError when it is damaged and not repaired."""
+    path = Path(config.path)
+    if config.repair:
+        for line in repair_data(path) or ["nothing to repair"]:
+            print(line)
+    store = Store.open(path)
+    print("\n".join(describe_data(store, config.short)))
+    damages = store.verify()
+    if config.sheet:
+        _write_sheet(store, Path(config.sheet))
+        print(f"contact sheet   {config.sheet}")
+    if damages:
+        raise DataError("\n".join([*(damage.message for damage in damages),
+                                   f"to drop what is damaged, {repair(path)}"]))
+    print(f"checksums       all {len(store.manifest.shards)} shards, {len(store.episodes)} episodes whole")
+
+
+def describe_data(store: Store, short: int = 16) -> list[str]:
+    """The facts, a line each."""
+    manifest, info = store.manifest, store.manifest.header.info
+    h, w, c = store.frame_shape
+    per_frame, raw = manifest.stored_bytes / store.frames(), h * w * c
+    few = [episode.id for episode in store.episodes if episode.frames < short]
+    lines = [
+        f"data set        {store.path}",
+        f"made by         {', '.join(f'{name} {value}' for name, value in info.items()) or 'unknown'}",
+        f"frames          {store.frames():,} of {h}x{w}x{c} (height, width, channels)",
+        *(_split_line(name, store.split(name)) for name in ("train", "held_out")),
+        f"size            {manifest.stored_bytes / 2**20:,.1f} MiB in {len(manifest.shards)} shards, "
+        f"{per_frame:,.0f} bytes per frame, {per_frame / raw:.1%} of raw",
+        f"extras          {', '.join(store.extras) or 'none'}",
+        f"fingerprint     {store.fingerprint[:16]}",
+    ]
+    lines += [f"action          {a.name}: {a.kind}, {a.size} {', '.join(a.labels)}".rstrip()
+              for a in store.spec.components] or ["actions         none"]
+    if few:
+        lines.append(f"short           {len(few)} episodes of fewer than {short} frames: {_some(few)}")
+    return lines + [f"dropped before  {line}" for line in manifest.dropped]
+
+
+def contact_sheet(store: Store) -> np.ndarray:
+    """Some episodes, a row each, evenly over the data set and their frames: uint8 (h w c). Damaged: black."""
+    h, w, c = store.frame_shape
+    scale = max(1, 64 // h)
+    cell_h, cell_w = h * scale + GAP, w * scale + GAP
+    rows = min(ROWS, len(store.episodes))
+    sheet = np.full((cell_h * rows + GAP, cell_w * COLUMNS + GAP, c), 255, np.uint8)
+    for row, index in enumerate(_spread(len(store.episodes), rows)):
+        info = store.episodes[index]
+        for column, t in enumerate(_spread(info.frames, COLUMNS)):
+            try:
+                frame = store.read(info.id, t, t + 1).video[0]
+            except DataError:
+                frame = np.zeros((h, w, c), np.uint8)
+            top, left = row * cell_h + GAP, column * cell_w + GAP
+            sheet[top:top + h * scale, left:left + w * scale] = frame.repeat(scale, 0).repeat(scale, 1)
+    return sheet
+
+
+def _spread(total: int, count: int) -> list[int]:
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
+def _write_sheet(store: Store, path: Path) -> None:
+    from PIL import Image
+
+    sheet = contact_sheet(store)
+    with runs.atomic(path) as beside:
+        Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet).save(beside, format="PNG")
+
+
+def _split_line(name: str, episodes: list[EpisodeInfo]) -> str:
+    if not episodes:
+        return f"{name:15} no episodes"
+    frames, returns = [[getattr(e, field) for e in episodes] for field in ("frames", "total_reward")]
+    ends = sum(episode.terminated for episode in episodes)
+    actions = sum(episode.has_actions for episode in episodes)
+    return (f"{name:15} {len(episodes)} episodes, {sum(frames):,} frames ({min(frames)} to {max(frames)}), "
+            f"{ends} ended, {actions} with actions, return {np.mean(returns):.2f} "
+            f"({min(returns):.2f} to {max(returns):.2f})")
+
+
+def _some(ids: list[int]) -> str:
+    return ", ".join(map(str, ids[:10])) + (", ..." if len(ids) > 10 else "")
