@@ -8,10 +8,11 @@ import numpy as np
 from crafter import constants, objects
 
 from wakedream.data.environments.crafter_engine import Simulator
-from wakedream.data.environments.crafter_route import MATERIAL, MOVES, WIDTH, Terrain, cell_of
+from wakedream.data.environments.crafter_route import MATERIAL, MOVES, OPEN, WIDTH, Terrain, cell_of
 
 ACTION = {name: index for index, name in enumerate(constants.actions)}
 SOURCE = {item: name for name, rule in constants.collect.items() for item in rule["receive"]}
+DAY = 300  # steps; darkest at 210
 TRUSTED = 5  # steps that a way is followed before it is sought again: creatures move
 RETRY = 25  # steps before an unreachable goal is tried again
 
@@ -37,7 +38,10 @@ class CrafterPlayer:
         self.ahead = self.terrain.here + self.terrain.step
         self.facing = self.terrain.material(self.ahead)
         self.near = self.simulator._near()
-        needs = (self._fight, self._drink, self._eat, self._sleep, self._plant, self._tools, self._hunt, self._wander)
+        self.enclosed = self.terrain.enclosed()
+        self.hour = self.simulator._step % DAY
+        self.dusk = 100 < self.hour < 165 and not self.enclosed
+        needs = (self._fight, self._hide, self._drink, self._eat, self._sleep, self._plant, self._tools, self._hunt, self._wander)
         return ACTION[next(action for need in needs if (action := need()))]
 
     def interrupted(self) -> None:
@@ -47,17 +51,29 @@ class CrafterPlayer:
     # Staying alive
 
     def _fight(self) -> str | None:
-        reach = 4 if self.have["health"] > 4 else 2
-        foes = self._those(objects.Zombie, 3) + self._those(objects.Skeleton, reach)
+        """A zombie that has come near is quicker killed than fled from."""
+        reach = 1 if self.done["defeat_skeleton"] else 3
+        foes = self._those(objects.Zombie, 2) + self._those(objects.Skeleton, reach)
         action = self._go([cell_of(foe.pos) for foe in foes], "foe", limit=8) if foes else None
         if action:
             self.digging = []
         return action
 
+    def _hide(self) -> str | None:
+        """Weak, or on grass at night, where zombies come in numbers: go behind walls, and stay until well."""
+        health, dark = self.have["health"], 158 < self.hour < 265
+        grass = dark and not self.enclosed and self.terrain.meadow()
+        if self.digging or min(self.have["food"], self.have["drink"]) < 2 + self.enclosed:
+            return None
+        if self.enclosed:
+            well = not dark and health > 7
+            return None if well else ("sleep" if self.have["energy"] < 8 else "noop")
+        return self._shelter(limit=60) if (health < 5 or grass) and self.have["wood_pickaxe"] else None
+
     def _drink(self) -> str | None:
         if self.facing == "water" and self.have["drink"] < 9:
             return "do"
-        return self._go(self.terrain.cells("water"), "water") if self.have["drink"] < 4 else None
+        return self._go(self.terrain.cells("water"), "water") if self.have["drink"] < (7 if self.dusk else 4) else None
 
     def _eat(self) -> str | None:
         food = [o for o in self.simulator.world.objects
@@ -65,7 +81,7 @@ class CrafterPlayer:
         ripe = [o for o in food if isinstance(o, objects.Plant)]
         if ripe and self.have["food"] < 8:
             food = ripe
-        elif self.have["food"] >= (5 if self.done["eat_cow"] else 8):
+        elif self.have["food"] >= (5 if self.done["eat_cow"] and not self.dusk else 7):
             return None
         return self._go([cell_of(o.pos) for o in food], "food")
 
@@ -74,28 +90,30 @@ class CrafterPlayer:
         if self.digging:
             return self.digging.pop(0)
         energy, dark = self.have["energy"], self.simulator.world.daylight < 0.4
-        alone = not self._those(objects.Zombie, 9) and not self._those(objects.Skeleton, 9)
+        alone = self.enclosed or not (self._those(objects.Zombie, 9) or self._those(objects.Skeleton, 9))
         if energy < 1 or (energy < 9 and not self.done["wake_up"] and not dark and alone):
             return "sleep"
-        if energy >= (7 if dark else 3):
+        if energy >= (8 if dark else 3):
             return None
-        return self._shelter() if self.have["wood_pickaxe"] else ("sleep" if alone and energy < 3 else None)
+        if self.enclosed:
+            return "sleep"
+        return self._shelter(limit=60) if self.have["wood_pickaxe"] else ("sleep" if alone and energy < 3 else None)
 
-    def _shelter(self) -> str | None:
+    def _shelter(self, limit: float) -> str | None:
         """Dig two cells into solid rock, turn round and close the entrance with a stone."""
         entrances = self._entrances()
         if entrances.get(self.terrain.here) == self.terrain.step:
             ahead, back = MOVES[self.terrain.step], MOVES[-self.terrain.step]
-            self.digging = [ahead, "do", ahead, back, "place_stone", "sleep"]
+            self.digging = [ahead, "do", ahead, back, "place_stone"]
             return "do"
         if self.terrain.here in entrances:
             return MOVES[entrances[self.terrain.here]]
-        return self._go(list(entrances), "shelter", limit=40)
+        return self._go(list(entrances), "shelter", limit)
 
     def _entrances(self) -> dict[int, int]:
         """Walkable cells before two cells of rock with nothing open around them, each with the way in."""
         terrain = self.terrain
-        ids = [MATERIAL[name] for name in (*constants.walkable, "lava")]
+        ids = [MATERIAL[name] for name in OPEN]
         walls, rock = ~np.isin(terrain.flat, ids), terrain.flat == MATERIAL["stone"]
         found = {}
         for step in MOVES:

@@ -14,6 +14,7 @@ WIDTH = 66
 BLOCKED = 1e9
 MATERIAL = {name: index + 1 for index, name in enumerate(constants.materials)}
 NAME = {index: name for name, index in MATERIAL.items()}
+OPEN = (*constants.walkable, "lava")
 MOVES = {-WIDTH: "move_left", WIDTH: "move_right", -1: "move_up", 1: "move_down"}
 
 
@@ -53,6 +54,22 @@ class Terrain:
         """Whether `material` is within one cell, diagonals too: what making a tool asks for."""
         x, y = divmod(self.here, WIDTH)
         return bool((self.ids[x - 1:x + 2, y - 1:y + 2] == MATERIAL[material]).any())
+
+    def meadow(self) -> bool:
+        """Whether there is much grass around: where zombies live."""
+        x, y = divmod(self.here, WIDTH)
+        around = self.ids[max(x - 4, 0):x + 5, max(y - 4, 0):y + 5]
+        return int((around == MATERIAL["grass"]).sum()) > 16
+
+    def enclosed(self, room: int = 4) -> bool:
+        """Whether at most `room` cells can be walked to: nothing can come in."""
+        seen, edge = {self.here}, [self.here]
+        while edge and len(seen) <= room:
+            cell = edge.pop()
+            reached = [cell + s for s in MOVES if cell + s not in seen and self.material(cell + s) in OPEN]
+            seen.update(reached)
+            edge += reached
+        return len(seen) <= room
 
     def route(self, targets: list[int], limit: float) -> list[int] | None:
         """The cells after the player's up to the nearest target, or None when none is within `limit`."""
@@ -94,5 +111,8 @@ class Terrain:
         for cell in self.cells("lava"):
             costs[[cell - 1, cell + 1, cell - WIDTH, cell + WIDTH]] += 4
         for other in self.world.objects[1:]:
-            costs[cell_of(other.pos)] += BLOCKED if isinstance(other, objects.Plant) else 4
+            cell = cell_of(other.pos)
+            costs[cell] += BLOCKED if isinstance(other, objects.Plant) else 4
+            if isinstance(other, (objects.Zombie, objects.Skeleton)):
+                costs[[cell - 1, cell + 1, cell - WIDTH, cell + WIDTH]] += 3
         return costs.tolist()
