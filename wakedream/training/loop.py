@@ -29,8 +29,11 @@ PATIENCE = 10  # steps in a row whose numbers are not finite
 class Objective(Protocol):
     """An nn.Module that turns a clip into named scalar losses; what DDP wraps and compile compiles."""
 
-    model: nn.Module  # what is trained, averaged and saved (`save_pretrained(folder)`)
-    weights: dict[str, float]  # of the losses, once each has unit scale
+    @property
+    def model(self) -> nn.Module: ...  # what is trained, averaged and saved (`save_pretrained(folder)`)
+
+    @property
+    def weights(self) -> dict[str, float]: ...  # of the losses, once each has unit scale
 
     def __call__(self, clip: Any) -> dict[str, Tensor]: ...
 
@@ -52,6 +55,8 @@ def fit(objective: Objective, optimizers: list[torch.optim.Optimizer], batches: 
     checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
     resume(state, checkpoints)
     if progress(state.step, state.elapsed, config) >= 1:
+        if place.writes:
+            print(f"the run in {folder} has finished; to prolong it raise --train.steps or --train.minutes")
         return state
     forward = wrap(state.objective, config, place)
     frames = frames_per_batch * config.accumulate * place.world_size
@@ -78,7 +83,7 @@ def fit(objective: Objective, optimizers: list[torch.optim.Optimizer], batches: 
                 metrics.show(state.step, state.step * frames, done)
             clock.skip()
     if not finished:
-        raise Interrupted(int(stop), f"stopped and saved at step {state.step}; the same command goes on there")
+        raise Interrupted(int(stop), f"stopped and saved at step {state.step}, the same command goes on")
     return state
 
 

@@ -57,7 +57,7 @@ class Metrics:
         self.folder = folder
         self.file = folder / "metrics.jsonl"
         cut(self.file, step)
-        self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
+        self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         self.bar = ProgressBar(label, None, "frames")
         self.shown: dict[str, str] = {}
 

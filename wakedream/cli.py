@@ -1,0 +1,198 @@
+"""The command line. Imports torch only once the arguments are right: `--help` and errors are instant."""
+
+import contextlib
+import dataclasses
+import importlib
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
+
+from wakedream import __version__
+from wakedream.config import suggest
+from wakedream.errors import ConfigError, UserError
+from wakedream.training.interrupt import Interrupted
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What `wakedream NAME` does: `run` is called with the `config` that the arguments make."""
+
+    help: str
+    run: str  # "module:function"
+    config: str  # "module:dataclass"; the module imports no torch
+    positional: tuple[str, ...] = ()  # fields given without a flag
+    usage: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What `wakedream train NAME PRESET` does."""
+
+    help: str
+    run: str  # "module:function", called with (config, data, out, preset)
+    preset: str  # "module:function", a preset's name to its config
+    presets: str  # "module:dict", all presets by name; the first lines of their docstrings are shown
+
+
+VERBS = {
+    "record": Verb("play a Gymnasium environment, keep the episodes",
+                   "wakedream.data.record:record", "wakedream.data.record_config:RecordConfig", ("env",),
+                   "ENV --out DATA --frames N"),
+    "ingest": Verb("video files or folders to a data set",
+                   "wakedream.data.ingest:ingest", "wakedream.data.config:IngestConfig", ("videos",),
+                   "VIDEO... --out DATA --size 64"),
+    "inspect": Verb("what a data set, run or checkpoint is; --repair",
+                    "wakedream.cli:inspect", "wakedream.data.config:InspectConfig", ("path",), "PATH"),
+    "evaluate": Verb("metrics as JSON and a page with pictures and videos",
+                     "wakedream.evaluation.report:evaluate", "wakedream.evaluation.config:EvaluateConfig",
+                     ("run",), "RUN --data DATA [--out DIR]"),
+    "reconstruct": Verb("truth beside reconstruction, as a video",
+                        "wakedream.evaluation.reconstruct:reconstruct",
+                        "wakedream.evaluation.config:ReconstructConfig", ("run", "source"),
+                        "RUN VIDEO|DATA --out X.mp4"),
+    "weights": Verb("fetch or convert pretrained feature networks, checksums verified",
+                    "wakedream.tokenizer.lpips_weights:weights",
+                    "wakedream.tokenizer.weights_config:WeightsConfig", ("name",), "[lpips]"),
+}
+STAGES = {
+    "tokenizer": Stage("frames to latents and back", "wakedream.stages.tokenizer:train_tokenizer",
+                       "wakedream.presets:tokenizer_preset", "wakedream.presets:TOKENIZER_PRESETS"),
+}
+TRAIN_HELP = "train a stage; the same command resumes"
+TRAIN_USAGE = "STAGE PRESET --data DATA --out RUN [--a.b value ...]"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 the user can mend it, 128 + signal stopped; a bug keeps its traceback (1)."""
+    try:
+        with _sigterm_interrupts():
+            return _dispatch(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop or 'interrupted'}", file=sys.stderr)
+        return 128 + int(getattr(stop, "signal", signal.SIGINT))
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if name in ("-h", "--help", "help"):
+        print(_help())
+    elif name in ("-V", "--version"):
+        print(f"wakedream {__version__}")
+    elif name == "train":
+        _train(rest)
+    elif name in VERBS:
+        verb = VERBS[name]
+        config_type = _positional(_find(verb.config), verb.positional)
+        config = _parse(config_type, rest, f"wakedream {name}", verb.help)
+        _find(verb.run)(config)  # imports torch, so only now
+    else:
+        raise suggest("command", name, [*VERBS, "train"])
+    return 0
+
+
+def _train(arguments: list[str]) -> None:
+    """Stage and preset are resolved first: they decide which options there are."""
+    words = list(takewhile(lambda word: not word.startswith("-"), arguments))
+    if not words:
+        stages = {name: stage.help for name, stage in STAGES.items()}
+        return _ask_for("a stage", "wakedream train STAGE PRESET", stages, arguments)
+    if words[0] not in STAGES:
+        raise suggest("stage", words[0], STAGES)
+    stage = STAGES[words[0]]
+    if len(words) == 1:
+        table = _find(stage.presets)
+        presets = {name: (preset.__doc__ or "").split("\n")[0] for name, preset in table.items()}
+        return _ask_for("a preset", f"wakedream train {words[0]} PRESET", presets, arguments)
+    name = words[1]
+    command_type = _train_command(_find(stage.preset)(name))
+    command = _parse(command_type, arguments[2:], f"wakedream train {words[0]} {name}",
+                     f"Train the preset '{name}'. The same command goes on where it was stopped.")
+    _find(stage.run)(command.run, command.data, command.out, name)
+
+
+def _ask_for(what: str, usage: str, choices: dict[str, str], arguments: list[str]) -> None:
+    if not {"-h", "--help"} & set(arguments):
+        known = ", ".join(sorted(choices))
+        raise ConfigError(f"expected {what}: {usage} --data DATA --out RUN. Known: {known}")
+    print(f"usage: {usage} --data DATA --out RUN [--option value ...]\n\n{_table(choices)}\n\n"
+          f"`{usage} --help` lists the options.")
+
+
+def _train_command(preset: Any) -> type:
+    """--data, --out, and the preset's fields under their own names: --optim.lr."""
+    import tyro
+
+    run = Annotated[type(preset), tyro.conf.arg(name="")]
+    return dataclasses.make_dataclass("TrainCommand", [
+        ("data", Annotated[Path, tyro.conf.arg(help="the data set")]),
+        ("out", Annotated[Path, tyro.conf.arg(help="the run's folder")]),
+        ("run", run, dataclasses.field(default=preset)),
+    ], frozen=True)
+
+
+def _positional(config: type, names: tuple[str, ...]) -> type:
+    """The config with some fields given without a flag; its instances are instances of the config."""
+    import tyro
+
+    hints, fields = get_type_hints(config), {field.name: field for field in dataclasses.fields(config)}
+    again = []
+    for name in names:
+        metavar = {Literal: None, tuple: f"{name.upper()} ..."}.get(get_origin(hints[name]), name.upper())
+        hint = Annotated[tyro.conf.Positional[hints[name]], tyro.conf.arg(metavar=metavar)]  # type: ignore[misc]
+        again.append((name, hint, dataclasses.field(default=fields[name].default)))
+    return dataclasses.make_dataclass(config.__name__, again, bases=(config,), frozen=True)
+
+
+def _parse(config: type, arguments: list[str], name: str, description: str) -> Any:
+    import tyro
+
+    return tyro.cli(config, args=arguments, prog=name, description=description)
+
+
+def inspect(config: Any) -> None:
+    """A run or checkpoint folder is described here, all else is taken for a data set."""
+    from wakedream.training.summary import describe
+
+    description = describe(Path(config.path))
+    if description is None:
+        _find("wakedream.data.inspect:inspect_data")(config)
+    else:
+        print(description)
+
+
+def _find(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _help() -> str:
+    lines = [(f"{name} {verb.usage}", verb.help) for name, verb in VERBS.items()]
+    lines.insert(list(VERBS).index("inspect") + 1, (f"train {TRAIN_USAGE}", TRAIN_HELP))
+    return (f"usage: wakedream COMMAND ...\n\n{_table(dict(lines))}\n\n"
+            "`wakedream COMMAND --help` lists the options of a command.")
+
+
+def _table(rows: dict[str, str]) -> str:
+    width = max(map(len, rows))
+    return "\n".join(f"  {name:<{width}}  {text}".rstrip() for name, text in rows.items())
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does; commands that save on a signal handle it themselves."""
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number, "stopped")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,103 @@
+"""Stage 1: a tokenizer learns to reconstruct video."""
+
+import contextlib
+import math
+import sys
+from pathlib import Path
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+
+from wakedream import runs
+from wakedream.config import to_dict
+from wakedream.data.loader import Loader, evaluation_clips
+from wakedream.data.store import Store
+from wakedream.errors import ConfigError
+from wakedream.notation import Frames, Video
+from wakedream.stages.config import TokenizerRun
+from wakedream.tokenizer.config import TokenizerConfig
+from wakedream.tokenizer.objective import TokenizerObjective
+from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.training.distributed import Place, join
+from wakedream.training.loop import Evaluate, fit
+from wakedream.training.metrics import Check
+from wakedream.training.optim import build_optimizers
+from wakedream.training.run_config import claim
+
+SHOWN, LEAST_PIXELS = 8, 128  # columns of the picture, and the width to which small frames are enlarged
+
+
+def train_tokenizer(run: TokenizerRun, data: Path, out: Path, preset: str = "custom") -> None:
+    """Train on the data set `data` into the run folder `out`, going on from its latest checkpoint.
+
+    DataError, ConfigError, WeightsError, RunError before anything is written; Interrupted after saving.
+    """
+    with join(run.train.device) as place, contextlib.ExitStack() as stack:
+        store = Store.open(data)
+        check_shape(store, run.model)
+        torch.manual_seed(run.train.seed)
+        objective = TokenizerObjective(Tokenizer(run.model), run.objective).to(place.device)
+        if place.writes:
+            stack.enter_context(runs.locked(out))
+            source = {"path": str(data), "fingerprint": store.fingerprint}
+            claim(out, "tokenizer", preset, to_dict(run), source)
+        optimizers = build_optimizers(objective.model, run.optim)
+        loader = stack.enter_context(open_loader(store, run, place))
+        torch.manual_seed(run.train.seed + place.rank)  # every process masks in its own way
+        batch_frames = run.loader.batch_size * run.loader.length
+        fit(objective, optimizers, loader, run.train, place, out, batch_frames, held_out(store, run, place),
+            label="tokenizer")
+    if place.writes:
+        print(f"trained: {out}. Next: wakedream evaluate {out} --data {data}")
+
+
+def check_shape(store: Store, config: TokenizerConfig) -> None:
+    """ConfigError unless the frames of the data set are what the tokenizer takes."""
+    expected = (config.height, config.width, config.channels)
+    if store.frame_shape != expected:
+        (h, w, c), (eh, ew, ec) = store.frame_shape, expected
+        raise ConfigError(f"the data set {store.path} has frames of {h}x{w} with {c} channels, the tokenizer "
+                          f"takes {eh}x{ew} with {ec}: use --model.height {h} --model.width {w} "
+                          f"--model.channels {c}, or record or ingest the data at {eh}x{ew}")
+
+
+def open_loader(store: Store, run: TokenizerRun, place: Place) -> Loader:
+    return Loader(store, split="train", seed=run.train.seed, device=place.device, rank=place.rank,
+                  world_size=place.world_size, **to_dict(run.loader))
+
+
+def held_out(store: Store, run: TokenizerRun, place: Place) -> Evaluate | None:
+    """The check during training: PSNR and a picture on fixed held-out clips, nothing masked."""
+    if not store.split("held_out"):
+        if place.writes:
+            print(f"{store.path} has no held-out episodes: training goes unchecked", file=sys.stderr)
+        return None
+    count, length, seed = run.train.evaluation_clips, run.loader.length, run.train.seed
+    video = evaluation_clips(store, "held_out", count, length, seed).video
+
+    def evaluate(tokenizer: Tokenizer) -> Check:
+        return compare(tokenizer, video, run.loader.batch_size, place.device)
+
+    return evaluate  # type: ignore[return-value]
+
+
+def compare(tokenizer: Tokenizer, video: Video, batch_size: int, device: torch.device) -> Check:
+    """PSNR over all pixels of `video` (-10 log10 of the pooled MSE), and truth above reconstruction."""
+    total, shown = 0.0, []
+    for part in video.split(batch_size):
+        truth = part.to(device).float() / 255
+        made = tokenizer.reconstruct(truth).float()
+        total += float((made - truth).square().double().sum())
+        shown.append(torch.stack([truth[:, -1], made[:, -1]]).cpu())
+    psnr = -10 * math.log10(max(total / video.numel(), 1e-10))
+    return Check({"psnr": psnr}, picture(torch.cat(shown, dim=1)[:, :SHOWN]))
+
+
+def picture(rows: Frames) -> Tensor:
+    """Rows of frames (row column c h w) in [0, 1] as one uint8 picture (h w 3), small frames enlarged."""
+    if rows.shape[2] != 3:
+        rows = repeat(rows.mean(2), "row column h w -> row column c h w", c=3)
+    times = max(1, LEAST_PIXELS // rows.shape[-1])
+    rows = repeat(rows, "row column c h w -> row column c (h y) (w x)", y=times, x=times)
+    return rearrange((rows.clamp(0, 1) * 255).round().byte(), "row column c h w -> (row h) (column w) c")
