@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from wakedream.config import from_dict, to_dict
+from wakedream.data.actions import ActionComponent, ActionSpec
+from wakedream.errors import DataError
+
+
+def spaces():
+    s = pytest.importorskip("gymnasium.spaces")
+    return {
+        "one choice": s.Discrete(4), "choices from -1": s.Discrete(3, start=-1),
+        "many choices": s.MultiDiscrete([[2, 3], [4, 5]]), "bits": s.MultiBinary((2, 2)),
+        "box": s.Box(-2, 3, (2, 2)), "unbounded": s.Box(-np.inf, 1, ()), "tuple": s.Tuple((s.Discrete(2),)),
+        "nested": s.Dict(a=s.Discrete(2), action=s.Box(0, 1, (3,)),
+                         b=s.Tuple((s.MultiDiscrete([2, 3]), s.Dict(c=s.MultiBinary(2))))),
+    }
+
+
+@pytest.mark.parametrize("name", ["one choice", "choices from -1", "many choices", "bits", "box", "unbounded",
+                                  "tuple", "nested"])
+def test_any_action_of_a_space_fits_its_spec(name):
+    space = spaces()[name]
+    space.seed(0)
+    spec = ActionSpec.from_space(space)
+    assert from_dict(ActionSpec, to_dict(spec)) == spec
+    seen = [spec.flatten(space.sample()) for _ in range(40)]
+    together = {key: np.stack([one[key] for one in seen]) for key in seen[0]}
+    spec.check(together, 40)
+    for component in spec.components:
+        if component.kind == "categorical":
+            assert set(together[component.name].tolist()) == set(range(component.size))
+    spec.check(spec.placeholder(7), 7)
+
+
+def test_nested_names_and_values_come_apart_in_order():
+    spec = ActionSpec.from_space(spaces()["nested"])
+    assert [c.name for c in spec.components] == ["a", "action", "b/0/0", "b/0/1", "b/1/c"]
+    flat = spec.flatten({"a": 1, "action": np.array([.1, .2, .3]), "b": (np.array([0, 2]), {"c": [1, 0]})})
+    assert flat["b/0/1"] == 2
+    assert flat["b/1/c"].tolist() == [1, 0]
+    bounds = ActionSpec.from_space(spaces()["box"]).components[0]
+    assert (bounds.size, bounds.low, bounds.high) == (4, (-2.0,) * 4, (3.0,) * 4)
+    assert ActionSpec.from_space(spaces()["unbounded"]).components[0].high == ()
+
+
+def test_other_spaces_are_refused():
+    gym_spaces = pytest.importorskip("gymnasium.spaces")
+    with pytest.raises(DataError, match="cannot be kept"):
+        ActionSpec.from_space(gym_spaces.Text(5))
+
+
+@pytest.mark.parametrize("wrong", [
+    {}, {"a": np.zeros(3, np.int64), "b": np.zeros((3, 2), np.float32)}, {"a": np.zeros(2, np.int64)},
+    {"a": np.zeros(3, np.int32)}, {"a": np.full(3, 4)}, {"a": np.full(3, -1)}])
+def test_what_does_not_fit_is_refused(wrong):
+    with pytest.raises(DataError, match="action component"):
+        ActionSpec((ActionComponent("a", "categorical", 4),)).check(wrong, 3)

@@ -1,0 +1,133 @@
+import json
+
+import pytest
+from making import SHAPE, SPEC, episode, flip, frames_position, make_store, same
+
+from wakedream.data.config import InspectConfig
+from wakedream.data.inspect import inspect_data
+from wakedream.data.repair import repair_data
+from wakedream.data.store import Store, StoreWriter
+from wakedream.errors import DataError
+
+LENGTHS = [40, 20, 17, 64, 33, 16]
+
+
+@pytest.fixture
+def made(tmp_path):
+    return tmp_path / "d", make_store(tmp_path / "d", LENGTHS)
+
+
+def intact(folder, episodes, dropped):
+    """Exactly the dropped episodes are gone, all others are what they were."""
+    store = Store.open(folder)
+    assert [info.id for info in store.episodes] == [i for i in range(len(episodes)) if i not in dropped]
+    assert all(same(store.read(info.id), episodes[info.id]) for info in store.episodes)
+    assert store.verify() == []
+    assert store.manifest.stored_bytes == sum(p.stat().st_size for p in (folder / "shards").iterdir())
+
+
+def test_a_flipped_byte_in_frames_is_found_located_and_only_its_episode_dropped(made):
+    folder, episodes = made
+    path, position = frames_position(Store.open(folder), 2)
+    flip(path, position + 30)
+    store = Store.open(folder)
+    assert [(d.shard, d.episode) for d in store.verify()] == [(0, 2)]
+    with pytest.raises(DataError, match=r"episode 2 .*--repair"):
+        store.read(2)
+    assert same(store.read(1), episodes[1])
+    with pytest.raises(DataError, match="damaged frames"):
+        inspect_data(InspectConfig(str(folder)))
+    assert any("episode 2" in line and "17 frames" in line for line in repair_data(folder))
+    intact(folder, episodes, {2})
+    assert repair_data(folder) == []
+
+
+def test_any_flipped_byte_of_a_shard_is_found_and_repaired(made):
+    folder, episodes = made
+    path = folder / "shards" / "000001.safetensors"
+    whole, manifest = path.read_bytes(), (folder / "manifest.json").read_bytes()
+    for position in range(3, len(whole), len(whole) // 23):
+        path.write_bytes(whole)
+        (folder / "manifest.json").write_bytes(manifest)
+        flip(path, position)
+        damages = Store.open(folder).verify()
+        assert {damage.shard for damage in damages} == {1}, position
+        repair_data(folder)
+        left = {info.id for info in Store.open(folder).episodes}
+        assert left >= {0, 1, 2, 3}
+        intact(folder, episodes, set(range(len(LENGTHS))) - left)
+
+
+def test_a_missing_shard_costs_its_episodes(made):
+    folder, episodes = made
+    (folder / "shards" / "000000.safetensors").unlink()
+    store = Store.open(folder)
+    with pytest.raises(DataError, match="is missing"):
+        store.read(0)
+    with pytest.raises(DataError, match="is missing"):
+        StoreWriter(folder, SPEC, frame_shape=SHAPE)
+    lost = {info.id for info in store.episodes if info.shard == 0}
+    assert lost
+    assert lost != set(range(6))
+    repair_data(folder)
+    intact(folder, episodes, lost)
+
+
+def test_a_shard_cut_short_or_overwritten_costs_no_other(made):
+    folder, episodes = made
+    path = folder / "shards" / "000001.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    lost = {info.id for info in Store.open(folder).episodes if info.shard == 1}
+    assert {d.shard for d in Store.open(folder).verify()} == {1}
+    repair_data(folder)
+    intact(folder, episodes, lost)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", [None, "{", json.dumps({"format": "wakedream-data", "version": 1})])
+def test_a_lost_manifest_is_made_again(made, text):
+    folder, episodes = made
+    fingerprint = Store.open(folder).fingerprint
+    (folder / "manifest.json").unlink()
+    if text:
+        (folder / "manifest.json").write_text(text)
+    assert "made again" in repair_data(folder)[0]
+    intact(folder, episodes, set())
+    assert Store.open(folder).fingerprint == fingerprint
+
+
+def test_what_was_repaired_goes_on(made):
+    folder, episodes = made
+    path, position = frames_position(Store.open(folder), 5)
+    flip(path, position + 9)
+    repair_data(folder)
+    with StoreWriter(folder, SPEC, frame_shape=SHAPE) as writer:
+        writer.add(episode(12, 9))
+    store = Store.open(folder)
+    assert "episode 5" in store.manifest.dropped[0]
+    assert store.frames() == sum(LENGTHS) - 16 + 12
+
+
+def test_nothing_intact_changes_nothing(tmp_path):
+    make_store(tmp_path / "d", [20])
+    path, position = frames_position(Store.open(tmp_path / "d"), 0)
+    flip(path, position + 9)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="nothing was changed"):
+        repair_data(tmp_path / "d")
+    assert path.read_bytes() == before
+    with pytest.raises(DataError, match="is not a data set"):
+        repair_data(tmp_path)
+
+
+def test_inspect_tells_what_is_there_and_draws_it(made, tmp_path, capsys):
+    from PIL import Image
+
+    folder, _ = made
+    inspect_data(InspectConfig(str(folder), sheet=str(tmp_path / "sheet.png"), short=18))
+    told = capsys.readouterr().out
+    for fact in ("190 of 16x24x3", "held_out        1 episodes, 20 frames", "move: categorical, 5", "daylight",
+                 "2 episodes of fewer than 18 frames: 2, 5", "of raw", "6 episodes whole"):
+        assert fact in told, fact
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (12 * (24 * 4 + 2) + 2, 6 * (16 * 4 + 2) + 2)
