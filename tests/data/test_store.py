@@ -12,6 +12,7 @@ from making import SHAPE, SPEC, episode, make_store, same
 
 from wakedream.data import shard
 from wakedream.data.actions import ActionSpec
+from wakedream.data.episode import Episode
 from wakedream.data.manifest import is_held_out
 from wakedream.data.store import Store, StoreWriter
 from wakedream.errors import DataError, RunError
@@ -84,10 +85,20 @@ def test_a_writer_goes_on_where_one_ended(tmp_path):
     assert all(same(store.read(n), truth) for n, truth in enumerate(episodes))
 
 
-def test_an_error_keeps_what_was_added(tmp_path):
-    with pytest.raises(KeyboardInterrupt), StoreWriter(tmp_path / "d", SPEC, frame_shape=SHAPE) as writer:
+def add(writer, *episodes):
+    for each in episodes:
+        writer.add(each)
+
+
+def interrupted(path):
+    with StoreWriter(path, SPEC, frame_shape=SHAPE) as writer:
         writer.add(episode(20, 0))
         raise KeyboardInterrupt
+
+
+def test_an_error_keeps_what_was_added(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "d")
     assert Store.open(tmp_path / "d").frames() == 20
 
 
@@ -113,20 +124,19 @@ def test_a_killed_writer_loses_no_written_shard(tmp_path):
             writer.add(episode(30, seed))
     store = Store.open(folder)
     assert all(same(store.read(seed), episode(30, seed)) for seed in range(6))
-    assert sorted(p.name for p in (folder / "shards").iterdir()) == [f"00000{i}.safetensors" for i in range(3)]
+    shards = sorted(p.name for p in (folder / "shards").iterdir())
+    assert shards == [f"00000{i}.safetensors" for i in range(3)]
 
 
 def test_all_or_nothing_takes_back_what_an_error_left(tmp_path):
     with StoreWriter(tmp_path / "d", SPEC, frame_shape=SHAPE, shard_frames=30) as writer:
         writer.add(episode(20, 0))
-        with pytest.raises(DataError, match="half"), writer.all_or_nothing():
-            for seed in range(1, 5):
-                writer.add(episode(20, seed))
-            raise DataError("half")
+        some = [episode(20, seed) for seed in range(1, 5)]
+        with pytest.raises(DataError, match="uint8"), writer.all_or_nothing():
+            add(writer, *some, Episode.of_video(np.zeros(3)))
         assert (writer.num_episodes, writer.frames) == (1, 20)
         with writer.all_or_nothing():
-            for seed in range(1, 5):
-                writer.add(episode(20, seed))
+            add(writer, *some)
     store = Store.open(tmp_path / "d")
     assert [len(store.read(i).video) for i in range(5)] == [20] * 5
     assert [s.frames for s in store.manifest.shards] == [40, 40, 20]
@@ -144,10 +154,10 @@ def test_other_options_do_not_mix_into_a_data_set(tmp_path):
         options = {"spec": SPEC, "frame_shape": SHAPE, **kw}
         with pytest.raises(DataError, match="use the same options, or choose another --out"):
             StoreWriter(tmp_path / "d", **options)
+    wrong = episode(4, 0)
+    wrong.video = wrong.video[:, :8]
     with StoreWriter(tmp_path / "d", SPEC, frame_shape=SHAPE) as writer, \
             pytest.raises(DataError, match="height, width, channels"):
-        wrong = episode(4, 0)
-        wrong.video = wrong.video[:, :8]
         writer.add(wrong)
 
 
@@ -168,12 +178,12 @@ def test_a_full_disk_is_told_and_what_was_complete_stays(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(RunError, match="no space left"), \
-            StoreWriter(tmp_path / "d", SPEC, frame_shape=SHAPE, shard_frames=30) as writer:
-        writer.add(episode(30, 0))
-        monkeypatch.setattr(os, "fsync", full)
-        writer.add(episode(30, 1))
-    monkeypatch.undo()
+    writer = StoreWriter(tmp_path / "d", SPEC, frame_shape=SHAPE, shard_frames=30)
+    writer.add(episode(30, 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match="no space left"), writer:
+            writer.add(episode(30, 1))
     assert [p.name for p in (tmp_path / "d" / "shards").iterdir()] == ["000000.safetensors"]
     with StoreWriter(tmp_path / "d", SPEC, frame_shape=SHAPE) as writer:
         assert writer.num_episodes == 1

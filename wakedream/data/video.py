@@ -1,6 +1,6 @@
 """Video files: read any that PyAV reads, write ones that browsers play."""
 
-import io
+import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -131,16 +131,21 @@ def encode_mp4(frames: np.ndarray, fps: float = 10, scale: int = 1, crf: int = 1
     `scale` enlarges by whole pixels. From 2 on, the halved colour resolution that browsers ask for loses
     nothing: use it for small game frames. Odd sizes gain one row or column. DataError when there is no frame.
     """
-    import av
-
     if len(frames) == 0:
         raise DataError("a video needs at least one frame, got none")
     frames = frames.repeat(scale, 1).repeat(scale, 2) if scale > 1 else frames
     frames = np.repeat(frames, 3, -1) if frames.shape[-1] == 1 else frames
-    height, width = frames.shape[1:3]
-    frames = np.pad(frames, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], mode="edge")
-    target = io.BytesIO()
-    with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
+    with tempfile.TemporaryDirectory() as folder:  # the index moves to the front, which needs a true file
+        file = Path(folder) / "video.mp4"
+        _mux(file, frames, fps, crf)
+        return file.read_bytes()
+
+
+def _mux(file: Path, frames: np.ndarray, fps: float, crf: int) -> None:
+    import av
+
+    with av.open(str(file), "w", options={"movflags": "+faststart"}) as container:
         stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.options = {"crf": str(crf), "preset": "veryfast",
@@ -149,7 +154,6 @@ def encode_mp4(frames: np.ndarray, fps: float = 10, scale: int = 1, crf: int = 1
             image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             container.mux(stream.encode(image))
         container.mux(stream.encode(None))
-    return target.getvalue()
 
 
 def write_video(path: Path | str, frames: np.ndarray, fps: float = 10, scale: int = 1) -> None:

@@ -1,0 +1,153 @@
+import os
+
+import numpy as np
+import pytest
+from making import cut_film, write_film
+
+from wakedream import runs
+from wakedream.data import ingest as ingest_module
+from wakedream.data.config import IngestConfig, parse_size
+from wakedream.data.ingest import ingest
+from wakedream.data.store import Store
+from wakedream.errors import ConfigError, DataError, RunError
+
+
+def config(tmp_path, *videos, **kw) -> IngestConfig:
+    options = {"size": "16x24", "episode_frames": 12, **kw}
+    return IngestConfig(tuple(map(str, videos)), str(tmp_path / "data"), **options)
+
+
+def test_files_and_folders_become_episodes(tmp_path, capsys):
+    folder = tmp_path / "videos"
+    write_film(folder / "b.mp4", 30)
+    write_film(folder / "deep" / "a.MP4", 5, height=20, width=20)
+    (folder / "notes.txt").write_text("not mine")
+    (folder / ".hidden.mp4").write_text("not a video")
+    single = write_film(tmp_path / "single.mp4", 12)
+    ingest(config(tmp_path, single, folder))
+    store = Store.open(tmp_path / "data")
+    assert store.frame_shape == (16, 24, 3)
+    assert [e.frames for e in store.episodes] == [12, 12, 12, 6, 5]
+    sources = [os.path.basename(e.info["source"]) for e in store.episodes]
+    assert sources == ["single.mp4"] + ["b.mp4"] * 3 + ["a.MP4"]
+    assert store.spec.components == ()
+    assert not any(e.has_actions for e in store.episodes)
+    red = np.concatenate([store.read(i).video[:, 0, -1, 0] for i in (1, 2, 3)]).astype(int)
+    assert (np.diff(red) > 0).all()
+    told = capsys.readouterr()
+    assert "3 videos, 5 episodes, 47 frames" in told.out
+    assert "notes.txt" in told.err
+
+
+def test_bad_videos_are_named_and_the_good_ones_kept(tmp_path, capsys):
+    folder = tmp_path / "videos"
+    for name in ("a", "c", "e"):
+        write_film(folder / f"{name}.mp4", 10)
+    (folder / "b.mp4").write_text("not a video" * 50)
+    cut_film(folder / "d.mp4")
+    (folder / "f.mp4").touch()
+    with pytest.raises(DataError, match="3 of 6 videos could not be read") as caught:
+        ingest(config(tmp_path, folder))
+    for name in ("b.mp4 is not a video", "d.mp4 breaks off after", "f.mp4 is empty", "--skip-bad"):
+        assert name in str(caught.value)
+    store = Store.open(tmp_path / "data")
+    assert store.verify() == []
+    assert [e.frames for e in store.episodes] == [10, 10, 10]  # nothing of d, though it begins well
+    ingest(config(tmp_path, folder, skip_bad=True))
+    assert "3 of 6" in capsys.readouterr().err
+    ingest(config(tmp_path, folder, skip_bad=True, keep_truncated=True))
+    assert "2 of 6" in capsys.readouterr().err
+    assert Store.open(tmp_path / "data").frames() > 30
+
+
+def test_only_bad_videos_leave_nothing(tmp_path):
+    (tmp_path / "b.mp4").write_text("not a video" * 50)
+    for skip in (False, True):
+        with pytest.raises(DataError, match="Nothing was written"):
+            ingest(config(tmp_path, tmp_path / "b.mp4", skip_bad=skip))
+    assert [p.name for p in tmp_path.iterdir()] == ["b.mp4"]
+
+
+def test_it_resumes_without_decoding_again(tmp_path, monkeypatch):
+    folder = tmp_path / "videos"
+    for name in "abc":
+        write_film(folder / f"{name}.mp4", 30)
+    decoded, real = [], ingest_module.read_video
+
+    def until_c(path, *args):
+        decoded.append(path.name)
+        for i, frame in enumerate(real(path, *args)):
+            if path.name == "c.mp4" and i == 20 and len(decoded) == 3:
+                raise KeyboardInterrupt
+            yield frame
+
+    monkeypatch.setattr(ingest_module, "read_video", until_c)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(config(tmp_path, folder))
+    assert [e.frames for e in Store.open(tmp_path / "data").episodes] == [12, 12, 6] * 2
+    ingest(config(tmp_path, folder))
+    ingest(config(tmp_path, folder))
+    assert decoded == ["a.mp4", "b.mp4", "c.mp4", "c.mp4"]
+    assert [e.frames for e in Store.open(tmp_path / "data").episodes] == [12, 12, 6] * 3
+
+
+def test_parts_written_before_a_kill_are_not_written_twice(tmp_path):
+    """Killed between two shards of one video: the folder has its first parts and no manifest."""
+    path = write_film(tmp_path / "a.mp4", 60)
+    ingest(config(tmp_path, path))
+    whole = [Store.open(tmp_path / "data").read(i) for i in range(5)]
+    runs.remove(tmp_path / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest_module.StoreWriter.__init__, "__kwdefaults__",
+                      {"held_out": 0.1, "info": None, "shard_frames": 24})
+        ingest(config(tmp_path, path))
+        for name in ("manifest.json", "shards/000001.safetensors", "shards/000002.safetensors"):
+            (tmp_path / "data" / name).unlink()
+        ingest(config(tmp_path, path))
+    store = Store.open(tmp_path / "data")
+    assert [e.info["first_frame"] for e in store.episodes] == [0, 12, 24, 36, 48]
+    assert all(np.array_equal(store.read(i).video, whole[i].video) for i in range(5))
+
+
+def test_other_options_or_a_changed_file_are_told(tmp_path):
+    path = write_film(tmp_path / "a.mp4", 30)
+    ingest(config(tmp_path, path))
+    with pytest.raises(DataError, match="same options"):
+        ingest(config(tmp_path, path, fit="pad"))
+    with pytest.raises(DataError, match="frame_shape"):
+        ingest(config(tmp_path, path, size="8"))
+    write_film(path, 20)
+    with pytest.raises(DataError, match="has changed since"):
+        ingest(config(tmp_path, path))
+    assert Store.open(tmp_path / "data").frames() == 30
+
+
+def test_what_cannot_begin_leaves_nothing(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        ingest(config(tmp_path, tmp_path / "none.mp4"))
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(DataError, match="no videos in"):
+        ingest(config(tmp_path, tmp_path / "videos"))
+    path = write_film(tmp_path / "a.mp4", 3)
+    with runs.locked(tmp_path / "other"), pytest.raises(RunError, match="in use"):
+        ingest(IngestConfig((str(path),), str(tmp_path / "other")))
+    assert not (tmp_path / "data").exists()
+    for text in ("", "64x", "0", "12x-3", "64x64x3", "9999"):
+        with pytest.raises(ConfigError, match="--size"):
+            config(tmp_path, path, size=text)
+    assert parse_size("128x96") == (128, 96)
+
+
+def test_a_full_disk_stops_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    """Simulated: the flush of every file fails as on a full disk."""
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = write_film(tmp_path / "a.mp4", 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match="no space left"):
+            ingest(config(tmp_path, path))
+    assert not [p for p in (tmp_path / "data").rglob("*") if p.is_file() and p.name != ".lock"]
+    ingest(config(tmp_path, path))
+    assert Store.open(tmp_path / "data").frames() == 30
