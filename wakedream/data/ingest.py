@@ -34,13 +34,13 @@ def ingest(config: IngestConfig) -> None:
             raise DataError(f"the data set {out} was made with {writer.header.info.get('ingest')}, now it is "
                             f"{options}: use the same options, or choose another --out")
         done = {info.info["source"]: info.info["bytes"] for info in writer.added if info.info["last"]}
-        with ProgressBar("ingesting", len(files), "videos") as bar:
+        with ProgressBar("ingesting", float(len(files)), "videos") as bar:
             for file in files:
                 try:
                     _add_video(writer, file, config, done)
                 except DataError as error:
                     bad[file] = str(error)
-                bar.advance(frames=f"{writer.frames:,}", bad=len(bad))
+                bar.advance(1.0, frames=f"{writer.frames:,}", bad=len(bad))
         empty = writer.num_episodes == 0
     _report(out, len(files), bad, config.skip_bad and not empty)
 

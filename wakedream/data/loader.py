@@ -39,7 +39,7 @@ class Loader:
 
     def __init__(self, store: Store, *, split: str = "train", batch_size: int, length: int, seed: int = 0,
                  device: torch.device | str = "cpu", rank: int = 0, world_size: int = 1, workers: int = 2,
-                 prefetch: int = 4, cache_gib: float = 4.0):
+                 prefetch: int = 4, cache_gib: float | int = 4.0):
         self.store, self.batch_size, self.length = store, batch_size, length
         self.device = torch.device(device)
         self.episodes = store.split(split)

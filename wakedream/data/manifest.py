@@ -90,7 +90,7 @@ class Manifest:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def is_held_out(episode: int, fraction: float) -> bool:
+def is_held_out(episode: int, fraction: float | int) -> bool:
     """Whether this episode is kept from training: one, picked by hash, of every 1 / fraction episodes.
 
     Depends on the episode's number alone, so it never changes while a data set grows, and follows no rhythm

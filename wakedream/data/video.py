@@ -14,7 +14,7 @@ from wakedream.errors import DataError
 Fit = Literal["crop", "pad", "stretch"]
 
 
-def read_video(path: Path | str, size: tuple[int, int], fit: Fit = "crop", fps: float | None = None,
+def read_video(path: Path | str, size: tuple[int, int], fit: Fit = "crop", fps: float | int | None = None,
                keep_truncated: bool = False) -> Iterator[np.ndarray]:
     """Frames uint8 (h w 3) of `size` (height, width), upright, at `fps` or as they come.
 
@@ -35,7 +35,8 @@ def read_video(path: Path | str, size: tuple[int, int], fit: Fit = "crop", fps: 
                         f"({error.strerror})") from error
     with container:
         if not container.streams.video:
-            raise DataError(f"{path} holds no video stream, only {[s.type for s in container.streams]}")
+            others = ", ".join(s.type for s in container.streams) or "nothing"
+            raise DataError(f"{path} is not a video: it holds no video stream, only {others}")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         decoded = _Decoded(path, container, stream, keep_truncated)
@@ -85,7 +86,7 @@ class _Decoded:
         return int(self.container.duration / 1e6 * self.rate) if alone and self.container.duration else 0
 
 
-def _at_rate(decoded: _Decoded, fps: float) -> Iterator[Any]:
+def _at_rate(decoded: _Decoded, fps: float | int) -> Iterator[Any]:
     """At each k / fps the latest frame that had appeared by then."""
     shown, k = None, 0
     for frame in decoded:
@@ -125,7 +126,7 @@ def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return image
 
 
-def encode_mp4(frames: np.ndarray, fps: float = 10, scale: int = 1, crf: int = 12) -> bytes:
+def encode_mp4(frames: np.ndarray, fps: float | int = 10, scale: int = 1, crf: int = 12) -> bytes:
     """uint8 (t h w c), c 1 or 3, to an h264 MP4 that browsers play.
 
     `scale` enlarges by whole pixels. From 2 on, the halved colour resolution that browsers ask for loses
@@ -142,7 +143,7 @@ def encode_mp4(frames: np.ndarray, fps: float = 10, scale: int = 1, crf: int = 1
         return file.read_bytes()
 
 
-def _mux(file: Path, frames: np.ndarray, fps: float, crf: int) -> None:
+def _mux(file: Path, frames: np.ndarray, fps: float | int, crf: int) -> None:
     import av
 
     with av.open(str(file), "w", options={"movflags": "+faststart"}) as container:
@@ -156,7 +157,7 @@ def _mux(file: Path, frames: np.ndarray, fps: float, crf: int) -> None:
         container.mux(stream.encode(None))
 
 
-def write_video(path: Path | str, frames: np.ndarray, fps: float = 10, scale: int = 1) -> None:
+def write_video(path: Path | str, frames: np.ndarray, fps: float | int = 10, scale: int = 1) -> None:
     """`encode_mp4` to a file, complete or absent."""
     data = encode_mp4(frames, fps, scale)
     with runs.atomic(Path(path)) as beside:

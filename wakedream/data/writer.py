@@ -36,11 +36,11 @@ class StoreWriter:
     """
 
     def __init__(self, path: Path | str, spec: ActionSpec, *, frame_shape: tuple[int, int, int],
-                 held_out: float = 0.1, info: dict[str, Any] | None = None, shard_frames: int = 4096):
+                 held_out: float | int = 0.1, info: dict[str, Any] | None = None, shard_frames: int = 4096):
         if not 0 <= held_out < 1:
             raise DataError(f"held_out is {held_out}, expected a fraction from 0 to below 1")
         self.path, self.shard_frames = Path(path), shard_frames
-        self.header = Header(frame_shape, spec, held_out, info or {})
+        self.header = Header(frame_shape, spec, float(held_out), info or {})
         self.shards: list[ShardInfo] = []
         self.episodes: list[EpisodeInfo] = []
         self._dropped: tuple[str, ...] = ()
