@@ -13,7 +13,7 @@ import numpy as np
 from wakedream.config import suggest
 from wakedream.data.environments import policies
 from wakedream.data.environments.policies import MakePolicy, Policy
-from wakedream.errors import ConfigError
+from wakedream.errors import ConfigError, require
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,6 @@ class Environment:
 
 
 def _crafter(size: int | None) -> Any:
-    from wakedream.errors import require
-
     require("gymnasium", "crafter")
     require("crafter", "crafter")
     from wakedream.data.environments.crafter import CrafterEnv
@@ -40,6 +38,7 @@ def _crafter(size: int | None) -> Any:
 
 
 def _coinrun(size: int | None) -> Any:
+    require("gymnasium", "coinrun")
     from wakedream.data.environments.coinrun import CoinRunEnv
 
     return CoinRunEnv(size)
@@ -61,6 +60,7 @@ def environment(name: str) -> Environment:
         raise ConfigError(f"{error}; any other is named by its Gymnasium id, as in 'CartPole-v1' or 'module:Id-v0'")
 
     def make(size: int | None) -> Any:
+        require("gymnasium", "gym")
         from wakedream.data.environments.gymnasium import make_by_id
 
         return make_by_id(name, size)

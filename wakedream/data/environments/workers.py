@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,12 +49,13 @@ class Workers:
 
     def __init__(self, play: Play, processes: int):
         self.play = play
+        self.scratch = tempfile.TemporaryDirectory(prefix="wakedream-")
         context = multiprocessing.get_context("spawn")
         self.workers: list[tuple[Any, Connection]] = []
         with _one_thread():
             for _ in range(processes):
                 mine, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(play, theirs), daemon=True)
+                process = context.Process(target=_work, args=(play, theirs, self.scratch.name), daemon=True)
                 process.start()
                 theirs.close()
                 self.workers.append((process, mine))
@@ -66,6 +69,7 @@ class Workers:
             process.terminate()
         for process, _ in self.workers:
             process.join()
+        self.scratch.cleanup()
 
     def stage(self, stopped: Callable[[], bool]) -> Stage | None:
         """What the environment is, once all processes have made it; None when stopped before."""
@@ -107,11 +111,13 @@ class Workers:
         return message
 
 
-def _work(play: Play, connection: Connection) -> None:
+def _work(play: Play, connection: Connection, scratch: str) -> None:
     """A process's life: make the environment, then play whatever episode it is asked for."""
     from wakedream.data.environments.play import play_episode
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
+    os.chdir(scratch)  # some environments (ViZDoom) leave files where they run
     asked: object = "making it"
     try:
         known = environment(play.env)
