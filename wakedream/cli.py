@@ -49,10 +49,10 @@ VERBS = {
     "inspect": Verb("what a data set, run or checkpoint is; --repair",
                     "wakedream.cli:inspect", "wakedream.data.config:InspectConfig", ("path",), "PATH"),
     "evaluate": Verb("metrics as JSON and a page with pictures and videos",
-                     "wakedream.evaluation.report:evaluate", "wakedream.evaluation.config:EvaluateConfig",
+                     "wakedream.evaluation.evaluate:evaluate", "wakedream.evaluation.config:EvaluateConfig",
                      ("run",), "RUN --data DATA [--out DIR]"),
     "reconstruct": Verb("truth beside reconstruction, as a video",
-                        "wakedream.evaluation.reconstruct:reconstruct",
+                        "wakedream.evaluation.comparison:reconstruct",
                         "wakedream.evaluation.config:ReconstructConfig", ("run", "source"),
                         "RUN VIDEO|DATA --out X.mp4"),
     "weights": Verb("fetch or convert pretrained feature networks, checksums verified",
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'interrupted'}", file=sys.stderr)
+        print(f"\n{str(stop) or 'interrupted'}", file=sys.stderr)
         return 128 + int(getattr(stop, "signal", signal.SIGINT))
 
 

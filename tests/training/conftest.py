@@ -32,7 +32,8 @@ class Objective(nn.Module):
 
     def __init__(self, broken_at: range = range(0)):
         super().__init__()
-        self.model, self.weights, self.broken_at, self.calls = Model(), {"square": 1.0, "size": 0.1}, broken_at, 0
+        self.model, self.weights = Model(), {"square": 1.0, "size": 0.1}
+        self.broken_at, self.calls = broken_at, 0
         self.frozen = nn.Linear(4, 4).requires_grad_(False)
 
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
@@ -40,6 +41,14 @@ class Objective(nn.Module):
         out = self.model(clip + 0.1 * torch.randn_like(clip))
         factor = float("nan") if self.calls - 1 in self.broken_at else 1.0
         return {"square": factor * (out - clip).square().mean(), "size": out.abs().mean()}
+
+
+class Still(Objective):
+    """Without noise, so that ranks can be compared with one process."""
+
+    def forward(self, clip: Tensor) -> dict[str, Tensor]:
+        out = self.model(clip)
+        return {"square": (out - clip).square().mean(), "size": out.abs().mean()}
 
 
 class Batches:
@@ -82,11 +91,12 @@ def run(folder: Path, make=Objective, evaluate=None, place: Place | None = None,
     objective = make()
     place = place or Place(torch.device("cpu"))
     folder.mkdir(exist_ok=True)
-    return fit(objective, optimizers(objective.model), Batches(), config(**changes), place, folder, 8, evaluate)
+    made = optimizers(objective.model)
+    return fit(objective, made, Batches(), config(**changes), place, folder, 8, evaluate)
 
 
 class Kit:
-    Model, Objective, Batches = Model, Objective, Batches
+    Model, Objective, Still, Batches = Model, Objective, Still, Batches
     optimizers, config, run = staticmethod(optimizers), staticmethod(config), staticmethod(run)
 
 

@@ -37,7 +37,8 @@ def test_clock_counts_training_only() -> None:
     assert clock.lap() == 0.0
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"minutes": -1.0}, {"decay_fraction": 1.5}, {"ema_decay": 1.0}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"minutes": -1.0}, {"decay_fraction": 1.5},
+                                   {"ema_decay": 1.0}])
 def test_impossible_options_name_themselves(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         TrainConfig(**wrong)

@@ -36,7 +36,7 @@ class Checkpoints:
             raise RunError(f"step {step}: the weights are not finite any more, so this state is not "
                            f"saved. The checkpoints in {self.folder} stay; lower --optim.lr or use "
                            "--train.precision float32")
-        path = self.folder / f"step_{step:08d}"
+        path = self.path(step)
         with runs.atomic(path) as beside:
             beside.mkdir()
             model.save_pretrained(beside / "model")  # type: ignore[operator]
@@ -72,6 +72,9 @@ class Checkpoints:
             advice = (f"delete {path} and run the same command again: it goes on from {before[-1]}" if before
                       else "there is none before it, train again into another --out")
             raise CheckpointError(f"{error}; {advice}") from error
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"step_{step:08d}"
 
     def all(self) -> list[Path]:
         """Oldest first. A folder still being written has another name."""

@@ -129,7 +129,7 @@ def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
     if place.world_size == 1:
         return objective
     devices = [place.device] if place.device.type == "cuda" else None
-    return DistributedDataParallel(objective, device_ids=devices)
+    return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
 
 
 def wants_compile(config: TrainConfig, device: torch.device) -> bool:

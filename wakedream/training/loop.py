@@ -146,8 +146,10 @@ def save(state: TrainState, checkpoints: Checkpoints) -> None:
 def resume(state: TrainState, checkpoints: Checkpoints) -> None:
     if state.place.writes:
         checkpoints.clean()
-    path = checkpoints.latest()
-    if path:
+    path = checkpoints.latest() if state.place.writes else None
+    (step,) = state.place.from_first(int(path.name.removeprefix("step_")) if path else -1)  # one answer for all
+    if step >= 0:
+        path = checkpoints.path(int(step))
         state.load_state_dict(checkpoints.load(path))
         if state.place.writes:
             print(f"resuming at step {state.step} from {path}", file=sys.stderr)

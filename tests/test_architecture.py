@@ -1,0 +1,96 @@
+"""The order of the folders, and what training must not import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "wakedream"
+ORDER = [("notation", "errors", "config", "runs", "progress"), ("data",), ("transformer",), ("tokenizer",),
+         ("dynamics",), ("agent",), ("world",), ("evaluation",), ("training",), ("stages",), ("presets",),
+         ("play",), ("cli", "__main__")]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+MODELS = {"data", "transformer", "tokenizer", "dynamics", "agent", "world", "evaluation"}
+EXCEPTIONS = {("tokenizer/tokenizer.py", "presets")}  # Tokenizer.from_preset, when called
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of wakedream that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = {name.split(".")[1] for name in names if name.startswith("wakedream.")}
+    return parts & RANK.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_import_from_their_folder_and_those_before(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    own = name.split("/")[0].removesuffix(".py")
+    assert own in RANK, f"{name}: where does it stand in the order?"
+    wrong = {other for other in imported(path) if RANK[other] > RANK[own] and (name, other) not in EXCEPTIONS}
+    assert not wrong, f"{name} imports {sorted(wrong)}, which come after it"
+    if own == "training":
+        assert not imported(path) & MODELS, f"{name} knows a model: {sorted(imported(path) & MODELS)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_drawers_for_everything(path: Path) -> None:
+    assert path.stem not in {"utils", "helpers", "common", "misc", "core", "base"}
+
+
+def python(code: str, *arguments: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+                            timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+LIGHT = [path for path in FILES if path.stem in ("config", "presets", "cli", "summary", "interrupt")
+         or (path.stem.endswith("_config") and path.stem != "run_config")]
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_configs_are_free_of_torch(path: Path) -> None:
+    module = ".".join(("wakedream", *path.relative_to(ROOT).with_suffix("").parts))
+    python(f"import sys, {module}; assert not {{'torch', 'numpy', 'tyro', 'rich'}} & sys.modules.keys(), "
+           "sorted({'torch', 'numpy', 'tyro', 'rich'} & sys.modules.keys())")
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+
+class Blocked:
+    names = {"av", "gymnasium", "crafter", "tyro", "beartype"}
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise AssertionError(f"training imports {name}")
+
+sys.meta_path.insert(0, Blocked())
+sys.path.insert(0, sys.argv[1])
+from conftest import small_run
+from wakedream.stages.tokenizer import train_tokenizer
+train_tokenizer(small_run(), Path(sys.argv[2]), Path(sys.argv[3]), "debug")
+assert (Path(sys.argv[3]) / "checkpoints" / "latest").exists()
+"""
+MAKE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import conftest
+conftest.write_data(Path(sys.argv[2]))
+"""
+
+
+def test_training_on_a_prepared_data_set_needs_none_of_what_made_it(tmp_path: Path) -> None:
+    stages = str(Path(__file__).parent / "stages")
+    python(MAKE, stages, str(tmp_path / "data"))
+    python(TRAIN, stages, str(tmp_path / "data"), str(tmp_path / "run"))

@@ -1,0 +1,130 @@
+"""What the command line answers, and with which exit code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wakedream import cli
+from wakedream.errors import DataError
+from wakedream.training.config import TrainConfig
+from wakedream.training.interrupt import Interrupted
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = cli.main(list(arguments))
+    except SystemExit as stop:  # tyro, on --help and on wrong options
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list:
+    """Replaces what the commands do by noting what they were given."""
+    notes: list = []
+    find = cli._find
+
+    def note(place: str):
+        verbs = {verb.run for verb in cli.VERBS.values()} | {stage.run for stage in cli.STAGES.values()}
+        return (lambda *given: notes.append(given)) if place in verbs else find(place)
+
+    monkeypatch.setattr(cli, "_find", note)
+    return notes
+
+
+def test_help_lists_every_command_in_a_line(capsys) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        code, out, _ = run(capsys, *arguments)
+        assert code == 0
+        for name in (*cli.VERBS, "train"):
+            assert f"\n  {name} " in out
+    assert run(capsys, "--version")[1].startswith("wakedream ")
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_every_command_has_help_and_something_to_do(capsys, name: str) -> None:
+    code, out, _ = run(capsys, name, "--help")
+    assert code == 0
+    assert f"usage: wakedream {name}" in out
+    assert callable(cli._find(cli.VERBS[name].run))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["recrod"], "error: unknown command 'recrod'; did you mean 'record'?"),
+    (["train"], "error: expected a stage"),
+    (["train", "tokeniser"], "error: unknown stage 'tokeniser'; did you mean 'tokenizer'?"),
+    (["train", "tokenizer"], "error: expected a preset"),
+    (["train", "tokenizer", "debgu"], "did you mean 'debug'?"),
+    (["train", "tokenizer", "debug", "--data", "d", "--out", "o", "--train.steps", "0"],
+     "error: steps must be at least 1, got 0"),
+    (["inspect", "no/such/folder"], "error: "),
+])
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(capsys, arguments, message) -> None:
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["train", "tokenizer", "debug", "--data", "d", "--out", "o", "--train.stesp", "4"], "--train.steps"),
+    (["train", "tokenizer", "debug", "--data", "d", "--out", "o", "--train.steps", "x"], "invalid literal"),
+    (["train", "tokenizer", "debug", "--data", "d"], "--out"),
+    (["record"], "ENV"),
+])
+def test_wrong_options_are_explained(capsys, arguments, message) -> None:
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_train_options_override_the_preset(capsys, called) -> None:
+    code, _, err = run(capsys, "train", "tokenizer", "debug", "--data", "d", "--out", "o",
+                       "--train.steps", "7", "--optim.lr", "0.5", "--train.minutes", "1.5")
+    assert code == 0, err
+    config, data, out, preset = called[0]
+    assert (data, out, preset) == (Path("d"), Path("o"), "debug")
+    assert (config.train.steps, config.train.minutes, config.optim.lr) == (7, 1.5, 0.5)
+    default = cli._find(cli.STAGES["tokenizer"].preset)("debug")
+    assert config.model == default.model
+    assert isinstance(config.train, TrainConfig)
+
+
+def test_positional_arguments(capsys, called) -> None:
+    assert run(capsys, "ingest", "a.mp4", "b.mp4", "--out", "d")[0] == 0
+    assert run(capsys, "record", "crafter", "--frames", "10", "--out", "d")[0] == 0
+    assert called[0][0].videos == ("a.mp4", "b.mp4")
+    assert called[1][0].env == "crafter"
+    assert isinstance(called[1][0], cli._find(cli.VERBS["record"].config))
+
+
+@pytest.mark.parametrize(("error", "code", "message"), [
+    (DataError("the disk is made of cheese"), 2, "error: the disk is made of cheese\n"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+    (Interrupted(15, "stopped and saved"), 143, "stopped and saved"),
+])
+def test_exit_codes(capsys, monkeypatch, error, code, message) -> None:
+    def fails(config) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "inspect", fails)
+    got, _, err = run(capsys, "inspect", "x")
+    assert got == code
+    assert message in err
+
+
+def test_a_bug_keeps_its_traceback(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(cli, "inspect", lambda config: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(capsys, "inspect", "x")
+
+
+@pytest.mark.parametrize("arguments", ["'--help'", "'record'", "'train', 'tokenizer', 'debug', '--help'",
+                                       "'evaluate', '--nonsense'"])
+def test_help_and_wrong_arguments_do_not_load_torch(arguments: str) -> None:
+    code = ("import sys; from wakedream.cli import main\n"
+            f"try: main([{arguments}])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

@@ -1,0 +1,28 @@
+import pytest
+
+from wakedream.errors import RunError
+from wakedream.training.run_config import claim
+from wakedream.training.summary import describe
+
+
+def test_a_run_and_a_checkpoint_say_what_they_are(tmp_path, kit) -> None:
+    (tmp_path / "run").mkdir()
+    claim(tmp_path / "run", "tokenizer", "debug", {"train": {}}, {"path": "data/x", "fingerprint": "f"})
+    assert "no checkpoint yet" in describe(tmp_path / "run")
+    kit.run(tmp_path / "run")
+    text = describe(tmp_path / "run")
+    for part in ("stage: tokenizer", "preset: debug", "data: data/x", "step: 6", "parameters: 76",
+                 "train: step 6, loss"):
+        assert part in text
+    checkpoint = tmp_path / "run" / "checkpoints" / "step_00000006"
+    assert "step: 6" in describe(checkpoint)
+    (checkpoint / "state.json").write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        describe(checkpoint)
+
+
+def test_anything_else_is_not_a_run(tmp_path) -> None:
+    assert describe(tmp_path) is None
+    assert describe(tmp_path / "missing") is None
+    (tmp_path / "config.json").write_text('{"format": 1, "kind": "tokenizer"}')
+    assert describe(tmp_path) is None
