@@ -133,7 +133,7 @@ class LPIPS(nn.Module):
         if channels != 3 or min(height, width) < least:
             raise ConfigError(
                 f"LPIPS ({self.net}) compares RGB images of at least {least}x{least} pixels, these are "
-                f"{height}x{width} with {channels} channels: use larger frames or set the loss weight of LPIPS to 0"
+                f"{height}x{width} with {channels} channels: use larger ones, or set LPIPS's loss weight to 0"
             )
 
 

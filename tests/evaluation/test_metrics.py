@@ -1,0 +1,83 @@
+import math
+
+import pytest
+import torch
+
+from wakedream.evaluation.metrics import ReconstructionMetrics, psnr
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(5, 4, 3, 16, 24, generator=generator)
+    strength = torch.rand(5, 4, 1, 1, 1, generator=generator) * 0.5  # errors differ much from frame to frame
+    prediction = (target + strength * torch.randn(target.shape, generator=generator)).clamp(0, 1)
+    return prediction, target
+
+
+def collect(prediction, target, lpips=None, batches=(2, 3)):
+    metrics = ReconstructionMetrics(lpips)
+    for p, t in zip(prediction.split(batches), target.split(batches), strict=True):
+        metrics.update(p, t)
+    return metrics
+
+
+def test_psnr_pools_the_error_over_all_pixels(pair):
+    prediction, target = pair
+    total, count = 0.0, 0
+    for p, t in zip(prediction.flatten().tolist(), target.flatten().tolist(), strict=True):
+        total += (p - t) ** 2
+        count += 1
+    assert collect(*pair).compute()["psnr"] == pytest.approx(-10 * math.log10(total / count), abs=1e-4)
+
+
+def test_a_share_of_the_frames_and_each_frame_index(pair):
+    prediction, target = pair
+    where = torch.rand(5, 4, generator=torch.Generator().manual_seed(1)) > 0.5
+    metrics = collect(*pair)
+    found = metrics.compute(where)
+    assert found["frames"] == where.sum()
+    assert found["psnr"] == pytest.approx(psnr((prediction[where] - target[where]).square().mean()), abs=1e-4)
+    for t, value in enumerate(metrics.by_frame()["psnr"]):
+        assert value == pytest.approx(psnr((prediction[:, t] - target[:, t]).square().mean()), abs=1e-4)
+    assert metrics.compute(torch.zeros(5, 4, dtype=torch.bool)) == {"frames": 0}
+
+
+def test_equal_pictures_are_best_by_every_measure(pair, lpips):
+    target = torch.rand(1, 2, 3, 32, 32)
+    found = collect(target, target, lpips, batches=1).compute()
+    assert found == {"psnr": 100.0, "ssim": pytest.approx(1), "lpips": 0.0, "frames": 2}
+
+
+def test_ssim_equals_the_definition_at_one_window():
+    """On an 11x11 picture the window is the picture: weighted means, variances and covariance."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(1, 1, 1, 64, 64, generator=generator)
+    prediction = (target * 0.6 + 0.2 * torch.rand(target.shape, generator=generator)).clamp(0, 1)
+    axis = torch.exp(-((torch.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    window = axis[:, None] * axis / axis.sum() ** 2
+    values = []
+    for top in range(64 - 10):
+        for left in range(64 - 10):
+            x, y = (image[0, 0, 0, top : top + 11, left : left + 11] for image in (prediction, target))
+            mx, my = (window * x).sum(), (window * y).sum()
+            vx, vy = (window * x * x).sum() - mx**2, (window * y * y).sum() - my**2
+            cov = (window * x * y).sum() - mx * my
+            luminance = (2 * mx * my + 1e-4) / (mx**2 + my**2 + 1e-4)
+            values.append(luminance * (2 * cov + 9e-4) / (vx + vy + 9e-4))
+    found = collect(prediction, target, batches=1).compute()["ssim"]
+    assert found == pytest.approx(float(torch.stack(values).mean()), abs=2e-3)
+
+
+def test_worse_pictures_score_worse(lpips):
+    target = torch.rand(1, 1, 3, 32, 32)
+    noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    scores = [collect((target + s * noise).clamp(0, 1), target, lpips, 1).compute() for s in (0.02, 0.1, 0.4)]
+    for name, sign in (("psnr", 1), ("ssim", 1), ("lpips", -1)):
+        values = [score[name] * sign for score in scores]
+        assert values == sorted(values, reverse=True)
+
+
+def test_small_frames_have_no_ssim():
+    small = torch.rand(1, 1, 3, 8, 8)
+    assert collect(small, small, batches=1).compute() == {"psnr": 100.0, "frames": 1}

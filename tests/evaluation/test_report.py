@@ -1,0 +1,113 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsError
+from wakedream.evaluation.comparison import reconstruct, reconstructed
+from wakedream.evaluation.config import EvaluateConfig, ReconstructConfig
+from wakedream.evaluation.evaluate import evaluate
+from wakedream.evaluation.plots import training_curves
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("runs") / "squares"
+    tokenizer.save_pretrained(folder / "model")
+    about = {"stage": "tokenizer", "config": {"loader": {"length": 8}}}
+    (folder / "config.json").write_text(json.dumps(about))
+    lines = [{"kind": "train", "step": s, "loss": 1 / s, "lr": 0.1, "elapsed": 6.0 * s} for s in range(1, 20)]
+    lines += [{"kind": "held_out", "step": s, "psnr": 20.0 + s} for s in (10, 19)]
+    text = "\n".join(map(json.dumps, lines)) + '\n{"kind": "train", "st'  # a killed run's last line
+    (folder / "metrics.jsonl").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run, store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    evaluate(EvaluateConfig(run, store.path, out, device="cpu", clips=3, lpips=False))
+    return out
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    text = (page / "index.html").read_text(encoding="utf-8")
+    assert "http" not in re.sub(r"base64,[\w+/=]+", "", text)
+    sources = re.findall(r'(?:src|href)="([^"]{0,20})', text)
+    assert sources
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert "<link" not in text
+    assert "<script" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert "@import" not in text
+
+
+def test_the_page_shows_the_numbers_of_the_json(page):
+    text = (page / "index.html").read_text(encoding="utf-8")
+    results = json.loads((page / "metrics.json").read_text())
+    for row in results["reconstruction"]:
+        assert f"{row['psnr']:.2f}" in text
+    assert results["evaluated"]["length"] == 16  # twice the run's clips
+    assert results["evaluated"]["training_length"] == 8
+    assert results["device"] in text
+    assert text.count("data:video/mp4") == 3
+    assert text.count("data:image/png") == 5 + 4  # strips and one map per latent
+    assert text.count("<svg") == 2 + 2  # PSNR and SSIM by frame, held-out PSNR and loss
+    assert (page / "reconstruction.png").stat().st_size > 0
+
+
+def test_learning_curves_leave_out_a_torn_line(run):
+    assert list(training_curves(run / "metrics.jsonl")) == ["held-out psnr", "train loss"]
+    assert training_curves(run / "absent.jsonl") == {}
+
+
+def test_bad_input_is_named_and_nothing_is_written(run, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("WAKEDREAM_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    with pytest.raises(WeightsError, match="--no-lpips"):
+        evaluate(EvaluateConfig(run, store.path, out))
+    with pytest.raises(CheckpointError, match="does not exist"):
+        evaluate(EvaluateConfig(tmp_path / "nowhere", store.path, out, lpips=False))
+    with pytest.raises(DataError, match="no data set"):
+        evaluate(EvaluateConfig(run, tmp_path / "nowhere", out, lpips=False))
+    with pytest.raises(ConfigError, match="--device nonsense"):
+        evaluate(EvaluateConfig(run, store.path, out, device="nonsense", lpips=False))
+    with pytest.raises(DataError, match="no window of 99 frames"):
+        evaluate(EvaluateConfig(run, store.path, out, length=99, lpips=False))
+    assert not out.exists() or not [path for path in out.iterdir() if path.name != ".lock"]
+
+
+def test_streamed_reconstruction_equals_the_whole(tokenizer, store):
+    """Frame by frame with caches, each episode from a fresh start."""
+    videos = [store.read(info.id).video for info in store.split("held_out")[:2]]
+    frames = ((frame, t == 0) for video in videos for t, frame in enumerate(video))
+    made = torch.cat([made for _, made in reconstructed(tokenizer, frames)])
+    with torch.no_grad():
+        clips = [torch.from_numpy(video).permute(0, 3, 1, 2)[None] for video in videos]
+        whole = [tokenizer.reconstruct(clip)[0] for clip in clips]
+    torch.testing.assert_close(made, torch.cat(whole), atol=1e-4, rtol=0)
+
+
+def test_reconstruct_writes_a_video_of_a_data_set_and_of_a_file(run, store, tmp_path, capsys):
+    from wakedream.data.video import read_video
+
+    first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"
+    reconstruct(ReconstructConfig(run, store.path, first, scale=1, max_frames=9))
+    assert "9 frames, PSNR" in capsys.readouterr().out
+    reconstruct(ReconstructConfig(run, first, second, scale=2, fit="stretch"))
+    frames = np.stack(list(read_video(second, (64, 2 * 100), "stretch")))
+    assert frames.shape == (9, 64, 200, 3)
+
+
+def test_reconstruct_names_bad_input_and_writes_nothing(run, tmp_path):
+    out = tmp_path / "out.mp4"
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(DataError, match=r"text\.mp4"):
+        reconstruct(ReconstructConfig(run, tmp_path / "text.mp4", out))
+    with pytest.raises(DataError, match=r"absent\.mp4"):
+        reconstruct(ReconstructConfig(run, tmp_path / "absent.mp4", out))
+    with pytest.raises(ConfigError, match=r"ends in \.mp4"):
+        reconstruct(ReconstructConfig(run, tmp_path / "text.mp4", tmp_path / "out.gif"))
+    assert not list(tmp_path.glob("*out*"))

@@ -1,0 +1,71 @@
+"""How near a reconstruction is to the truth: PSNR, SSIM and LPIPS, kept per frame."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from wakedream.notation import Frames
+from wakedream.tokenizer.perceptual import LPIPS
+
+HIGHEST_PSNR = 100.0  # dB: for pictures equal to the last bit, where the true value is infinite
+SSIM_WINDOW = 11  # pixels; Gaussian, sigma 1.5 (Wang et al. 2004)
+
+
+def psnr(mse: Tensor | float) -> float:
+    """-10 log10 of a mean squared error of pixels in [0, 1], in dB, at most 100."""
+    return min(HIGHEST_PSNR, -10 * math.log10(max(float(mse), 1e-12)))
+
+
+class ReconstructionMetrics:
+    """Collects per-frame numbers: `update(prediction, target)` for every batch, then `compute()`.
+
+    PSNR is -10 log10 of the MSE pooled over all pixels (not a mean of PSNRs); SSIM and LPIPS are means
+    over frames. Without `lpips`, or where frames are smaller than SSIM's window, those two are left out.
+    """
+
+    def __init__(self, lpips: LPIPS | None = None):
+        self.lpips = lpips
+        self.rows: dict[str, list[Tensor]] = {}  # name -> (b t) per update
+
+    def update(self, prediction: Frames, target: Frames) -> None:
+        """Frames (b t c h w) in [0, 1]; every update with the same t."""
+        assert prediction.shape == target.shape, (prediction.shape, target.shape)
+        b, t = target.shape[:2]
+        prediction, target = prediction.float().flatten(0, 1), target.float().flatten(0, 1)
+        found = {"mse": (prediction - target).square().mean((1, 2, 3))}
+        if min(target.shape[-2:]) >= SSIM_WINDOW:
+            found["ssim"] = _ssim(prediction, target)
+        if self.lpips is not None:
+            found["lpips"] = self.lpips(prediction, target)
+        for name, values in found.items():
+            self.rows.setdefault(name, []).append(values.reshape(b, t).cpu().double())
+
+    def compute(self, where: Tensor | None = None) -> dict[str, float | int]:
+        """psnr (dB), ssim, lpips and how many frames; of the frames where `where`, bool (b t), is True."""
+        tables = self._tables()
+        where = torch.ones_like(tables["mse"], dtype=torch.bool) if where is None else where.cpu()
+        result: dict[str, float | int] = {"frames": int(where.sum())}
+        if result["frames"]:
+            result |= {name: float(table[where].mean()) for name, table in tables.items()}
+            result = {"psnr": psnr(result.pop("mse"))} | result
+        return result
+
+    def by_frame(self) -> dict[str, list[float]]:
+        """The same by frame index within the clip."""
+        curves = {name: table.mean(0).tolist() for name, table in self._tables().items()}
+        return {"psnr": [psnr(mse) for mse in curves.pop("mse")]} | curves
+
+    def _tables(self) -> dict[str, Tensor]:
+        return {name: torch.cat(rows) for name, rows in self.rows.items()}
+
+
+def _ssim(prediction: Tensor, target: Tensor) -> Tensor:
+    """Per image; window as above, data range 1."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    found = structural_similarity_index_measure(
+        prediction, target, data_range=1.0, kernel_size=SSIM_WINDOW, sigma=1.5, reduction="none"
+    )
+    assert isinstance(found, Tensor)
+    return found

@@ -1,0 +1,106 @@
+"""Curves as SVG that takes its colours from the page and refers to nothing outside itself."""
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+INK = "#010203"  # stands for the page's text colour
+COLOURS = ("#2f80c2", "#d9793a", "#3f9c6b", "#9a63b5")  # readable on white and on black
+NOT_PLOTTED = {"kind", "step", "lr", "skipped", "frames", "elapsed", "frames_per_second", "grad_norm"}
+
+Curve = tuple[Sequence[float], Sequence[float]]
+Growing = tuple[list[float], list[float]]
+
+
+def plot(
+    curves: Mapping[str, Curve],
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+    mark: tuple[float, str] | None = None,
+) -> str:
+    """Named curves (x, y) in one panel; `mark`: a vertical line at x, with its name."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(
+        {
+            "svg.fonttype": "none",
+            "font.family": "sans-serif",
+            "font.size": 10,
+            "text.color": INK,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    ):
+        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        for (name, (x, y)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
+            axes.plot(
+                x, y, color=colour, label=name, linewidth=1.8, marker="o" if len(x) < 12 else None, ms=4
+            )
+        if mark:
+            axes.axvline(mark[0], color=INK, linewidth=0.8, linestyle=":")
+            axes.annotate(
+                mark[1],
+                (mark[0], 1),
+                xycoords=("data", "axes fraction"),
+                fontsize=8,
+                xytext=(3, -2),
+                textcoords="offset points",
+                va="top",
+            )
+        axes.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+        axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+        if len(curves) > 1:
+            axes.legend(frameon=False, fontsize=9)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True)
+    return _inline(buffer.getvalue())
+
+
+def training_curves(file: Path) -> dict[str, str]:
+    """SVG by title from a run's metrics.jsonl: held-out numbers first, then losses. {} without the file."""
+    if not file.exists():
+        return {}
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    series = _series(lines)
+    x_label = "minutes of training" if any("elapsed" in line for line in lines) else "step"
+    plots = {}
+    for (kind, name), curve in sorted(series.items(), key=lambda item: item[0][0] != "held_out"):
+        log = kind != "held_out" and min(curve[1]) > 0
+        plots[f"{kind.replace('_', '-')} {name}"] = plot({name: curve}, x_label, name, log)
+    return plots
+
+
+def _series(lines: list[dict[str, Any]]) -> dict[tuple[str, str], Growing]:
+    """(kind, name) -> (minutes or steps, values). Lines without a time get that of the step before."""
+    found: dict[tuple[str, str], Growing] = {}
+    times = {line["step"]: line["elapsed"] / 60 for line in lines if "elapsed" in line}
+    known = sorted(times)
+    for line in lines:
+        before = [step for step in known if step <= line["step"]][-1:] if known else []
+        x = times[before[0]] if before else 0.0 if known else line["step"]
+        for name, value in line.items():
+            if name not in NOT_PLOTTED and isinstance(value, (int, float)):
+                curve = found.setdefault((line.get("kind", "train"), name), ([], []))
+                curve[0].append(x)
+                curve[1].append(value)
+    return found
+
+
+def _inline(svg: str) -> str:
+    """Without what a file of its own needs: prolog, metadata, namespaces, fixed size."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r'\1 class="plot"', svg, count=1)
+    return svg.replace(INK, "currentColor")
