@@ -1,4 +1,5 @@
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -98,8 +99,7 @@ def test_parts_written_before_a_kill_are_not_written_twice(tmp_path):
     whole = [Store.open(tmp_path / "data").read(i) for i in range(5)]
     runs.remove(tmp_path / "data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest_module.StoreWriter.__init__, "__kwdefaults__",
-                      {"held_out": 0.1, "info": None, "shard_frames": 24})
+        patch.setattr(ingest_module, "StoreWriter", partial(ingest_module.StoreWriter, shard_frames=24))
         ingest(config(tmp_path, path))
         for name in ("manifest.json", "shards/000001.safetensors", "shards/000002.safetensors"):
             (tmp_path / "data" / name).unlink()

@@ -40,7 +40,7 @@ def places(episodes, clip) -> list[tuple[int, int]]:
 def test_a_clip_is_what_the_store_has(made, cache_gib):
     store, episodes = made
     with Loader(store, batch_size=3, length=9, cache_gib=cache_gib) as loader:
-        for _ in range(10):
+        for _ in range(30):
             clip = next(loader)
             assert clip.video.shape == (3, 9, 3, *SHAPE[:2])
             assert clip.video.is_contiguous()
@@ -93,17 +93,15 @@ def test_the_state_is_what_was_consumed_and_resumes_exactly(made):
 
 
 def test_a_damaged_window_is_replaced_counted_and_named(tmp_path):
-    make_store(tmp_path / "d", [400, 40, 400], shard_frames=5000)
+    make_store(tmp_path / "d", [400, 40, 4000], shard_frames=5000)
     path, position = frames_position(Store.open(tmp_path / "d"), 2)
     flip(path, position + 9)
     store = Store.open(tmp_path / "d")
     with Loader(store, batch_size=8, length=9) as loader, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        for _ in range(20):
+        for _ in range(120):
             assert next(loader).video.shape[0] == 8
-            if loader.bad_windows:
-                break
-    assert loader.bad_windows >= 1
+    assert 1 <= loader.bad_windows <= 9
     assert list(loader.bad) == [2]
     assert sum("a damaged window was replaced" in str(w.message) for w in warned) == 1
 

@@ -108,6 +108,17 @@ def test_what_was_repaired_goes_on(made):
     assert store.frames() == sum(LENGTHS) - 16 + 12
 
 
+def test_a_repair_that_was_interrupted_is_done_again(made):
+    folder, episodes = made
+    path, position = frames_position(Store.open(folder), 0)
+    flip(path, position + 9)
+    manifest = (folder / "manifest.json").read_bytes()
+    repair_data(folder)
+    (folder / "manifest.json").write_bytes(manifest)  # as if stopped between the shard and the manifest
+    assert "episode 0" in repair_data(folder)[0]
+    intact(folder, episodes, {0})
+
+
 def test_nothing_intact_changes_nothing(tmp_path):
     make_store(tmp_path / "d", [20])
     path, position = frames_position(Store.open(tmp_path / "d"), 0)
