@@ -49,7 +49,9 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         check(name in values or not required, f"{cls.__name__} lacks the field '{name}'")
-    return cls(**{name: _build(hints[name], value, f"{cls.__name__}.{name}") for name, value in values.items()})
+    return cls(
+        **{name: _build(hints[name], value, f"{cls.__name__}.{name}") for name, value in values.items()}
+    )
 
 
 def _build(hint: Any, value: Any, where: str) -> Any:

@@ -20,8 +20,14 @@ class ProgressBar:
         self.started = self.last_line = time.monotonic()
         self.bar: Progress | None = None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"),
-                       TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+            )
             self.bar = Progress(*columns, console=Console(stderr=True))
 
     def __enter__(self) -> "ProgressBar":

@@ -42,8 +42,10 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"no space left while writing {path}: free some space and run the same command again; "
-                           "what was complete has been kept") from error
+            raise RunError(
+                f"no space left while writing {path}: free some space and run the same command again; "
+                "what was complete has been kept"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise RunError(f"no permission to write {path}: choose another folder") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):

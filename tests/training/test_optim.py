@@ -8,16 +8,22 @@ from wakedream.training.optim import Muon, build_optimizers, orthogonalise
 def model() -> nn.Module:
     torch.manual_seed(0)
     net = nn.Module()
-    net.layers = nn.ModuleList(nn.ModuleDict({"a": nn.Linear(8, 16, bias=False), "b": nn.Linear(16, 8, bias=False),
-                                              "c": nn.Linear(8, 8)}) for _ in range(3))
+    net.layers = nn.ModuleList(
+        nn.ModuleDict(
+            {"a": nn.Linear(8, 16, bias=False), "b": nn.Linear(16, 8, bias=False), "c": nn.Linear(8, 8)}
+        )
+        for _ in range(3)
+    )
     outer = nn.Module()
     outer.body, outer.head = net, nn.Linear(8, 4, bias=False)
     return outer
 
 
 def test_batched_muon_is_torch_muon():
-    mine = [nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(index)))
-            for index, shape in enumerate([(16, 8), (8, 16), (8, 8), (16, 8)])]
+    mine = [
+        nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(index)))
+        for index, shape in enumerate([(16, 8), (8, 16), (8, 8), (16, 8)])
+    ]
     theirs = [nn.Parameter(parameter.detach().clone()) for parameter in mine]
     ours = Muon(mine, lr=0.02, momentum=0.95, weight_decay=0.1)
     reference = torch.optim.Muon(theirs, lr=0.02, momentum=0.95, weight_decay=0.1)
@@ -47,6 +53,9 @@ def test_every_parameter_is_in_one_optimizer_and_muon_has_the_layers_matrices():
     held = [id(p) for optimizer in (adamw, muon) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in net.parameters())
     assert {id(p) for p in muon.param_groups[0]["params"]} == {
-        id(p) for name, p in net.named_parameters() if ".layers." in name and p.ndim == 2}
-    assert all(group["base_lr"] == group["lr"] for optimizer in (adamw, muon) for group in optimizer.param_groups)
+        id(p) for name, p in net.named_parameters() if ".layers." in name and p.ndim == 2
+    }
+    assert all(
+        group["base_lr"] == group["lr"] for optimizer in (adamw, muon) for group in optimizer.param_groups
+    )
     assert len(build_optimizers(net, OptimConfig(name="adamw"))) == 1

@@ -44,7 +44,11 @@ def random_mask(length=6, batch=2):
 def test_all_paths_agree_with_the_definition(device, soft_cap, kind):
     query, key, value = inputs(device)
     length = query.shape[2]
-    masks = {"open": None, "causal": torch.ones(2, 1, length, length, dtype=torch.bool).tril(), "masked": random_mask()}
+    masks = {
+        "open": None,
+        "causal": torch.ones(2, 1, length, length, dtype=torch.bool).tril(),
+        "masked": random_mask(),
+    }
     mask = masks[kind]
     given = mask.to(device) if kind == "masked" else None
     out = attend(query, key, value, mask=given, causal=kind == "causal", soft_cap=soft_cap)

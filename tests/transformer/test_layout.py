@@ -12,8 +12,11 @@ DYNAMICS = TokenLayout(
 def test_worked_example_of_the_docstring():
     layout = TokenLayout(
         (("patch", 2), ("latent", 1), ("register", 1)),
-        (("patch", ("patch",)), ("latent", ("patch", "latent", "register")),
-         ("register", ("patch", "latent", "register"))),
+        (
+            ("patch", ("patch",)),
+            ("latent", ("patch", "latent", "register")),
+            ("register", ("patch", "latent", "register")),
+        ),
     )
     expected = [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
     assert torch.equal(layout.mask(), torch.tensor(expected, dtype=torch.bool))
@@ -28,8 +31,10 @@ def test_agent_tokens_are_seen_by_none_but_themselves():
 
 
 def test_groups_cover_every_token_once_and_spell_the_mask():
-    layout = TokenLayout((("a", 2), ("b", 0), ("c", 3), ("d", 1)),
-                         (("a", ("a", "d")), ("b", ("b",)), ("c", ("a", "b", "c")), ("d", ("c", "d"))))
+    layout = TokenLayout(
+        (("a", 2), ("b", 0), ("c", 3), ("d", 1)),
+        (("a", ("a", "d")), ("b", ("b",)), ("c", ("a", "b", "c")), ("d", ("c", "d"))),
+    )
     rule = {"a": "ad", "c": "abc", "d": "cd"}
     owner = "aacccd"
     expected = torch.tensor([[other in rule[name] for other in owner] for name in owner])

@@ -10,15 +10,18 @@ from wakedream.transformer.rope import rotary_angles
 from wakedream.transformer.transformer import Transformer
 
 EVERYTHING = ("patch", "latent", "register")
-LAYOUT = TokenLayout((("patch", 4), ("latent", 2), ("register", 1)),
-                     (("patch", ("patch",)), ("latent", EVERYTHING), ("register", EVERYTHING)))
+LAYOUT = TokenLayout(
+    (("patch", 4), ("latent", 2), ("register", 1)),
+    (("patch", ("patch",)), ("latent", EVERYTHING), ("register", EVERYTHING)),
+)
 PATTERNS = [("space", "time"), ("dense",), ("space", "dense", "time")]
 
 
 def build(pattern=("space", "time"), window=3, depth=4, **options):
     torch.manual_seed(0)
-    config = TransformerConfig(dim=32, depth=depth, heads=4, kv_heads=2, mlp_dim=64, pattern=pattern,
-                               window=window, **options)
+    config = TransformerConfig(
+        dim=32, depth=depth, heads=4, kv_heads=2, mlp_dim=64, pattern=pattern, window=window, **options
+    )
     return Transformer(config).eval()
 
 

@@ -49,8 +49,10 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         sizes = (self.height, self.width, self.patch_size, self.num_latents, self.latent_dim, self.channels)
         check(min(sizes) > 0 and self.num_registers >= 0, f"sizes must be positive, got {self}")
-        check(self.patch_size <= min(self.height, self.width),
-              f"patches of {self.patch_size} do not fit into {self.height}x{self.width} frames")
+        check(
+            self.patch_size <= min(self.height, self.width),
+            f"patches of {self.patch_size} do not fit into {self.height}x{self.width} frames",
+        )
         check(self.encoder is not None and self.decoder is not None, "")  # their own checks raise
 
     @property
@@ -62,8 +64,16 @@ class TokenizerConfig:
         return self._transformer(self.encoder_depth if self.shared else self.decoder_depth)
 
     def _transformer(self, depth: int) -> TransformerConfig:
-        return TransformerConfig(self.dim, depth, self.heads, self.kv_heads or self.heads, self.mlp_dim,
-                                 self.pattern, self.window, self.soft_cap)
+        return TransformerConfig(
+            self.dim,
+            depth,
+            self.heads,
+            self.kv_heads or self.heads,
+            self.mlp_dim,
+            self.pattern,
+            self.window,
+            self.soft_cap,
+        )
 
     @property
     def frame_size(self) -> tuple[int, int]:

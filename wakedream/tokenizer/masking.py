@@ -6,7 +6,11 @@ from wakedream.notation import PatchMask
 
 
 def uniform_mask(
-    batch: int, frames: int, patches: int, highest: float, device: torch.device | str,
+    batch: int,
+    frames: int,
+    patches: int,
+    highest: float,
+    device: torch.device | str,
     generator: torch.Generator | None = None,
 ) -> PatchMask:
     """Every frame draws p ~ U(0, highest); each of its patches is masked with probability p."""
@@ -15,7 +19,11 @@ def uniform_mask(
 
 
 def fixed_mask(
-    batch: int, frames: int, patches: int, ratio: float, device: torch.device | str,
+    batch: int,
+    frames: int,
+    patches: int,
+    ratio: float,
+    device: torch.device | str,
     generator: torch.Generator | None = None,
 ) -> PatchMask:
     """Exactly round(ratio * patches) of every frame's patches, by a fresh permutation per frame."""

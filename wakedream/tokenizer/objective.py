@@ -33,16 +33,21 @@ class TokenizerObjective(nn.Module):
         prediction, _ = self.model(frames, self.draw_mask(*frames.shape[:2]))
         losses = {"mse": (prediction.float() - frames).square().mean()}
         if self.lpips is not None:
-            losses["lpips"] = self._perceptual(prediction, frames)
+            losses["lpips"] = self._perceptual(self.lpips, prediction, frames)
         return losses
 
     def draw_mask(self, batch: int, num_frames: int) -> PatchMask:
         draw = uniform_mask if self.config.mask == "uniform" else fixed_mask
-        return draw(batch, num_frames, self.model.config.num_patches, self.config.mask_ratio,
-                    self.model.mask_token.device)
+        return draw(
+            batch,
+            num_frames,
+            self.model.config.num_patches,
+            self.config.mask_ratio,
+            self.model.mask_token.device,
+        )
 
-    def _perceptual(self, prediction: Frames, frames: Frames) -> Tensor:
+    def _perceptual(self, lpips: LPIPS, prediction: Frames, frames: Frames) -> Tensor:
         prediction, frames = (rearrange(x, "b t c h w -> (b t) c h w") for x in (prediction, frames))
         count = max(1, round(self.config.lpips_fraction * frames.shape[0]))
         chosen = torch.rand(frames.shape[0], device=frames.device).argsort()[:count]
-        return self.lpips(prediction[chosen], frames[chosen]).mean()
+        return lpips(prediction[chosen], frames[chosen]).mean()

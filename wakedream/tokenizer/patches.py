@@ -20,7 +20,9 @@ def patchify(frames: Frames, size: int) -> Patches:
 def unpatchify(patches: Patches, size: int, frame_size: tuple[int, int]) -> Frames:
     """The inverse of `patchify`, cropped to frame_size (h, w)."""
     height, width = frame_size
-    frames = rearrange(patches, "b t (i j) (y x c) -> b t c (i y) (j x)", i=-(-height // size), y=size, x=size)
+    frames = rearrange(
+        patches, "b t (i j) (y x c) -> b t c (i y) (j x)", i=-(-height // size), y=size, x=size
+    )
     return frames[..., :height, :width]
 
 

@@ -36,5 +36,7 @@ class TokenizerStream:
 
     def _check(self, value: Tensor, ndim: int) -> None:
         if value.ndim != ndim or value.shape[0] != self.batch_size:
-            raise ValueError(f"this stream takes {self.batch_size} rows of one frame each ({ndim} axes), "
-                             f"got {tuple(value.shape)}")
+            raise ValueError(
+                f"this stream takes {self.batch_size} rows of one frame each ({ndim} axes), "
+                f"got {tuple(value.shape)}"
+            )

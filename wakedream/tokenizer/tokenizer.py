@@ -67,7 +67,9 @@ class Tokenizer(nn.Module):
         """Frames (b t c h w) in [0, 1] from latents (b t l e) alone."""
         expected = (self.config.num_latents, self.config.latent_dim)
         if latents.ndim != 4 or latents.shape[2:] != expected:
-            raise ValueError(f"expected latents (b, t, {expected[0]}, {expected[1]}), got {tuple(latents.shape)}")
+            raise ValueError(
+                f"expected latents (b, t, {expected[0]}, {expected[1]}), got {tuple(latents.shape)}"
+            )
         return self._decode(latents).clamp(0, 1)
 
     def reconstruct(self, frames: Tensor, mask: PatchMask | None = None) -> Frames:
@@ -121,25 +123,39 @@ class Tokenizer(nn.Module):
 
     def _decode(self, latents: Latents, cache: Cache | None = None) -> Frames:
         batch, num_frames = latents.shape[:2]
-        queries = self.mask_token + self.patch_positions if self.query_positions is None else self.query_positions
+        queries = (
+            self.mask_token + self.patch_positions if self.query_positions is None else self.query_positions
+        )
         queries = repeat(queries, "n d -> b t n d", b=batch, t=num_frames)
-        tokens = self._join(queries, self.from_latent(latents) + self.latent_positions, self.decoder_registers)
+        tokens = self._join(
+            queries, self.from_latent(latents) + self.latent_positions, self.decoder_registers
+        )
         decoder = self.encoder if self.decoder is None else self.decoder
         tokens = decoder(tokens, self.decoder_layout, cache=cache)[:, :, self.decoder_layout.spans["patch"]]
-        with torch.autocast(tokens.device.type, enabled=False):  # pixels in float32
-            patches = self.to_patch(tokens.float()) * PIXEL_STD + PIXEL_MEAN
+        patches = self._float32(self.to_patch, tokens) * PIXEL_STD + PIXEL_MEAN
         return unpatchify(patches, self.config.patch_size, self.config.frame_size)
+
+    def _float32(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        """The output layer leaves mixed precision."""
+        if not torch.amp.is_autocast_available(x.device.type):
+            return layer(x.float())
+        with torch.autocast(x.device.type, enabled=False):
+            return layer(x.float())
 
     def _join(self, patches: Tensor, latents: Tensor, registers: Tensor) -> Tensor:
         batch, num_frames = patches.shape[:2]
-        parts = [part if part.ndim == 4 else repeat(part, "k d -> b t k d", b=batch, t=num_frames)
-                 for part in (patches, latents, registers)]
+        parts = [
+            part if part.ndim == 4 else repeat(part, "k d -> b t k d", b=batch, t=num_frames)
+            for part in (patches, latents, registers)
+        ]
         return torch.cat([part.to(patches.dtype) for part in parts], dim=2)
 
     def _check(self, frames: Tensor) -> Frames:
         expected = (self.config.channels, *self.config.frame_size)
         if frames.ndim != 5 or frames.shape[2:] != expected:
-            raise ValueError(f"expected frames (b, t, {', '.join(map(str, expected))}), got {tuple(frames.shape)}")
+            raise ValueError(
+                f"expected frames (b, t, {', '.join(map(str, expected))}), got {tuple(frames.shape)}"
+            )
         if frames.dtype == torch.uint8:
             return frames.to(self.mask_token.dtype) / 255
         if not frames.is_floating_point():
@@ -156,9 +172,14 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
 def _layouts(config: TokenizerConfig) -> tuple[TokenLayout, TokenLayout]:
     """Encoder: latents and registers see everything, patches see patches.
     Decoder: queries see everything, latents see latents, registers see latents and registers."""
-    segments = (("patch", config.num_patches), ("latent", config.num_latents), ("register", config.num_registers))
+    segments = (
+        ("patch", config.num_patches),
+        ("latent", config.num_latents),
+        ("register", config.num_registers),
+    )
     everything = ("patch", "latent", "register")
     encoder = TokenLayout(segments, (("patch", ("patch",)), ("latent", everything), ("register", everything)))
-    decoder = TokenLayout(segments, (("patch", everything), ("latent", ("latent",)),
-                                     ("register", ("latent", "register"))))
+    decoder = TokenLayout(
+        segments, (("patch", everything), ("latent", ("latent",)), ("register", ("latent", "register")))
+    )
     return encoder, decoder

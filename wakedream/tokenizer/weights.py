@@ -19,8 +19,13 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """The weights first, then the config: a folder with a config is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "model.safetensors") as beside:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tokenizer.state_dict().items()}, beside)
-    write_json(folder / "config.json", {"format": FORMAT, "kind": "tokenizer", "model": to_dict(tokenizer.config)})
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tokenizer.state_dict().items()},
+            beside,
+        )
+    write_json(
+        folder / "config.json", {"format": FORMAT, "kind": "tokenizer", "model": to_dict(tokenizer.config)}
+    )
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -31,14 +36,21 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         state = load_file(file)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"the weights {file} are damaged or missing ({error}): "
-                              "take another checkpoint of the run, or train again") from error
+        raise CheckpointError(
+            f"the weights {file} are damaged or missing ({error}): "
+            "take another checkpoint of the run, or train again"
+        ) from error
     own = tokenizer.state_dict()
-    wrong = sorted(name for name in own.keys() | state.keys()
-                   if name not in own or name not in state or own[name].shape != state[name].shape)
+    wrong = sorted(
+        name
+        for name in own.keys() | state.keys()
+        if name not in own or name not in state or own[name].shape != state[name].shape
+    )
     if wrong:
-        raise CheckpointError(f"the weights {file} do not fit their config.json, first at '{wrong[0]}' "
-                              f"({len(wrong)} tensors): the two files are not from one save")
+        raise CheckpointError(
+            f"the weights {file} do not fit their config.json, first at '{wrong[0]}' "
+            f"({len(wrong)} tensors): the two files are not from one save"
+        )
     tokenizer.load_state_dict(state)
     return tokenizer.eval()
 
@@ -54,8 +66,14 @@ def weights_folder(path: Path) -> Path:
     latest = path / "checkpoints" / "latest"
     if latest.exists():
         return path / "checkpoints" / latest.read_text().strip() / "model"
-    what = "a run without a checkpoint yet" if (path / "config.json").exists() else "neither a run nor a weights folder"
-    raise CheckpointError(f"{path} is {what}: give a run folder with a checkpoint, or a folder with model.safetensors")
+    what = (
+        "a run without a checkpoint yet"
+        if (path / "config.json").exists()
+        else "neither a run nor a weights folder"
+    )
+    raise CheckpointError(
+        f"{path} is {what}: give a run folder with a checkpoint, or a folder with model.safetensors"
+    )
 
 
 def _config(file: Path) -> TokenizerConfig:
@@ -66,5 +84,7 @@ def _config(file: Path) -> TokenizerConfig:
     if values.get("kind") != "tokenizer":
         raise CheckpointError(f"{file} describes '{values.get('kind')}', expected a tokenizer")
     if values.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{file} has format {values['format']}, this version reads up to {FORMAT}: upgrade wakedream")
+        raise CheckpointError(
+            f"{file} has format {values['format']}, this version reads up to {FORMAT}: upgrade wakedream"
+        )
     return from_dict(TokenizerConfig, values["model"])

@@ -6,27 +6,19 @@ tests/training/test_optim.py.
 """
 
 from collections import defaultdict
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-
-class OptimSettings(Protocol):
-    """What `build_optimizers` reads; training/config.py's OptimConfig."""
-
-    name: str
-    lr: float
-    adamw_lr: float
-    betas: tuple[float, float]
-    weight_decay: float
-    momentum: float
+from wakedream.training.config import OptimConfig
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum, then the nearest orthogonal matrix (Jordan et al. 2024), equal shapes in one batch."""
 
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self, params: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ):
         assert all(param.ndim == 2 for param in params), [tuple(param.shape) for param in params]
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
@@ -70,16 +62,22 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
-def build_optimizers(model: nn.Module, config: OptimSettings) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
     """Each parameter group has "base_lr", which the schedule scales into "lr"."""
     trained = {name: param for name, param in model.named_parameters() if param.requires_grad}
-    matrices = {name for name, param in trained.items() if config.name == "muon" and is_layer_matrix(name, param)}
+    matrices = {
+        name for name, param in trained.items() if config.name == "muon" and is_layer_matrix(name, param)
+    }
     decayed = [param for name, param in trained.items() if name not in matrices and param.ndim >= 2]
     others = [param for name, param in trained.items() if name not in matrices and param.ndim < 2]
-    groups = [{"params": params, "weight_decay": decay}
-              for params, decay in ((decayed, config.weight_decay), (others, 0.0)) if params]
+    groups = [
+        {"params": params, "weight_decay": decay}
+        for params, decay in ((decayed, config.weight_decay), (others, 0.0))
+        if params
+    ]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=config.adamw_lr, betas=config.betas, fused=True)]
+        torch.optim.AdamW(groups, lr=config.adamw_lr, betas=config.betas, fused=True)
+    ]
     if matrices:
         params = [trained[name] for name in trained if name in matrices]
         optimizers.append(Muon(params, config.lr, config.momentum, config.weight_decay))

@@ -25,7 +25,12 @@ FLEX_FROM = 512  # shorter sequences waste flex's 128-token blocks
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, causal: bool = False,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
     soft_cap: float | None = None,
 ) -> Tensor:
     """softmax(cap(q k' / sqrt(e))) v for query (b h q e), key and value (b g k e), h a multiple of g.
@@ -36,7 +41,9 @@ def attend(
     assert not causal or query.shape[-2] == key.shape[-2], "SDPA's causal mask is aligned at the top left"
     grouped = query.shape[1] != key.shape[1]
     if soft_cap is None:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=grouped
+        )
     if causal:
         mask = _causal_mask(query.shape[-2], query.device)
     if query.is_cuda:
@@ -49,13 +56,17 @@ def attend_long(
 ) -> Tensor:
     """As `attend`, on the GPU, for a mask that hides whole blocks."""
     score = functools.partial(_capped_score, soft_cap=soft_cap) if soft_cap else None
-    return _flex_kernel()(query, key, value, score_mod=score, block_mask=block_mask,
-                          enable_gqa=query.shape[1] != key.shape[1])
+    return _flex_kernel()(
+        query, key, value, score_mod=score, block_mask=block_mask, enable_gqa=query.shape[1] != key.shape[1]
+    )
 
 
 def frame_mask(
-    query_ids: FrameIds, key_ids: FrameIds, window: int,
-    query_segments: FrameIds | None = None, key_segments: FrameIds | None = None,
+    query_ids: FrameIds,
+    key_ids: FrameIds,
+    window: int,
+    query_segments: FrameIds | None = None,
+    key_segments: FrameIds | None = None,
 ) -> Tensor:
     """bool (b q k): the key's frame is not later than the query's, within the window, in the same segment.
 
@@ -118,7 +129,9 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, soft_c
     return _flex_kernel()(query, key, value, score_mod=score, enable_gqa=query.shape[1] != key.shape[1])
 
 
-def _capped_score(logit: Tensor, batch: Tensor, head: Tensor, q: Tensor, k: Tensor, *, soft_cap: float) -> Tensor:
+def _capped_score(
+    logit: Tensor, batch: Tensor, head: Tensor, q: Tensor, k: Tensor, *, soft_cap: float
+) -> Tensor:
     return soft_cap * torch.tanh(logit / soft_cap)
 
 
@@ -134,5 +147,7 @@ def _flex_kernel():
     try:
         return _compiled_flex()
     except RuntimeError as error:
-        warnings.warn(f"flex attention cannot be compiled ({error}); running it unfused, slowly", stacklevel=2)
+        warnings.warn(
+            f"flex attention cannot be compiled ({error}); running it unfused, slowly", stacklevel=2
+        )
         return flex_attention

@@ -89,7 +89,9 @@ class Attention(nn.Module):
         """query (b t s h e), key and value (b t s g e), in one product; normalised and rotated."""
         weight = torch.cat((self.query.weight, self.key.weight, self.value.weight))
         heads = rearrange(F.linear(x, weight), "b t s (h e) -> b t s h e", e=self.config.head_dim)
-        query, key, value = heads.split((self.config.heads, self.config.kv_heads, self.config.kv_heads), dim=-2)
+        query, key, value = heads.split(
+            (self.config.heads, self.config.kv_heads, self.config.kv_heads), dim=-2
+        )
         query, key = self.query_norm(query), self.key_norm(key)
         if self.kind != "space":
             query, key = rotate(query, scope.cos, scope.sin), rotate(key, scope.cos, scope.sin)
@@ -97,7 +99,9 @@ class Attention(nn.Module):
 
     def _remember(self, key: Tensor, value: Tensor, scope: Scope) -> tuple[Tensor, Tensor]:
         """The cached frames' keys and values before the new ones; the new ones join the ring."""
-        cache, layer = scope.cache, scope.cache.layers[self.index]
+        cache = scope.cache
+        assert cache is not None
+        layer = cache.layers[self.index]
         keys = torch.cat((layer.keys.to(key.dtype), key), dim=1)
         values = torch.cat((layer.values.to(value.dtype), value), dim=1)
         cache.store(self.index, scope.frame_ids, key, value)
@@ -109,8 +113,10 @@ class Attention(nn.Module):
         query, key, value = (rearrange(x, "b t s h e -> (b t) h s e") for x in (query, key, value))
         mixed = []
         for span, spans in scope.layout.groups:
-            keys, values = (torch.cat([x[:, :, part] for part in spans], dim=2) if len(spans) > 1 else x[:, :, spans[0]]
-                            for x in (key, value))
+            keys, values = (
+                torch.cat([x[:, :, part] for part in spans], dim=2) if len(spans) > 1 else x[:, :, spans[0]]
+                for x in (key, value)
+            )
             mixed.append(attend(query[:, :, span], keys, values, soft_cap=self.config.soft_cap))
         return rearrange(torch.cat(mixed, dim=2), "(b t) h s e -> b t s h e", b=batch)
 
@@ -128,6 +134,7 @@ class Attention(nn.Module):
         if isinstance(scope.tokens, BlockMask):
             mixed = attend_long(query, key, value, scope.tokens, self.config.soft_cap)
         else:
+            assert scope.tokens is not None
             mixed = attend(query, key, value, mask=scope.tokens.unsqueeze(1), soft_cap=self.config.soft_cap)
         return rearrange(mixed, "b h (t s) e -> b t s h e", s=tokens)
 
@@ -161,5 +168,7 @@ def initialise(layer: Layer, depth: int) -> None:
         attention.out.weight /= math.sqrt(2 * depth)
         layer.mlp.down.weight /= math.sqrt(2 * depth)
         config = attention.config
-        heads = rearrange(attention.query.weight, "(g k e) d -> g k e d", g=config.kv_heads, e=config.head_dim)
+        heads = rearrange(
+            attention.query.weight, "(g k e) d -> g k e d", g=config.kv_heads, e=config.head_dim
+        )
         attention.key.weight.copy_(rearrange(heads[:, 0], "g e d -> (g e) d"))

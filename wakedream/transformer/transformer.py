@@ -22,22 +22,29 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList(Layer(config, kind, index) for index, kind in enumerate(config.layers))
-        self.norm = RMSNorm(config.dim)
-        for layer in self.layers:
+        layers = [Layer(config, kind, index) for index, kind in enumerate(config.layers)]
+        for layer in layers:
             initialise(layer, config.depth)
+        self.layers = nn.ModuleList(layers)
+        self.norm = RMSNorm(config.dim)
 
     def forward(
-        self, tokens: Tokens, layout: TokenLayout, *, segments: FrameIds | None = None, cache: Cache | None = None
+        self,
+        tokens: Tokens,
+        layout: TokenLayout,
+        *,
+        segments: FrameIds | None = None,
+        cache: Cache | None = None,
     ) -> Tokens:
-        """Normalised outputs for a whole clip, or, with a cache, for the frames that follow those it has seen.
+        """Normalised outputs for a whole clip or, with a cache, for the frames after those it has seen.
 
         segments: int64 (b t); time and dense layers join only frames of the same segment.
         """
         assert tokens.shape[2] == layout.num_tokens, (tokens.shape, layout)
         scope = self._scope(tokens, layout, segments, cache)
-        if torch.is_autocast_enabled(tokens.device.type):
-            tokens = tokens.to(torch.get_autocast_dtype(tokens.device.type))
+        device = tokens.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            tokens = tokens.to(torch.get_autocast_dtype(device))
         for layer in self.layers:
             tokens = layer(tokens, scope)
         if cache is not None:
@@ -48,12 +55,17 @@ class Transformer(nn.Module):
         """An empty cache for `batch_size` independent streams, in the weights' type and on their device."""
         config, weight = self.config, self.norm.weight
         shape = (batch_size, config.window, layout.num_tokens, config.kv_heads, config.head_dim)
-        layers = {index: LayerCache(weight.new_zeros(shape), weight.new_zeros(shape))
-                  for index, kind in enumerate(config.layers) if kind != "space"}
+        layers = {
+            index: LayerCache(weight.new_zeros(shape), weight.new_zeros(shape))
+            for index, kind in enumerate(config.layers)
+            if kind != "space"
+        }
         frame_ids = torch.full((batch_size, config.window), -1, dtype=torch.int64, device=weight.device)
         return Cache(layers, frame_ids, frame_ids.new_zeros(batch_size), torch.zeros_like(frame_ids))
 
-    def _scope(self, tokens: Tokens, layout: TokenLayout, segments: FrameIds | None, cache: Cache | None) -> Scope:
+    def _scope(
+        self, tokens: Tokens, layout: TokenLayout, segments: FrameIds | None, cache: Cache | None
+    ) -> Scope:
         batch, num_frames = tokens.shape[:2]
         config, device = self.config, tokens.device
         if cache is None:
@@ -70,7 +82,9 @@ class Transformer(nn.Module):
             if plain and tokens.is_cuda and length >= FLEX_FROM:
                 scope.tokens = dense_block_mask(layout, num_frames, config.window, device)
             else:
-                frames = frame_mask(frame_ids[:1], frame_ids[:1], config.window) if scope.causal else scope.frames
+                frames = scope.frames
+                if frames is None:
+                    frames = frame_mask(frame_ids[:1], frame_ids[:1], config.window)
                 scope.tokens = token_mask(frames, layout)
         return scope
 

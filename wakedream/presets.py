@@ -1,0 +1,163 @@
+"""Complete configs by name: what to train, on what, for how long, and the number to expect. Imports no torch."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from wakedream.config import suggest
+from wakedream.data.config import LoaderConfig
+from wakedream.stages.config import TokenizerRun
+from wakedream.tokenizer.config import TokenizerConfig, TokenizerObjectiveConfig
+from wakedream.training.config import OptimConfig, TrainConfig
+
+
+def debug() -> TokenizerRun:
+    """64x64, two layers a side: a minute on two CPU cores, blurred pictures, every part in use but LPIPS."""
+    return TokenizerRun(
+        model=TokenizerConfig(
+            height=64,
+            width=64,
+            patch_size=16,
+            dim=64,
+            encoder_depth=2,
+            decoder_depth=2,
+            heads=2,
+            mlp_dim=128,
+            num_latents=16,
+            latent_dim=16,
+            num_registers=2,
+            pattern=("space", "time"),
+            window=2,
+        ),
+        objective=TokenizerObjectiveConfig(lpips_weight=0.0),
+        loader=LoaderConfig(batch_size=4, length=4),
+        optim=OptimConfig(),
+        train=TrainConfig(
+            steps=600, warmup_steps=20, ema_decay=0.99, evaluate_every=200, save_every=300, compile="off"
+        ),
+    )
+
+
+def demo() -> TokenizerRun:
+    """64x64 Crafter on two CPU cores: what `make demo` trains."""
+    return TokenizerRun(
+        model=TokenizerConfig(
+            height=64,
+            width=64,
+            patch_size=16,
+            dim=128,
+            encoder_depth=3,
+            decoder_depth=3,
+            heads=4,
+            mlp_dim=256,
+            pattern=("space", "space", "time"),
+            window=2,
+        ),
+        objective=TokenizerObjectiveConfig(mask_ratio=0.5, lpips_fraction=0.25),
+        loader=LoaderConfig(batch_size=8, length=4),
+        optim=OptimConfig(lr=0.02, adamw_lr=3e-3),
+        train=TrainConfig(
+            steps=100_000,
+            minutes=5.0,
+            warmup_steps=50,
+            ema_decay=0.995,
+            evaluate_every=1000,
+            save_every=2000,
+            save_minutes=2.0,
+        ),
+    )
+
+
+def crafter() -> TokenizerRun:
+    """64x64 games on one GPU, eight minutes: recommended. 16 latents x 32."""
+    return TokenizerRun(
+        model=TokenizerConfig(
+            height=64,
+            width=64,
+            patch_size=8,
+            dim=384,
+            encoder_depth=6,
+            decoder_depth=6,
+            heads=6,
+            mlp_dim=1024,
+            window=8,
+        ),
+        objective=TokenizerObjectiveConfig(),
+        loader=LoaderConfig(batch_size=32, length=16, workers=12, prefetch=16, cache_gib=16.0),
+        optim=OptimConfig(lr=0.01, adamw_lr=1e-3),
+        train=TrainConfig(
+            steps=200_000,
+            minutes=8.0,
+            warmup_steps=200,
+            ema_decay=0.999,
+            evaluate_every=1000,
+            save_every=5000,
+        ),
+    )
+
+
+def seed() -> TokenizerRun:
+    """The seed's geometry, corrected: one transformer of 6 dense layers, 48 of 64 patches masked (docs/paper.md)."""
+    recommended = crafter()
+    return replace(
+        recommended,
+        model=TokenizerConfig(
+            height=64,
+            width=64,
+            patch_size=8,
+            dim=256,
+            encoder_depth=6,
+            decoder_depth=6,
+            heads=8,
+            mlp_dim=1024,
+            pattern=("dense",),
+            window=16,
+            shared=True,
+        ),
+        objective=TokenizerObjectiveConfig(mask="fixed", mask_ratio=0.75),
+    )
+
+
+def paper() -> TokenizerRun:
+    """360x640 padded to 384x640, 512 latents x 16, about 400 M parameters (paper section 4.1)."""
+    return TokenizerRun(
+        model=TokenizerConfig(
+            height=360,
+            width=640,
+            patch_size=16,
+            dim=1024,
+            encoder_depth=12,
+            decoder_depth=12,
+            heads=16,
+            mlp_dim=4096,
+            num_latents=512,
+            latent_dim=16,
+            window=8,
+        ),
+        objective=TokenizerObjectiveConfig(lpips_fraction=0.25),
+        loader=LoaderConfig(batch_size=1, length=16, workers=12, prefetch=8),
+        optim=OptimConfig(lr=0.01, adamw_lr=3e-4),
+        train=TrainConfig(
+            steps=200_000,
+            warmup_steps=1000,
+            ema_decay=0.9995,
+            evaluate_every=2000,
+            evaluation_clips=4,
+            save_every=5000,
+        ),
+    )
+
+
+TOKENIZER_PRESETS: dict[str, Callable[[], TokenizerRun]] = {
+    "debug": debug,
+    "demo": demo,
+    "crafter": crafter,
+    "seed": seed,
+    "paper": paper,
+}
+
+
+def tokenizer_preset(name: str) -> TokenizerRun:
+    """The preset's complete config; ConfigError with the nearest name if there is none."""
+    if name not in TOKENIZER_PRESETS:
+        raise suggest("tokenizer preset", name, TOKENIZER_PRESETS)
+    return TOKENIZER_PRESETS[name]()
