@@ -25,18 +25,18 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            shapes: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for param in group["params"]:
                 if param.grad is not None:
                     shapes[param.shape].append(param)
             for params in shapes.values():
                 self._step(params, group)
 
-    def _step(self, params: list[nn.Parameter], group: dict) -> None:
+    def _step(self, params: list[Tensor], group: dict) -> None:
         for param in params:
             if "momentum_buffer" not in self.state[param]:
                 self.state[param]["momentum_buffer"] = torch.zeros_like(param)
-        grads = [param.grad for param in params]
+        grads = [param.grad for param in params if param.grad is not None]
         buffers = [self.state[param]["momentum_buffer"] for param in params]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov

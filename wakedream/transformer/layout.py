@@ -62,7 +62,8 @@ class TokenLayout:
         return tuple(groups)
 
     def _visible(self, modality: str) -> tuple[slice, ...]:
-        allowed, merged = dict(self.sees)[modality], []
+        allowed = dict(self.sees)[modality]
+        merged: list[slice] = []
         for name, count in self.segments:
             if name in allowed and count > 0:
                 span = self.spans[name]
