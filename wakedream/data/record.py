@@ -46,8 +46,8 @@ def _fill(config: RecordConfig, stage: Stage, workers: Workers, stopped: Callabl
                 if writer.frames >= config.frames:
                     return
         frames, episodes = writer.frames, writer.num_episodes
-    raise RunError(f"stopped at {frames:,} of {config.frames:,} frames; {episodes} complete episodes are kept "
-                   f"in {config.out}: run the same command again to go on")
+    raise RunError(f"stopped at {frames:,} of {config.frames:,} frames; {episodes} complete episodes are "
+                   f"kept in {config.out}: run the same command again to go on")
 
 
 def _same_recording(writer: StoreWriter, about: dict[str, object]) -> None:
@@ -55,13 +55,13 @@ def _same_recording(writer: StoreWriter, about: dict[str, object]) -> None:
     for name, mine in about.items():
         there = writer.header.info.get(name)
         if there != mine:
-            raise DataError(f"{writer.path} was recorded with {name} {there}, this command says {mine}: use the "
-                            "same options to go on, or choose another --out")
+            raise DataError(f"{writer.path} was recorded with {name} {there}, this command says {mine}: use "
+                            "the same options to go on, or choose another --out")
 
 
 @contextmanager
 def _until_signal() -> Iterator[Callable[[], bool]]:
-    """Yields a question, whether Ctrl-C or SIGTERM has come; a second signal acts as it would have without."""
+    """Yields a question, whether Ctrl-C or SIGTERM has come; a second signal acts as it would outside."""
     came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set

@@ -52,12 +52,12 @@ BUILT_IN = {
 
 
 def environment(name: str) -> Environment:
-    """The built-in environment of that name, or the one that Gymnasium knows as `name` (`module:Id-v0` too)."""
+    """The built-in environment of that name, or the one that Gymnasium knows by it (`module:Id-v0` too)."""
     if name in BUILT_IN:
         return BUILT_IN[name]
     if not any(sign in name for sign in "-:/"):
         error = suggest("environment", name, BUILT_IN)
-        raise ConfigError(f"{error}; any other is named by its Gymnasium id, as in 'CartPole-v1' or 'module:Id-v0'")
+        raise ConfigError(f"{error}; others go by their Gymnasium id, as in 'CartPole-v1' or 'module:Id-v0'")
 
     def make(size: int | None) -> Any:
         require("gymnasium", "gym")

@@ -13,7 +13,7 @@ RIGHT, JUMP_RIGHT, IDLE = 7, 8, 4
 
 
 class CoinRunEnv(gymnasium.Env):
-    """Frames are uint8 (64 64 3), or resized to (size size 3). The coin gives 10; its level and death terminate.
+    """Frames are uint8 (64 64 3), or resized to (size size 3). The coin gives 10; it and death terminate.
 
     envpool shows the true last frame and only begins the next level at the step after; that step is never
     taken here, since each reset makes the level anew from its seed (a millisecond).

@@ -12,7 +12,7 @@ TIME_LIMIT = 10_000
 
 
 class CrafterEnv(gymnasium.Env):
-    """Frames are uint8 (size size 3). Death terminates; `length` steps truncate. One seed, one course of events.
+    """Frames are uint8 (size size 3). Death terminates; `length` steps truncate. One seed, one story.
 
     info holds `extras` (daylight, 0 to 1) and `achievements` (how often each was reached).
     """

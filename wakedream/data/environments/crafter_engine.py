@@ -1,8 +1,9 @@
-"""Crafter's simulator with reproducible seeds, and three times the speed; every pixel and every number the same.
+"""Crafter's simulator with seeds that reproduce, quicker; every pixel and every number the same.
 
 Upstream keeps a chunk's objects in sets ordered by memory address, so that one seed plays differently in two
-processes; here they keep the order in which they came. What is quicker: noise on Python lists in place of arrays,
-the map drawn by one lookup, the inventory drawn only when it changes, distances taken only to what is near.
+processes; here they keep the order in which they came. What is quicker: noise on Python lists in place of
+arrays, the map drawn by one lookup, the inventory drawn only when it changes, distances taken only to what is
+near.
 """
 
 import collections
@@ -29,7 +30,7 @@ class _OrderedSet(dict):
 class OrderedWorld(engine.World):
     def reset(self, seed: int | None = None) -> None:
         super().reset(seed)
-        self._chunks = collections.defaultdict(_OrderedSet)
+        self._chunks: Any = collections.defaultdict(_OrderedSet)
 
 
 class _ListSimplex:
@@ -105,9 +106,10 @@ class Simulator(crafter.Env):
 
     def __init__(self, size: int):
         super().__init__(size=(size, size), length=None, seed=0)
+        self._last_health: int
         self._world = OrderedWorld(self._area, constants.materials, (12, 12))
-        self._local_view = QuickLocalView(self._world, self._textures, self._local_view._grid)
-        self._item_view = QuickItemView(self._textures, self._item_view._grid)
+        self._local_view: Any = QuickLocalView(self._world, self._textures, (9, 7))
+        self._item_view: Any = QuickItemView(self._textures, (9, 2))
 
     @property
     def world(self) -> engine.World:
@@ -119,7 +121,7 @@ class Simulator(crafter.Env):
         return self._player
 
     def begin(self, seed: int) -> np.ndarray:
-        """A new world, the one that `crafter.Env(seed=seed)` has first, and its first frame, uint8 (h w 3)."""
+        """The first world of `crafter.Env(seed=seed)`; its first frame, uint8 (h w 3)."""
         self._seed, self._episode = seed, 0
         return self.reset()
 
@@ -136,7 +138,7 @@ class Simulator(crafter.Env):
         return self._reward_now(), self.player.health <= 0
 
     def _near(self) -> list[objects.Object]:
-        """What upstream updates after the player: all that is nearer than two views, in the order of their ids."""
+        """What upstream updates after the player: all nearer than two views, in the order of their ids."""
         reach = 2 * max(self._view)
         (x, y), ids = self.player.pos, self._world._obj_map
         x0, y0 = max(x - reach, 0), max(y - reach, 0)

@@ -14,7 +14,7 @@ WALKING = [ACTION[f"move_{way}"] for way in ("left", "right", "up", "down")]
 
 
 class NoisyPlayer:
-    """The scripted player; the episode's noise level `epsilon` is the share of steps taken at random, in bursts."""
+    """The scripted player; `epsilon`, drawn per episode, is the share of steps taken at random, in bursts."""
 
     def __init__(self, simulator: Simulator, rng: np.random.Generator, epsilon: float | None = None):
         levels, chances = zip(*LEVELS, strict=True)

@@ -1,7 +1,8 @@
 """A scripted player of Crafter that reads the simulator's state: competent play to learn a world from.
 
-At every step it picks the most urgent need (danger, thirst, hunger, sleep, then the next achievement), walks to
-where it can be met, and uses what it faces. It keeps almost no memory, so that noise may interrupt it anywhere.
+At every step it picks the most urgent need (danger, thirst, hunger, sleep, then the next achievement), walks
+to where it can be met, and uses what it faces. It keeps almost no memory, so that noise may interrupt it
+anywhere.
 """
 
 import numpy as np
@@ -41,7 +42,17 @@ class CrafterPlayer:
         self.enclosed = self.terrain.enclosed()
         self.hour = self.simulator._step % DAY
         self.dusk = 100 < self.hour < 165 and not self.enclosed
-        needs = (self._fight, self._hide, self._drink, self._eat, self._sleep, self._plant, self._tools, self._hunt, self._wander)
+        needs = (
+            self._fight,
+            self._hide,
+            self._drink,
+            self._eat,
+            self._sleep,
+            self._plant,
+            self._tools,
+            self._hunt,
+            self._wander,
+        )
         return ACTION[next(action for need in needs if (action := need()))]
 
     def interrupted(self) -> None:
@@ -73,11 +84,18 @@ class CrafterPlayer:
     def _drink(self) -> str | None:
         if self.facing == "water" and self.have["drink"] < 9:
             return "do"
-        return self._go(self.terrain.cells("water"), "water") if self.have["drink"] < (7 if self.dusk else 4) else None
+        return (
+            self._go(self.terrain.cells("water"), "water")
+            if self.have["drink"] < (7 if self.dusk else 4)
+            else None
+        )
 
     def _eat(self) -> str | None:
-        food = [o for o in self.simulator.world.objects
-                if isinstance(o, objects.Cow) or (isinstance(o, objects.Plant) and o.ripe)]
+        food = [
+            o
+            for o in self.simulator.world.objects
+            if isinstance(o, objects.Cow) or (isinstance(o, objects.Plant) and o.ripe)
+        ]
         ripe = [o for o in food if isinstance(o, objects.Plant)]
         if ripe and self.have["food"] < 8:
             food = ripe
@@ -97,7 +115,11 @@ class CrafterPlayer:
             return None
         if self.enclosed:
             return "sleep"
-        return self._shelter(limit=60) if self.have["wood_pickaxe"] else ("sleep" if alone and energy < 3 else None)
+        return (
+            self._shelter(limit=60)
+            if self.have["wood_pickaxe"]
+            else ("sleep" if alone and energy < 3 else None)
+        )
 
     def _shelter(self, limit: float) -> str | None:
         """Dig two cells into solid rock, turn round and close the entrance with a stone."""
@@ -160,13 +182,15 @@ class CrafterPlayer:
         for item, number in sorted(rule["uses"].items(), key=lambda use: use[0] == "wood"):
             if self.have[item] < number:
                 return self._collect(item, number)
-        return next((action for place in rule["nearby"] if (action := self._be_beside(place, rule))), f"make_{tool}")
+        return next(
+            (action for place in rule["nearby"] if (action := self._be_beside(place, rule))), f"make_{tool}"
+        )
 
     def _be_beside(self, place: str, rule: dict) -> str | None:
         """Go to the nearest table or furnace, or build one where the next is far."""
         if self.terrain.beside(place):
             return None
-        (item, number), = constants.place[place]["uses"].items()
+        ((item, number),) = constants.place[place]["uses"].items()
         known = self.terrain.cells(place)
         if place == "table" or self.terrain.beside("table"):
             limit = 3 if place == "furnace" else (60 if self.have[item] < number + 1 else 25)
@@ -182,7 +206,9 @@ class CrafterPlayer:
         if self.facing in ("stone", "tree") and (self.facing == "tree" or self.have["wood_pickaxe"]):
             return "do"
         steps = [step for step in MOVES if self.terrain.free(self.terrain.here + step)]
-        steps += [step for step in MOVES if self.terrain.material(self.terrain.here + step) in ("stone", "tree")]
+        steps += [
+            step for step in MOVES if self.terrain.material(self.terrain.here + step) in ("stone", "tree")
+        ]
         return MOVES[steps[self.steps % len(steps)]] if steps else None
 
     def _hunt(self) -> str | None:
@@ -194,7 +220,7 @@ class CrafterPlayer:
         return None
 
     def _wander(self) -> str:
-        return self._go(self.terrain.cells("grass")[self.steps // 50 % 7::97], "wander") or "noop"
+        return self._go(self.terrain.cells("grass")[self.steps // 50 % 7 :: 97], "wander") or "noop"
 
     # Moving
 
@@ -202,12 +228,12 @@ class CrafterPlayer:
         return [o for o in self.near if isinstance(o, kind) and self.player.distance(o) <= within]
 
     def _go(self, targets: list[int], goal: str, limit: float = 150) -> str | None:
-        """The next action towards the nearest target, the use of it when it is ahead; None when out of reach."""
+        """The next action towards the nearest target, its use when it is ahead; None when out of reach."""
         if self.hopeless.get(goal, 0) > self.steps:
             return None
         here = self.terrain.here
         while self.way and here in self.way:
-            self.way = self.way[self.way.index(here) + 1:]
+            self.way = self.way[self.way.index(here) + 1 :]
         known = bool(self.way) and self.way[0] - here in MOVES and self.goal[0] == goal
         if not known or self.steps - self.goal[1] >= TRUSTED:
             self.way = self.terrain.route(targets, limit) or []

@@ -74,7 +74,8 @@ class Terrain:
     def route(self, targets: list[int], limit: float) -> list[int] | None:
         """The cells after the player's up to the nearest target, or None when none is within `limit`."""
         costs, wanted = self._costs(), set(targets) - {self.here}
-        best, before, queue = {self.here: 0.0}, {}, [(0.0, self.here)]
+        best, queue = {self.here: 0.0}, [(0.0, self.here)]
+        before: dict[int, int] = {}
         while queue and wanted:
             cost, cell = heapq.heappop(queue)
             if cell in wanted:
@@ -96,15 +97,15 @@ class Terrain:
         return way[::-1]
 
     def _costs(self) -> list[float]:
-        """Steps to enter each cell: 1 to walk, more to mine or to bridge, a detour around creatures and lava."""
+        """Steps to enter each cell: 1 to walk, more to mine, to bridge, or beside creatures and lava."""
         have = self.player.inventory
         by_id = np.full(len(MATERIAL) + 1, BLOCKED)
         for name in constants.walkable:
             by_id[MATERIAL[name]] = 1
         for name, rule in constants.collect.items():
-            if name in ("tree", "stone", "coal", "iron", "diamond") and rule["leaves"] in constants.walkable:
-                if all(have[item] >= n for item, n in rule["require"].items()):
-                    by_id[MATERIAL[name]] = 2.5
+            able = all(have[item] >= number for item, number in rule["require"].items())
+            if able and name not in constants.walkable and rule["leaves"] in constants.walkable:
+                by_id[MATERIAL[name]] = 2.5
         if have["stone"]:
             by_id[MATERIAL["water"]] = 4
         costs = by_id[self.flat]

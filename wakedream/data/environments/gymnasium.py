@@ -37,27 +37,34 @@ class PictureEnv(gymnasium.Wrapper):
         self.frame = np.zeros((16, 16, 3), np.uint8)
 
     def reset(self, **options: Any):
-        observation, _ = self.env.reset(**options)
+        observation, info = self.env.reset(**options)
         self.frame = self._picture(observation)
-        return self.frame, {}
+        return self.frame, _extras(info)
 
     def step(self, action: Any):
-        observation, reward, terminated, truncated, _ = self.env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         frame = self._picture(observation)
         # ViZDoom has no picture after the end and gives zeros: the last one stands
         if frame.any() or not (terminated or truncated):
             self.frame = frame
-        return self.frame, float(reward), bool(terminated), bool(truncated), {}
+        return self.frame, float(reward), bool(terminated), bool(truncated), _extras(info)
 
     def _picture(self, observation: Any) -> np.ndarray:
         if self.source is None:
             picture = self.env.render()
             if not isinstance(picture, np.ndarray):
-                raise DataError(f"render() of {self.env.spec and self.env.spec.id} gave {type(picture).__name__}, "
-                                "expected an array (h w 3): the environment must know render_mode='rgb_array'")
+                raise DataError(f"render() of {self.env} gave {type(picture).__name__}, expected an array "
+                                "(h w 3): the environment must know render_mode='rgb_array'")
         else:
             picture = observation[self.source] if self.source else observation
         return to_rgb(np.asarray(picture), self.size)
+
+
+def _extras(info: dict[str, Any]) -> dict[str, Any]:
+    """Only what an environment offers as wakedream's extras: numbers by name."""
+    extras = info.get("extras")
+    numbers = isinstance(extras, dict) and all(isinstance(value, (int, float)) for value in extras.values())
+    return {"extras": extras} if numbers else {}
 
 
 def _import(module: str, name: str) -> None:
@@ -65,7 +72,7 @@ def _import(module: str, name: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         extra = module.split(".")[0]
-        hint = f"pip install 'wakedream[{extra}]'" if extra == "vizdoom" else f"install the package with '{extra}'"
+        hint = "pip install 'wakedream[vizdoom]'" if extra == "vizdoom" else f"install what brings '{extra}'"
         raise MissingExtraError(f"{name} needs the module '{module}', which cannot be imported ({error}): "
                                 f"{hint}") from error
 

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def is_picture(shape: tuple[int, ...], dtype: np.dtype | type) -> bool:
-    """Whether an observation of this shape can be one: uint8 (h w), (h w c) or (c h w), 16 pixels or more wide."""
+    """Whether an observation can be one: uint8 (h w), (h w c) or (c h w), at least 16 pixels wide."""
     if dtype != np.uint8 or len(shape) not in (2, 3):
         return False
     if len(shape) == 2:

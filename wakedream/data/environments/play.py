@@ -13,7 +13,7 @@ from wakedream.errors import DataError
 
 def play_episode(name: str, env: Any, policy_name: str | None, seed: int, index: int,
                  max_frames: int | None = None) -> Episode:
-    """Episode `index` of a recording with `seed`: the two decide its world, its policy's chances and its length.
+    """Episode `index` of a recording with `seed`: the two decide its world, its length and its chances.
 
     name, env   of the environment, made by `environment(name).make(size)`
     max_frames  cut it after so many; None: the environment's own bounds
@@ -63,14 +63,15 @@ class _Recorder:
     def episode(self, terminated: bool, info: dict[str, Any]) -> Episode:
         shapes = {frame.shape for frame in self.video}
         if len(shapes) > 1:
-            raise DataError(f"the frames of one episode have several shapes ({sorted(shapes)}): choose a --size")
+            raise DataError(f"one episode has frames of several shapes ({sorted(shapes)}): choose a --size")
         has_action = np.arange(len(self.video)) > 0
         names = set(self.extras[0]).intersection(*self.extras)
         return Episode(
             np.stack(self.video),
             {c.name: np.stack([action[c.name] for action in self.actions]) for c in self.spec.components},
             has_action, np.array(self.rewards, np.float32), terminated, not terminated,
-            {name: np.array([extras[name] for extras in self.extras], np.float32) for name in sorted(names)}, info)
+            {name: np.array([extras[name] for extras in self.extras], np.float32) for name in sorted(names)},
+            info)
 
 
 def _draw_limit(bounds: tuple[int, int], rng: np.random.Generator) -> int:

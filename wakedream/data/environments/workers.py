@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,8 +52,8 @@ class Workers:
         self.play = play
         self.scratch = tempfile.TemporaryDirectory(prefix="wakedream-")
         context = multiprocessing.get_context("spawn")
-        self.workers: list[tuple[Any, Connection]] = []
-        with _one_thread():
+        self.workers: list[tuple[Any, Any]] = []
+        with _quiet_start():
             for _ in range(processes):
                 mine, theirs = context.Pipe()
                 process = context.Process(target=_work, args=(play, theirs, self.scratch.name), daemon=True)
@@ -77,8 +78,8 @@ class Workers:
         waiting = [connection for _, connection in self.workers]
         while waiting and not stopped():
             for connection in wait(waiting, POLL):
-                stages.append(self._receive(connection))  # type: ignore[arg-type]
-                waiting.remove(connection)  # type: ignore[arg-type]
+                stages.append(self._receive(connection))
+                waiting.remove(connection)
         return None if waiting else stages[0]
 
     def episodes(self, first: int, stopped: Callable[[], bool]) -> Iterator[Episode]:
@@ -91,21 +92,21 @@ class Workers:
                 begun += 1
             busy = [connection for _, connection in self.workers if connection not in idle]
             for connection in wait(busy, POLL):
-                index, episode = self._receive(connection)  # type: ignore[arg-type]
+                index, episode = self._receive(connection)
                 done[index] = episode
-                idle.append(connection)  # type: ignore[arg-type]
+                idle.append(connection)
             if following in done:
                 yield done.pop(following)
                 following += 1
 
-    def _receive(self, connection: Connection) -> Any:
+    def _receive(self, connection: Any) -> Any:
         try:
             message = connection.recv()
         except (EOFError, ConnectionResetError):
             process = next(process for process, mine in self.workers if mine is connection)
             process.join()
-            raise RunError(f"a process that plays {self.play.env} ended with exit code {process.exitcode}: out of "
-                           "memory? Use fewer --processes; the same command goes on") from None
+            raise RunError(f"a process that plays {self.play.env} ended with exit code {process.exitcode}: "
+                           "out of memory? Use fewer --processes; the same command goes on") from None
         if isinstance(message, Exception):
             raise message
         return message
@@ -118,7 +119,7 @@ def _work(play: Play, connection: Connection, scratch: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
     os.chdir(scratch)  # some environments (ViZDoom) leave files where they run
-    asked: object = "making it"
+    asked: int | None = None
     try:
         known = environment(play.env)
         env = known.make(play.size)
@@ -126,8 +127,8 @@ def _work(play: Play, connection: Connection, scratch: str) -> None:
         spec = ActionSpec.from_space(env.action_space)
         connection.send(Stage(spec, stage.video.shape[1:], play.policy or known.default_policy))
         while True:
-            asked = connection.recv()
-            episode = play_episode(play.env, env, play.policy, play.seed, int(asked), play.max_frames)
+            asked = int(connection.recv())
+            episode = play_episode(play.env, env, play.policy, play.seed, asked, play.max_frames)
             connection.send((asked, episode))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has gone
@@ -136,19 +137,23 @@ def _work(play: Play, connection: Connection, scratch: str) -> None:
     except Exception as error:  # the edge of the process: whatever foreign code raises must reach the parent
         where = traceback.extract_tb(error.__traceback__)[-1]
         connection.send(DataError(
-            f"the environment {play.env} failed ({asked if asked == 'making it' else f'episode {asked}'}): "
+            f"the environment {play.env} failed ({'making it' if asked is None else f'episode {asked}'}): "
             f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"))
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Numerical libraries of processes started here use one thread each."""
+def _quiet_start() -> Iterator[None]:
+    """Processes started here use one thread in numerical libraries, and leave Ctrl-C to the parent."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
     try:
         yield
     finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
