@@ -33,6 +33,8 @@ figure { margin: 0 0 14px }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 12px }
 .maps img { width: 100%; display: block; image-rendering: pixelated; border-radius: 4px }
 .maps figcaption { font-size: .78rem; margin: 2px 0; line-height: 1.3 }
+@media (max-width: 560px) {
+  th, td { padding-right: 9px; font-size: .82rem } th.text, td.text { white-space: normal } }
 video { width: 100%; min-width: 640px; display: block; border-radius: 4px; background: #000 }
 footer { margin-top: 48px; color: var(--soft); font-size: .85rem; overflow-wrap: anywhere }
 """

@@ -49,8 +49,8 @@ def take_pictures(
     if videos:
         longest = max(info.frames for info in store.split(split))
         clip = evaluation_clips(store, split, VIDEOS, min(VIDEO_FRAMES, longest), seed)
-        for video in clip.video:
-            kinds = torch.cat(list(_views(tokenizer, video[None], seed).values()))
+        for number, video in enumerate(clip.video):
+            kinds = torch.cat(list(_views(tokenizer, video[None], seed + number).values()))
             frames = [strip(kinds[:, t]) for t in range(kinds.shape[1])]
             pictures.videos.append(np.stack(frames))
     return pictures

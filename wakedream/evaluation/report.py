@@ -11,7 +11,7 @@ from wakedream.evaluation.plots import plot, training_curves
 PAGE, NUMBERS, PICTURE = "index.html", "metrics.json", "reconstruction.png"
 UNITS = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS"}
 DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4}
-VIDEO_HEIGHT = 192  # pixels, about
+VIDEO_HEIGHT, VIDEO_CRF = 128, 18  # pixels, about; h264 quality: small enough for a page
 
 
 def write_report(
@@ -85,7 +85,7 @@ def _videos(pictures: Pictures, fps: float) -> str:
 
     text = f"From left: {'; '.join(pictures.strips)}."
     scale = max(1, round(VIDEO_HEIGHT / pictures.videos[0].shape[1]))
-    return page.section("Videos", text, *(page.video(encode_mp4(v, fps, scale)) for v in pictures.videos))
+    return page.section("Videos", text, *(page.video(encode_mp4(v, fps, scale, VIDEO_CRF)) for v in pictures.videos))
 
 
 def _tables(results: dict[str, Any]) -> str:
