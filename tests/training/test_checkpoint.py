@@ -81,6 +81,7 @@ def test_killed_while_writing(saved: Checkpoints, kit, monkeypatch, dies_in: str
     monkeypatch.setattr(module, dies_in, die)
     with pytest.raises(KeyboardInterrupt):
         saved.save(4, STATE, kit.Model())
+    assert [path.name for path in saved.all()] == ["step_00000002", "step_00000003"]
     assert saved.latest().name == "step_00000003"
     assert saved.load(saved.latest())["step"] == 3
 

@@ -76,11 +76,11 @@ def test_a_signal_finishes_the_step_and_saves(tmp_path, kit, number) -> None:
 
     handler = signal.getsignal(number)
     with pytest.raises(Interrupted, match="step 3") as stopped:
-        kit.run(tmp_path / "parts", Asked)
+        kit.run(tmp_path / "parts", Asked, log_every=2)  # between two lines of metrics
     assert stopped.value.signal == number
     assert signal.getsignal(number) == handler
-    kit.run(tmp_path / "parts")
-    kit.run(tmp_path / "whole")
+    kit.run(tmp_path / "parts", log_every=2)
+    kit.run(tmp_path / "whole", log_every=2)
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
