@@ -15,19 +15,21 @@ import zstandard
 from wakedream.errors import DataError
 
 CHUNK_FRAMES = 16
-LEVEL = 9
+TRIAL_LEVEL, LEVEL = 3, 6  # to choose the filter, to store: 9 and 9 take 2.7 times as long for 0.7 % less
 NONE, DELTA, COLOUR = range(3)
 
 _thread = threading.local()  # zstandard contexts must not be shared between threads
 
 
 def encode_chunk(frames: np.ndarray) -> tuple[int, bytes]:
-    """uint8 (t h w c) -> (filter, compressed bytes), the smallest of the filters."""
+    """uint8 (t h w c) -> (filter, compressed bytes). Frees the GIL while it works."""
     if not hasattr(_thread, "compressor"):
+        _thread.trial = zstandard.ZstdCompressor(level=TRIAL_LEVEL)
         _thread.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
     filters = (NONE, DELTA, COLOUR) if frames.shape[-1] == 3 else (NONE, DELTA)
-    tried = ((kind, _thread.compressor.compress(_apply(kind, frames))) for kind in filters)
-    return min(tried, key=lambda pair: len(pair[1]))
+    filtered = [_apply(kind, frames) for kind in filters]
+    kind = min(filters, key=lambda kind: len(_thread.trial.compress(filtered[kind])))
+    return kind, _thread.compressor.compress(filtered[kind])
 
 
 def decode_chunk(kind: int, data: bytes | memoryview, shape: tuple[int, ...]) -> np.ndarray:

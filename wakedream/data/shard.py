@@ -6,9 +6,12 @@
     metadata        JSON: the data set's header and this shard's episodes
 """
 
+import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,9 +40,15 @@ class Packed:
     arrays: Arrays
 
 
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="pack")
+
+
 def pack(episode: Episode, number: int, split: str) -> Packed:
     video = episode.video
-    chunks = [encode_chunk(video[i:i + CHUNK_FRAMES]) for i in range(0, len(video), CHUNK_FRAMES)]
+    chunks = list(_threads().map(encode_chunk, (video[i:i + CHUNK_FRAMES]
+                                                for i in range(0, len(video), CHUNK_FRAMES))))
     frames = b"".join(data for _, data in chunks)
     arrays: Arrays = {
         "chunk_bytes": np.array([len(data) for _, data in chunks], np.int64),
