@@ -35,6 +35,16 @@ def test_a_seed_tells_the_same_story_in_every_process():
     assert len(stories) == 1
 
 
+def test_creatures_of_a_chunk_keep_the_order_in_which_they_came():
+    env = CrafterEnv()
+    env.reset(seed=0)
+    world = env.simulator.world
+    numbers = {other: number for number, other in enumerate(world._objects)}
+    chunks = [[numbers[other] for other in chunk] for chunk in world.chunks.values()]
+    assert max(map(len, chunks)) > 3
+    assert all(chunk == sorted(chunk) for chunk in chunks)
+
+
 @pytest.mark.parametrize(("seed", "size"), [(3, 64), (8, 96)])
 def test_the_quick_simulator_is_upstreams_to_the_pixel(seed, size):
     """Day, night and sleep; upstream with nothing changed but the order of its sets."""

@@ -20,6 +20,8 @@ class Painter(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        if self.trouble == "uneven" and seed % 2:
+            time.sleep(0.3)
         self.t = 0
         self.frame[:] = 255
         return self.frame, {"extras": {"hour": 0.0}}
@@ -77,6 +79,7 @@ class Keyed(Painter):
 
 
 for name, options in {"Raising": {"trouble": "raise"}, "Dying": {"trouble": "die"}, "Painter": {},
+                      "Uneven": {"trouble": "uneven"},
                       "Slow": {"trouble": "slow", "steps": 20}}.items():
     gymnasium.register(f"Toy{name}-v0", Painter, kwargs=options)
 gymnasium.register("ToyRendered-v0", Rendered)

@@ -19,6 +19,7 @@ from wakedream.data.episode import Episode
 from wakedream.errors import DataError, RunError, UserError
 
 AHEAD = 3  # episodes per process that may be played before an earlier one is done
+PATIENCE = 5.0  # seconds for an environment to close
 POLL = 0.1  # seconds between looks at whether to stop
 
 
@@ -50,7 +51,7 @@ class Workers:
 
     def __init__(self, play: Play, processes: int):
         self.play = play
-        self.scratch = tempfile.TemporaryDirectory(prefix="wakedream-")
+        self.scratch = tempfile.TemporaryDirectory(prefix="wakedream-", ignore_cleanup_errors=True)
         context = multiprocessing.get_context("spawn")
         self.workers: list[tuple[Any, Any]] = []
         with _quiet_start():
@@ -69,6 +70,8 @@ class Workers:
             connection.close()
             process.terminate()
         for process, _ in self.workers:
+            process.join(PATIENCE)
+            process.kill()
             process.join()
         self.scratch.cleanup()
 
@@ -119,7 +122,9 @@ def _work(play: Play, connection: Connection, scratch: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
     os.chdir(scratch)  # some environments (ViZDoom) leave files where they run
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of `finally`: ViZDoom has a process of its own
     asked: int | None = None
+    env: Any = None
     try:
         known = environment(play.env)
         env = known.make(play.size)
@@ -139,6 +144,9 @@ def _work(play: Play, connection: Connection, scratch: str) -> None:
         connection.send(DataError(
             f"the environment {play.env} failed ({'making it' if asked is None else f'episode {asked}'}): "
             f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"))
+    finally:
+        if env is not None:
+            env.close()
 
 
 @contextmanager
