@@ -46,10 +46,10 @@ def train_tokenizer(run: TokenizerRun, data: Path, out: Path, preset: str = "cus
         loader = stack.enter_context(open_loader(store, run, place))
         torch.manual_seed(run.train.seed + place.rank)  # every process masks in its own way
         batch_frames = run.loader.batch_size * run.loader.length
-        fit(objective, optimizers, loader, run.train, place, out, batch_frames, held_out(store, run, place),
-            label="tokenizer")
+        state = fit(objective, optimizers, loader, run.train, place, out, batch_frames, held_out(store, run, place),
+                    label="tokenizer")
     if place.writes:
-        print(f"trained: {out}. Next: wakedream evaluate {out} --data {data}")
+        print(f"{out}: {state.step:,} steps. Next: wakedream evaluate {out} --data {data}")
 
 
 def check_shape(store: Store, config: TokenizerConfig) -> None:
