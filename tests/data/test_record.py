@@ -121,14 +121,13 @@ def test_one_recording_whatever_the_processes_and_the_interruptions(tmp_path):
 def test_stopped_by_a_signal_it_keeps_all_whole_episodes_and_goes_on(tmp_path, number):
     out = tmp_path / "data"
     script = ("import sys; sys.path.insert(0, sys.argv[1])\n"
-              "from wakedream.data.record import record\n"
+              "from wakedream.data.record import Stopped, record\n"
               "from wakedream.data.record_config import RecordConfig\n"
-              "from wakedream.errors import RunError\n"
               "if __name__ == '__main__':\n"
               "    try:\n"
               "        record(RecordConfig('toy_world:ToySlow-v0', sys.argv[2], int(sys.argv[3])))\n"
-              "    except RunError as error:\n"
-              "        print(error); sys.exit(2)\n")
+              "    except Stopped as stopped:\n"
+              "        print(stopped); sys.exit(128 + stopped.signal)\n")
     (tmp_path / "script.py").write_text(script)
     command = [sys.executable, str(tmp_path / "script.py"), str(HERE), str(out)]
     environ = {"PYTHONPATH": str(HERE.parents[1])}
@@ -143,7 +142,7 @@ def test_stopped_by_a_signal_it_keeps_all_whole_episodes_and_goes_on(tmp_path, n
     else:
         process.send_signal(number)
     said, _ = process.communicate(timeout=30)
-    assert process.returncode == 2
+    assert process.returncode == 128 + number
     assert "run the same command again to go on" in said
     kept = Store.open(out)
     assert len(kept.episodes) >= 2

@@ -11,43 +11,50 @@ from wakedream.data.environments.play import cut
 from wakedream.data.environments.workers import Play, Stage, Workers
 from wakedream.data.record_config import RecordConfig
 from wakedream.data.store import StoreWriter
-from wakedream.errors import DataError, RunError
+from wakedream.errors import DataError
 from wakedream.progress import ProgressBar
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM has ended the recording in order; its message says what is kept."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.signal = number
 
 
 def record(config: RecordConfig) -> None:
     """Play until the data set has `config.frames` frames; the last episode may be cut.
 
-    The same call resumes. Ctrl-C and SIGTERM keep all complete episodes and raise RunError, which says how to
-    go on; DataError when the environment fails or the folder holds another recording.
+    The same call resumes. Ctrl-C and SIGTERM keep all complete episodes and raise Stopped, which says how to
+    go on. DataError when the environment fails or the folder holds another recording.
     """
     play = Play(config.env, config.policy, config.size, config.seed, config.max_episode_frames)
-    with _until_signal() as stopped, Workers(play, config.processes) as workers:
-        stage = workers.stage(stopped)
-        if stage:
-            _fill(config, stage, workers, stopped)
-        else:
-            raise RunError("stopped before the first episode")
+    with _signals() as came, Workers(play, config.processes) as workers:
+        stage = workers.stage(lambda: bool(came))
+        kept = _fill(config, stage, workers, lambda: bool(came)) if stage else "before the first episode"
+        if came and kept:
+            raise Stopped(came[0], f"stopped {kept}: run the same command again to go on")
 
 
-def _fill(config: RecordConfig, stage: Stage, workers: Workers, stopped: Callable[[], bool]) -> None:
+def _fill(config: RecordConfig, stage: Stage, workers: Workers, stopped: Callable[[], bool]) -> str:
+    """"" when there are frames enough, else what there is."""
     about = {"env": config.env, "policy": stage.policy, "seed": config.seed}
     with StoreWriter(Path(config.out), stage.spec, frame_shape=stage.frame_shape, held_out=config.held_out,
                      info=about) as writer:
         _same_recording(writer, about)
         if writer.frames >= config.frames:
             print(f"{config.out} has {writer.frames:,} frames already, nothing to do", file=sys.stderr)
-            return
+            return ""
         first = max((info.info["episode"] + 1 for info in writer.added), default=0)
         with ProgressBar("recording", config.frames, "frames", initial=writer.frames) as bar:
             for episode in workers.episodes(first, stopped):
                 writer.add(cut(episode, config.frames - writer.frames))
                 bar.update(writer.frames, episodes=writer.num_episodes)
                 if writer.frames >= config.frames:
-                    return
-        frames, episodes = writer.frames, writer.num_episodes
-    raise RunError(f"stopped at {frames:,} of {config.frames:,} frames; {episodes} complete episodes are "
-                   f"kept in {config.out}: run the same command again to go on")
+                    return ""
+        return (f"at {writer.frames:,} of {config.frames:,} frames; {writer.num_episodes} complete episodes are "
+                f"kept in {config.out}")
 
 
 def _same_recording(writer: StoreWriter, about: dict[str, object]) -> None:
@@ -60,11 +67,11 @@ def _same_recording(writer: StoreWriter, about: dict[str, object]) -> None:
 
 
 @contextmanager
-def _until_signal() -> Iterator[Callable[[], bool]]:
-    """Yields a question, whether Ctrl-C or SIGTERM has come; a second signal acts as it would outside."""
-    came = threading.Event()
+def _signals() -> Iterator[list[int]]:
+    """Yields the list that Ctrl-C or SIGTERM will stand in; a second signal acts as it would outside."""
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
+        yield came
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -72,13 +79,13 @@ def _until_signal() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def note(*_: object) -> None:
-        came.set()
+    def note(number: int, _: object) -> None:
+        came.append(number)
         restore()
 
     for number in before:
         signal.signal(number, note)
     try:
-        yield came.is_set
+        yield came
     finally:
         restore()
