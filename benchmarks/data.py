@@ -1,6 +1,11 @@
-"""Sizes and speeds of the store on a data set: `python benchmarks/data.py DATA`."""
+"""Sizes and speeds of the store on a data set: `python benchmarks/data.py DATA`.
+
+Speeds are frames per second of CPU time, all threads together, so that other work on the machine counts little;
+the loader's also by the clock.
+"""
 
 import argparse
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,13 +20,13 @@ from wakedream.data.store import Store
 NAMES = ("none", "delta", "colour")
 
 
-def rate(work: Callable[[], int], seconds: float = 4.0) -> float:
-    """Frames per second of `work`, which returns how many it did."""
+def rate(work: Callable[[], int], seconds: float = 4.0) -> str:
+    """Frames of `work`, which returns how many it did, per second of CPU time and by the clock, to print."""
     work()
-    done, start = 0, time.perf_counter()
-    while (passed := time.perf_counter() - start) < seconds:
+    done, wall, cpu = 0, time.perf_counter(), time.process_time()
+    while (passed := time.perf_counter() - wall) < seconds:
         done += work()
-    return done / passed
+    return f"{done / (time.process_time() - cpu):10,.0f} {done / passed:10,.0f}"
 
 
 def main() -> None:
@@ -39,13 +44,19 @@ def main() -> None:
     for kind, name in enumerate(NAMES):
         size = sum(len(compressor.compress(_apply(kind, chunk))) for chunk in chunks)
         print(f"filter {name:8} {size / len(video):8,.0f} bytes per frame")
-    start = time.perf_counter()
     encoded = [encode_chunk(chunk) for chunk in chunks]
-    speed = len(video) / (time.perf_counter() - start)
     counts = Counter(NAMES[kind] for kind, _ in encoded)
     size = sum(len(data) for _, data in encoded)
     print(f"best by chunk   {size / len(video):8,.0f} bytes per frame {dict(counts)}")
-    print(f"compress, 1 thread  {speed:10,.0f} frames/s")
+    print(f"{'frames per second':28} {'of CPU':>10} {'by clock':>10}")
+    turn = itertools.cycle(chunks)
+
+    def compress() -> int:
+        chunk = next(turn)
+        encode_chunk(chunk)
+        return len(chunk)
+
+    print(f"{'compress':28} {rate(compress)}")
 
     rng = np.random.default_rng(0)
     for length in (16, 32):
@@ -54,12 +65,11 @@ def main() -> None:
             start = int(rng.integers(info.frames - length + 1))
             return len(store.read(info.id, start, start + length).video)
 
-        print(f"read {length:3} at random  {rate(read):10,.0f} frames/s")
+        print(f"read {length} at random            {rate(read)}")
     for cache_gib in (0.0, 4.0):
-        for workers in (1, 2):
-            with Loader(store, batch_size=32, length=16, workers=workers, cache_gib=cache_gib) as loader:
-                speed = rate(lambda loader=loader: next(loader).video.shape[0] * 16)  # type: ignore[misc]
-            print(f"loader, cache {cache_gib:.0f} GiB, {workers} workers {speed:10,.0f} frames/s")
+        with Loader(store, batch_size=32, length=16, cache_gib=cache_gib) as loader:
+            speed = rate(lambda loader=loader: next(loader).video.shape[0] * 16)  # type: ignore[misc]
+        print(f"loader, cache {cache_gib:.0f} GiB          {speed}")
 
 
 if __name__ == "__main__":

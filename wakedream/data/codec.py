@@ -2,8 +2,8 @@
 
 Filters, each reversible in uint8 arithmetic:
     0 none      games that scroll: zstandard finds what moved by itself
-    1 delta     each frame less the one before it: still backgrounds
-    2 colour    delta, red and blue less green, channels apart: natural video
+    1 delta     each frame less the one before it; for what is not RGB
+    2 colour    delta, red and blue less green, channels apart: natural video, still backgrounds
 Measured sizes are in docs/data.md. A zstandard frame carries its own checksum, so damage is found at reading.
 """
 
@@ -26,8 +26,8 @@ def encode_chunk(frames: np.ndarray) -> tuple[int, bytes]:
     if not hasattr(_thread, "compressor"):
         _thread.trial = zstandard.ZstdCompressor(level=TRIAL_LEVEL)
         _thread.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-    filters = (NONE, DELTA, COLOUR) if frames.shape[-1] == 3 else (NONE, DELTA)
-    filtered = [_apply(kind, frames) for kind in filters]
+    filters = (NONE, COLOUR) if frames.shape[-1] == 3 else (NONE, DELTA)
+    filtered = {kind: _apply(kind, frames) for kind in filters}
     kind = min(filters, key=lambda kind: len(_thread.trial.compress(filtered[kind])))
     return kind, _thread.compressor.compress(filtered[kind])
 
