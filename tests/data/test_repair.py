@@ -129,6 +129,9 @@ def test_nothing_intact_changes_nothing(tmp_path):
     assert path.read_bytes() == before
     with pytest.raises(DataError, match="is not a data set"):
         repair_data(tmp_path)
+    with pytest.raises(DataError, match="there is no data set"):
+        repair_data(tmp_path / "nowhere")
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
 def test_inspect_tells_what_is_there_and_draws_it(made, tmp_path, capsys):

@@ -26,6 +26,7 @@ def repair_data(folder: Path) -> list[str]:
     Also makes the manifest of a data set that was interrupted or has lost its own. DataError, and nothing
     changed, when no episode is left. One shard is in memory at a time.
     """
+    _manifest(folder)  # before anything is touched: what is no data set stays as it is
     with runs.locked(folder):
         manifest, said = _manifest(folder)
         header = manifest.header if manifest else None
