@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from wakedream.evaluation.latents import latent_influence, latent_statistics
 from wakedream.evaluation.metrics import psnr
 from wakedream.evaluation.pictures import take_pictures
 from wakedream.evaluation.reconstruction import evaluate_tokenizer
+from wakedream.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,10 @@ def test_results_are_json_and_repeat(measured, tokenizer, store, lpips):
 def test_influence_finds_the_latent_that_matters():
     """A stand-in whose picture is latent 1 in the left half and latent 2 in the right half."""
 
-    class Halves:
+    class Halves(Tokenizer):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+
         def decode(self, latents):
             value = latents[..., 1:3, 0].repeat_interleave(2, -1)  # (b t 4)
             return value[:, :, None, None, :].expand(-1, -1, 1, 4, 4)
@@ -115,10 +120,6 @@ def test_pictures_of_the_same_moments(tokenizer, store):
 
 
 def test_other_frame_size_and_missing_split_are_refused(tokenizer, tmp_path):
-    import dataclasses
-
-    from wakedream.tokenizer.tokenizer import Tokenizer
-
     small = write_store(tmp_path / "d", [8, 8], with_daylight=False, held_out=0.0)
     with pytest.raises(DataError, match="no held-out episodes"):
         evaluate_tokenizer(tokenizer, small, length=4)

@@ -41,9 +41,7 @@ def reconstruct(config: ReconstructConfig) -> None:
             bar.advance(1)
             if count == config.max_frames:
                 break
-    print(
-        f"{config.out}: {count} frames, PSNR {psnr(total / count):.2f} dB; truth | reconstruction | error x 4"
-    )
+    print(f"{config.out}: {count} frames, PSNR {psnr(total / count):.2f} dB; truth | reconstruction | error x 4")
 
 
 def reconstructed(
@@ -58,9 +56,7 @@ def reconstructed(
         yield truth, stream.decode(stream.encode(truth))
 
 
-def _source(
-    config: ReconstructConfig, tokenizer: Tokenizer
-) -> tuple[Iterator[tuple[np.ndarray, bool]], float]:
+def _source(config: ReconstructConfig, tokenizer: Tokenizer) -> tuple[Iterator[tuple[np.ndarray, bool]], float]:
     """Frames, each with whether it starts an episode; and frames per second."""
     if config.source.is_dir():
         store = Store.open(config.source)
@@ -119,14 +115,10 @@ class Mp4:
 
         frame = np.pad(frame, [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge")
         if self.stream is None:
-            self.stream = self.container.add_stream(
-                "libx264", rate=Fraction(self.fps).limit_denominator(1000)
-            )
+            self.stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1000))
             self.stream.height, self.stream.width, self.stream.pix_fmt = *frame.shape[:2], "yuv420p"
             self.stream.options = {"crf": "12", "preset": "veryfast"}
-        self.container.mux(
-            self.stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-        )
+        self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.stream is not None and kind is None:

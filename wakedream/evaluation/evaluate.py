@@ -63,9 +63,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"--device {name} cannot be used ({error}): expected auto, cpu, cuda or cuda:N"
-        ) from error
+        raise ConfigError(f"--device {name} cannot be used ({error}): expected auto, cpu, cuda or cuda:N") from error
     return device
 
 
@@ -83,15 +81,9 @@ def _fitting_length(store: Store, trained: int) -> int:
     return 2 * trained if median >= 2 * trained else min(trained, longest)
 
 
-def _about(
-    tokenizer: Tokenizer, store: Store, config: EvaluateConfig, device: torch.device
-) -> dict[str, Any]:
+def _about(tokenizer: Tokenizer, store: Store, config: EvaluateConfig, device: torch.device) -> dict[str, Any]:
     own = tokenizer.config
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads"
-    )
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {
         "tokenizer": {
             "run": str(config.run),
@@ -114,8 +106,6 @@ def _about(
 
 def _print(results: dict[str, Any], page: Path) -> None:
     for row in results["reconstruction"]:
-        shown = "  ".join(
-            f"{unit.split(',')[0]} {row[name]:.4g}" for name, unit in UNITS.items() if name in row
-        )
+        shown = "  ".join(f"{unit.split(',')[0]} {row[name]:.4g}" for name, unit in UNITS.items() if name in row)
         print(f"{row['of']:>10}, {row['frames_of']}: {shown}  ({row['frames']} frames)")
     print(f"page: {page}")

@@ -57,9 +57,7 @@ def section(title: str, text: str, *parts: str) -> str:
 
 def numbers(values: Sequence[tuple[str, str]]) -> str:
     """Large figures: (value, what it is)."""
-    cells = (
-        f"<div><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>" for value, name in values
-    )
+    cells = (f"<div><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>" for value, name in values)
     return f'<div class="numbers">{"".join(cells)}</div>'
 
 

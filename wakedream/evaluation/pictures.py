@@ -74,7 +74,7 @@ def _views(tokenizer: Tokenizer, video: Tensor, seed: int) -> dict[str, Frames]:
     return {name: view.cpu() for name, view in views.items()}
 
 
-def error(prediction: Frames, target: Frames) -> Frames:
+def error(prediction: Tensor, target: Tensor) -> Tensor:
     """The absolute difference, enlarged to be seen."""
     return ((prediction - target).abs() * ERROR_GAIN).clamp(0, 1)
 

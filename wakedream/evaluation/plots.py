@@ -43,9 +43,7 @@ def plot(
         figure = Figure(figsize=(5.2, 2.9), layout="constrained")
         axes = figure.add_subplot()
         for (name, (x, y)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
-            axes.plot(
-                x, y, color=colour, label=name, linewidth=1.8, marker="o" if len(x) < 12 else None, ms=4
-            )
+            axes.plot(x, y, color=colour, label=name, linewidth=1.8, marker="o" if len(x) < 12 else None, ms=4)
         if mark:
             axes.axvline(mark[0], color=INK, linewidth=0.8, linestyle=":")
             axes.annotate(

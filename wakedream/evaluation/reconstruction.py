@@ -85,9 +85,7 @@ def evaluate_tokenizer(
     }, maps
 
 
-def _shares(
-    clips: int, length: int, training_length: int | None, daylight: Tensor | None
-) -> dict[str, Tensor]:
+def _shares(clips: int, length: int, training_length: int | None, daylight: Tensor | None) -> dict[str, Tensor]:
     """Which frames each row of the table is about, bool (b t)."""
     index = torch.arange(length).expand(clips, length)
     within = index < (training_length or length)
@@ -109,7 +107,7 @@ def _influence(tokenizer: Tokenizer, video: Tensor, latents: Latents) -> tuple[d
     return latent_influence(tokenizer, frames, latents[chosen.to(latents.device), :t], latents.mean((0, 1)))
 
 
-def _mean_image(store: Store, seed: int) -> Frames:
+def _mean_image(store: Store, seed: int) -> Tensor:
     """The mean frame (c h w) of the training split, of 256 frames spread over it."""
     split = "train" if store.split("train") else "held_out"
     video = evaluation_clips(store, split, 256, 1, seed).video

@@ -20,7 +20,7 @@ def write_report(
     pictures: Pictures,
     *,
     metrics_file: Path | None = None,
-    fps: float = 10,
+    fps: float = 10.0,
 ) -> Path:
     """Write metrics.json, reconstruction.png and index.html to `folder`; returns the page's path.
 
@@ -94,10 +94,7 @@ def _tables(results: dict[str, Any]) -> str:
     headings = [UNITS[name] for name in names]
     first = page.table(
         ["frames", "", *headings, "frames"],
-        [
-            [row["frames_of"], row["of"], *(_number(row, n) for n in names), f"{row['frames']:,}"]
-            for row in rows
-        ],
+        [[row["frames_of"], row["of"], *(_number(row, n) for n in names), f"{row['frames']:,}"] for row in rows],
         text_columns=2,
     )
     second = page.table(
@@ -132,7 +129,7 @@ def _by_frame(results: dict[str, Any]) -> str:
     svgs = [
         plot(
             {
-                of: (range(len(c[name])), c[name])
+                of: ([float(t) for t in range(len(c[name]))], c[name])
                 for of, c in curves.items()
                 if name == "psnr" or of == "tokenizer"
             },
@@ -159,9 +156,7 @@ def _latents(results: dict[str, Any], pictures: Pictures) -> str:
     influence = found["influence"]
     captions = [
         f"{i}: {drop:.2f} dB, {share:.0%} of pixels"
-        for i, drop, share in zip(
-            influence["latent"], influence["psnr_drop"], influence["changed_pixels"], strict=True
-        )
+        for i, drop, share in zip(influence["latent"], influence["psnr_drop"], influence["changed_pixels"], strict=True)
     ]
     shown = [
         (caption, png(pictures.maps[i]))
@@ -175,9 +170,7 @@ def _training(metrics_file: Path | None) -> str:
     curves = training_curves(metrics_file) if metrics_file else {}
     if not curves:
         return ""
-    return page.section(
-        "Training", "Held-out numbers and losses over training.", page.plots(list(curves.values()))
-    )
+    return page.section("Training", "Held-out numbers and losses over training.", page.plots(list(curves.values())))
 
 
 def _foot(results: dict[str, Any]) -> str:

@@ -100,7 +100,7 @@ class LPIPS(nn.Module):
         return super().train(False)
 
     def forward(
-        self, prediction: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]
+        self, prediction: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, " n"]:
         self._check(prediction, target)
         with torch.no_grad():
@@ -112,7 +112,7 @@ class LPIPS(nn.Module):
             distance = distance + torch.einsum("nchw,c->nhw", difference, head).mean((1, 2))
         return distance
 
-    def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+    def features(self, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
         """Feature maps (n c h w) after the ReLU of each tap."""
         x, taps = (images * self.gain + self.offset).contiguous(memory_format=torch.channels_last), []
         for i, (_, _, stride, padding) in enumerate(self.trunk.convs):
