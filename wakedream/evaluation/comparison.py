@@ -117,7 +117,8 @@ class Mp4:
         if self.stream is None:
             self.stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1000))
             self.stream.height, self.stream.width, self.stream.pix_fmt = *frame.shape[:2], "yuv420p"
-            self.stream.options = {"crf": "12", "preset": "veryfast"}
+            colours = "colormatrix=smpte170m:colorprim=smpte170m:transfer=smpte170m"
+            self.stream.options = {"crf": "12", "preset": "veryfast", "x264-params": colours}
         self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
