@@ -8,7 +8,7 @@ import argparse
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import zstandard
@@ -66,10 +66,19 @@ def main() -> None:
             return len(store.read(info.id, start, start + length).video)
 
         print(f"read {length} at random            {rate(read)}")
-    for cache_gib in (0.0, 4.0):
+    for cache_gib, name in ((0.0, "batch by batch"), (64.0, "unpacked whole")):
+        began = time.perf_counter()
         with Loader(store, batch_size=32, length=16, cache_gib=cache_gib) as loader:
-            speed = rate(lambda loader=loader: next(loader).video.shape[0] * 16)  # type: ignore[misc]
-        print(f"loader, cache {cache_gib:.0f} GiB          {speed}")
+            next(loader)
+            first, used, batches = time.perf_counter() - began, time.thread_time(), itertools.count()
+
+            def batch(loader: Loader = loader, batches: Iterator[int] = batches) -> int:
+                next(batches)
+                return next(loader).video.shape[0] * 16
+
+            speed = rate(batch)
+            each = (time.thread_time() - used) / next(batches) * 1e3
+        print(f"{'loader, ' + name:28} {speed}   first after {first:.1f} s, main thread {each:.2f} ms a batch")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import torch
 from making import SHAPE, SPEC, flip, frames_position, make_store
 
-from wakedream.data import loader as loader_module
+from wakedream.data import resident
 from wakedream.data.loader import Loader, evaluation_clips
 from wakedream.data.store import Store, StoreWriter
 from wakedream.errors import DataError
@@ -22,8 +22,12 @@ def made(tmp_path):
 
 
 def equal(a, b) -> bool:
-    return (torch.equal(a.video, b.video) and torch.equal(a.rewards, b.rewards)
-            and all(torch.equal(a.actions[k], b.actions[k]) for k in b.actions))
+    """Bit for bit: an extra that an episode lacks is NaN in both."""
+    a, b = ({"video": clip.video, "has_action": clip.has_action, "rewards": clip.rewards,
+             "terminated": clip.terminated, **clip.actions, **clip.extras} for clip in (a, b))
+    return list(a) == list(b) and all(
+        a[k].dtype == b[k].dtype and np.array_equal(a[k].numpy(), b[k].numpy(), equal_nan=b[k].is_floating_point())
+        for k in b)
 
 
 def places(episodes, clip) -> list[tuple[int, int]]:
@@ -117,19 +121,63 @@ def test_too_much_damage_stops_and_says_where(tmp_path):
             list(islice(loader, 20))
 
 
-def test_the_cache_keeps_to_its_limit_and_unpacks_once(made, monkeypatch):
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_a_resident_split_gives_the_clips_of_a_streamed_one(made, world_size):
     store, _ = made
-    with Loader(store, batch_size=8, length=9, cache_gib=3 * 16 * 16 * 24 * 3 / 2**30, workers=1) as loader:
-        for _ in range(30):
-            next(loader)
-        assert len(loader._cache) == 3
-    with Loader(store, batch_size=8, length=9, workers=1, prefetch=1) as loader:
-        for _ in range(30):
-            next(loader)
-        monkeypatch.setattr(loader_module.Store, "read_chunk", None)
+    options = dict(batch_size=4, length=9, seed=3, world_size=world_size)
+    for rank in range(world_size):
+        with Loader(store, rank=rank, cache_gib=1, **options) as whole, \
+                Loader(store, rank=rank, cache_gib=0, **options) as streamed:
+            states = []
+            for _ in range(3 * whole.sampler.num_windows // (4 * world_size)):  # three epochs
+                assert equal(next(whole), next(streamed))
+                assert whole.state_dict() == streamed.state_dict()
+                states.append(whole.state_dict())
+            for loader in (whole, streamed):
+                loader.load_state_dict(states[5])
+            for state in states[6:9]:
+                assert equal(next(whole), next(streamed))
+                assert whole.state_dict() == streamed.state_dict() == state
+
+
+def test_a_resident_split_replaces_the_same_damaged_windows(tmp_path):
+    make_store(tmp_path / "d", [400, 40, 300, 4000], shard_frames=700)
+    for number, chunk_start in ((0, 9), (2, 9)):
+        path, position = frames_position(Store.open(tmp_path / "d"), number)
+        flip(path, position + chunk_start)
+    flip(path, path.stat().st_size - 1)  # and the third episode's small arrays: all its windows are damaged
+    options = dict(batch_size=8, length=9, seed=1, workers=1, prefetch=1)
+    with Loader(Store.open(tmp_path / "d"), cache_gib=1, **options) as whole, \
+            Loader(Store.open(tmp_path / "d"), cache_gib=0, **options) as streamed, \
+            warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        stopped = []
+        for loader in (whole, streamed):
+            clips = []
+            with pytest.raises(DataError, match="windows read are damaged") as error:
+                clips.extend(islice(loader, 300))
+            stopped.append((clips, str(error.value), loader.bad, loader.bad_windows, loader.read_windows))
+    (clips, *told), (other_clips, *other_told) = stopped
+    assert told == other_told
+    assert len(clips) == len(other_clips) > 1
+    assert all(equal(a, b) for a, b in zip(clips, other_clips, strict=True))
+    assert {0, 2} >= whole.bad.keys()
+    assert len(warned) == 2 * len(whole.bad)
+
+
+def test_a_split_is_unpacked_once_if_it_fits_and_batch_by_batch_if_not(made, monkeypatch):
+    store, _ = made
+    frames = sum(info.frames for info in store.split("train") if info.frames >= 9)
+    gib = frames * 16 * 24 * 3 / 2**30
+    monkeypatch.setattr(resident, "PIECE_FRAMES", 16)  # several pieces an episode
+    with Loader(store, batch_size=8, length=9, cache_gib=gib) as whole, \
+            Loader(store, batch_size=8, length=9, cache_gib=gib * 0.999, prefetch=1) as streamed:
+        assert equal(next(whole), next(streamed))
         monkeypatch.setattr("wakedream.data.store.decode", None)
         for _ in range(30):
-            next(loader)
+            next(whole)
+        with pytest.raises(TypeError):
+            next(streamed)
 
 
 def test_evaluation_clips_are_fixed_and_spread_over_all_episodes(tmp_path):
@@ -153,9 +201,23 @@ def test_a_split_without_windows_is_told(tmp_path):
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_the_same_clips_arrive(made):
+@pytest.mark.parametrize("cache_gib", [0, 1])
+def test_on_a_gpu_the_same_clips_arrive(made, cache_gib):
     store, _ = made
     with Loader(store, batch_size=4, length=9) as cpu, \
-            Loader(store, batch_size=4, length=9, device="cuda") as gpu:
+            Loader(store, batch_size=4, length=9, device="cuda", cache_gib=cache_gib) as gpu:
+        for _ in range(30):
+            clip = next(gpu)
+            assert clip.video.is_cuda and clip.video.is_contiguous()
+            assert equal(clip.to("cpu"), next(cpu))
+
+
+@pytest.mark.gpu
+def test_a_gpu_without_room_is_told_and_the_host_holds_the_split(made, monkeypatch):
+    store, _ = made
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**16, 2**30))
+    with pytest.warns(UserWarning, match="free memory of cuda"):
+        gpu = Loader(store, batch_size=4, length=9, device="cuda")
+    with gpu, Loader(store, batch_size=4, length=9) as cpu:
         for _ in range(30):
             assert equal(next(gpu).to("cpu"), next(cpu))

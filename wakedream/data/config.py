@@ -19,9 +19,10 @@ class LoaderConfig:
     workers: int = 2
     """threads that unpack frames"""
     prefetch: int = 4
-    """batches made ready ahead"""
+    """batches made ready ahead, unless the whole split is unpacked"""
     cache_gib: float = 4.0
-    """memory for unpacked frames, so that small data sets are unpacked once; 0 for none"""
+    """unpack the whole split once, onto the device (each one's), if it takes at most so many GiB; larger ones, and
+    all with 0, are unpacked batch by batch"""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "length", "workers", "prefetch"):

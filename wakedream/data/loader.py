@@ -1,25 +1,27 @@
-"""Batches of clips, made ready by threads and copied to the device before they are asked for."""
+"""Batches of clips on the device: gathered from a split that is unpacked there, or made ready by threads."""
 
 import threading
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from wakedream.data.clip import Clip
-from wakedream.data.codec import CHUNK_FRAMES
-from wakedream.data.episode import Episode
-from wakedream.data.manifest import EpisodeInfo
+from wakedream.data.frames import FrameTable
+from wakedream.data.resident import Resident, unpacked_bytes
 from wakedream.data.sampler import WindowSampler
-from wakedream.data.store import FrameCache, Store
+from wakedream.data.store import Store
 from wakedream.errors import DataError
 
 MIN_BAD, MAX_BAD_SHARE = 8, 0.01  # so many damaged windows, and this share of all read, stop the run
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -35,6 +37,10 @@ class Loader:
     Rank r of W gets each W-th window: together the ranks share out every window once per epoch. A damaged
     window is replaced by another, counted and named in `bad`; beyond 8 and 1 % of what was read, DataError.
     `state_dict` is the place after the last batch that was handed out, whatever has been prepared beyond it.
+
+    A split of at most `cache_gib` GiB is unpacked whole, here and now, onto the device: batches then cost the
+    interpreter next to nothing. Else `workers` threads unpack each batch, `prefetch` batches ahead. Both give
+    the same clips.
     """
 
     def __init__(self, store: Store, *, split: str = "train", batch_size: int, length: int, seed: int = 0,
@@ -48,13 +54,14 @@ class Loader:
         self.bad: dict[int, str] = {}  # episode -> what is wrong with it
         self.bad_windows = self.read_windows = 0
         self._consumed = self.sampler.state_dict()
-        self._cache: FrameCache = {}
-        self._room = int(cache_gib * 2**30)
         self._mutex = threading.Lock()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
         self._prefetch = max(1, prefetch)
         self._ahead: deque[Future[_Batch]] = deque()
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._resident: Resident | None = None
+        if unpacked_bytes(store, self.episodes, length) <= cache_gib * 2**30:
+            self._resident = Resident(store, self.episodes, length, self.device, workers, show_progress=rank == 0)
 
     @property
     def too_short(self) -> list[int]:
@@ -65,11 +72,12 @@ class Loader:
         return self
 
     def __next__(self) -> Clip:
+        if self._resident and self._resident.device == self.device:
+            clip = self._gather(self._resident, self._next_places())
+            self._consumed = self.sampler.state_dict()
+            return clip
         while len(self._ahead) < self._prefetch:
-            places = [self.sampler.position + self.sampler.rank + i * self.sampler.world_size
-                      for i in range(self.batch_size)]
-            self.sampler.position += self.batch_size * self.sampler.world_size
-            self._ahead.append(self._pool.submit(self._prepare, places, self.sampler.state_dict()))
+            self._ahead.append(self._pool.submit(self._prepare, self._next_places(), self.sampler.state_dict()))
         batch = self._ahead.popleft().result()
         self._consumed = batch.after
         if batch.copied is not None:
@@ -93,7 +101,7 @@ class Loader:
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._ahead.clear()
-        self._cache.clear()
+        self._resident = None
 
     def __enter__(self) -> "Loader":
         return self
@@ -101,38 +109,45 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _next_places(self) -> list[int]:
+        first, step = self.sampler.position + self.sampler.rank, self.sampler.world_size
+        self.sampler.position += self.batch_size * step
+        return [first + i * step for i in range(self.batch_size)]
+
     def _prepare(self, places: list[int], after: dict[str, Any]) -> _Batch:
-        clip = _collate([self._window(place) for place in places], self.store)
+        """In a thread: unpack, or gather from the host's memory, and begin the copy to a GPU."""
+        clip = self._gather(self._resident, places) if self._resident else self._unpack(places)
         if self._stream is None:
-            clip.video = clip.video.contiguous()
             return _Batch(clip, after)
         with torch.cuda.stream(self._stream):
-            clip = clip.pin_memory().to(self.device, non_blocking=True)
+            clip = (clip.pin_memory() if self._resident else clip).to(self.device, non_blocking=True)
             clip.video = clip.video.contiguous()  # channels first here, where it costs nothing
             copied = torch.cuda.Event()
             copied.record(self._stream)
         return _Batch(clip, after, copied)
 
-    def _window(self, place: int) -> Episode:
+    def _gather(self, resident: Resident, places: list[int]) -> Clip:
+        return resident.clip([self._whole_window(place, resident.row) for place in places])
+
+    def _unpack(self, places: list[int]) -> Clip:
+        length = self.length
+        table = FrameTable(self.store, len(places) * length, pinned=self._stream is not None)
+        for i, place in enumerate(places):
+            def read(index: int, start: int, row: int = i * length) -> None:
+                table.read(self.episodes[index], start, start + length, row)
+            self._whole_window(place, read)
+        return table.clip(length)
+
+    def _whole_window(self, place: int, read: Callable[[int, int], T]) -> T:
+        """What `read` makes of (index of the episode, start): of the first window from `place` on that is whole."""
         while True:  # ends: `_count_bad` raises long before the whole data set was tried
             index, start = self.sampler.window(place)
-            info = self.episodes[index]
             self.read_windows += 1
             try:
-                return self._read(info, start)
+                return read(index, start)
             except DataError as error:
-                self._count_bad(info.id, error)
+                self._count_bad(self.episodes[index].id, error)
                 place += 1
-
-    def _read(self, info: EpisodeInfo, start: int) -> Episode:
-        if self._room > 0 or self._cache:
-            for chunk in range(start // CHUNK_FRAMES, (start + self.length - 1) // CHUNK_FRAMES + 1):
-                if self._room > 0 and (info.id, chunk) not in self._cache:
-                    frames = self.store.read_chunk(info.id, chunk)
-                    with self._mutex:
-                        self._room -= 0 if (info.id, chunk) in self._cache else frames.nbytes
-                        self._cache[info.id, chunk] = frames
-        return self.store.read(info.id, start, start + self.length, self._cache)
 
     def _count_bad(self, episode: int, error: DataError) -> None:
         with self._mutex:
@@ -155,31 +170,13 @@ def evaluation_clips(store: Store, split: str, count: int, length: int, seed: in
     count = min(count, sampler.num_windows)
     shift = (seed * 0.6180339887498949 + 0.5) % 1  # where in its even share each clip is taken
     places = [int((i + shift) * sampler.num_windows / count) for i in range(count)]
-    windows = [sampler.window(place) for place in places]
-    clip = _collate([store.read(episodes[e].id, start, start + length) for e, start in windows], store)
-    clip.video = clip.video.contiguous()
-    return clip
+    table = FrameTable(store, count * length)
+    for i, place in enumerate(places):
+        index, start = sampler.window(place)
+        table.read(episodes[index], start, start + length, i * length)
+    return table.clip(length)
 
 
-def _collate(windows: Sequence[Episode], store: Store) -> Clip:
-    """Stack. Video (b t c h w), still with channels last in memory. An extra that an episode lacks is NaN."""
-    def stack(arrays: list[np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(arrays))
-
-    t = len(windows[0].video)
-    terminated = np.zeros((len(windows), t), bool)
-    terminated[:, -1] = [window.terminated for window in windows]
-    absent = np.full(t, np.nan, np.float32)
-    names = [component.name for component in store.spec.components]
-    return Clip(
-        video=stack([window.video for window in windows]).permute(0, 1, 4, 2, 3),
-        actions={name: stack([window.actions[name] for window in windows]) for name in names},
-        has_action=stack([window.has_action for window in windows]),
-        rewards=stack([window.rewards for window in windows]),
-        terminated=torch.from_numpy(terminated),
-        extras={name: stack([w.extras.get(name, absent) for w in windows]) for name in store.extras})
-
-
-def _tensors(clip: Clip) -> list[torch.Tensor]:
+def _tensors(clip: Clip) -> list[Tensor]:
     kept = [clip.video, clip.has_action, clip.rewards, clip.terminated]
     return [tensor for tensor in kept if tensor is not None] + [*clip.actions.values(), *clip.extras.values()]

@@ -14,9 +14,7 @@ from wakedream.data.shard import Arrays, Shard, decode, file_sha256
 from wakedream.data.writer import StoreWriter
 from wakedream.errors import DataError
 
-__all__ = ["Damage", "FrameCache", "Store", "StoreWriter", "verify_shard"]
-
-FrameCache = dict[tuple[int, int], np.ndarray]  # (episode, chunk) -> uint8 (t h w c)
+__all__ = ["Damage", "Store", "StoreWriter", "verify_shard"]
 
 
 @dataclass(frozen=True)
@@ -75,28 +73,27 @@ class Store:
         return sum(info.frames for info in (self.split(split) if split else self.episodes))
 
     def read(self, episode_id: int, start: int = 0, stop: int | None = None,
-             cache: FrameCache | None = None) -> Episode:
+             out: np.ndarray | None = None) -> Episode:
         """Frames start..stop-1 of an episode; `terminated`, `truncated` only if its last frame is among them.
 
-        Decodes only the chunks touched; takes those in `cache` from there. DataError when damaged.
+        Decodes only the chunks touched, into `out`, uint8 (t h w c), if given. DataError when damaged.
         """
         info = self._by_id[episode_id]
         stop = info.frames if stop is None else stop
         if not 0 <= start < stop <= info.frames:
             raise DataError(f"episode {episode_id} has {info.frames} frames, asked for {start}..{stop - 1}")
-        arrays, video = self._read(info, start, stop, cache or {})
+        video = np.empty((stop - start, *self.frame_shape), np.uint8) if out is None else out
+        try:
+            arrays = self._episode_arrays(info)
+            self._read_video(info, arrays, start, stop, video)
+        except DataError as error:
+            raise DataError(f"episode {info.id} of {self.path}: {error}; {repair(self.path)}") from error
         last, window = stop == info.frames, slice(start, stop)
         return Episode(
             video, {c.name: arrays[f"actions/{c.name}"][window] for c in self.spec.components},
             arrays["has_action"][window], arrays["rewards"][window],
             info.terminated and last, info.truncated and last,
             {name: arrays[f"extras/{name}"][window] for name in info.extras}, info.info)
-
-    def read_chunk(self, episode_id: int, chunk: int) -> np.ndarray:
-        """One chunk, uint8 (t h w c): what a FrameCache holds."""
-        info = self._by_id[episode_id]
-        start = chunk * CHUNK_FRAMES
-        return self._read(info, start, min(start + CHUNK_FRAMES, info.frames), {})[1]
 
     def verify(self) -> list[Damage]:
         """Compare every byte with the checksums; what is damaged, located. Empty when all is well."""
@@ -111,13 +108,6 @@ class Store:
             damages += found
         return damages
 
-    def _read(self, info: EpisodeInfo, start: int, stop: int, cache: FrameCache) -> tuple[Arrays, np.ndarray]:
-        try:
-            arrays = self._episode_arrays(info)
-            return arrays, self._read_video(info, arrays, start, stop, cache)
-        except DataError as error:
-            raise DataError(f"episode {info.id} of {self.path}: {error}; {repair(self.path)}") from error
-
     def _shard(self, number: int) -> Shard:
         with self._mutex:
             if number not in self._shards:
@@ -129,23 +119,15 @@ class Store:
             self._arrays[info.id] = self._shard(info.shard).episode_arrays(info)
         return self._arrays[info.id]
 
-    def _read_video(self, info: EpisodeInfo, arrays: Arrays, start: int, stop: int,
-                    cache: FrameCache) -> np.ndarray:
+    def _read_video(self, info: EpisodeInfo, arrays: Arrays, start: int, stop: int, out: np.ndarray) -> None:
         chunks = range(start // CHUNK_FRAMES, -(-stop // CHUNK_FRAMES))
-        decoded = {chunk: cache[info.id, chunk] for chunk in chunks if (info.id, chunk) in cache}
-        missing = [chunk for chunk in chunks if chunk not in decoded]
-        if missing:
-            needed = range(missing[0], missing[-1] + 1)
-            first, size = (int(arrays["chunk_bytes"][a:b].sum())
-                           for a, b in ((0, needed.start), (needed.start, needed.stop)))
-            data = self._shard(info.shard).read_bytes(info.offset + first, size)
-            decoded |= decode(data, arrays, needed, info, self.frame_shape)
-        video = np.empty((stop - start, *self.frame_shape), np.uint8)
-        for chunk in chunks:
+        first, size = (int(arrays["chunk_bytes"][a:b].sum())
+                       for a, b in ((0, chunks.start), (chunks.start, chunks.stop)))
+        data = self._shard(info.shard).read_bytes(info.offset + first, size)
+        for chunk, frames in decode(data, arrays, chunks, info, self.frame_shape).items():
             at = chunk * CHUNK_FRAMES
             low, high = max(start, at), min(stop, at + CHUNK_FRAMES)
-            video[low - start:high - start] = decoded[chunk][low - at:high - at]
-        return video
+            out[low - start:high - start] = frames[low - at:high - at]
 
 
 def verify_shard(path: Path, infos: list[EpisodeInfo]) -> list[Damage]:
