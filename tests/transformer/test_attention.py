@@ -87,3 +87,11 @@ def test_token_mask_joins_frames_and_layout():
     mask = token_mask(frame_mask(torch.arange(2)[None], torch.arange(2)[None], 2), layout)[0]
     expected = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]]
     assert torch.equal(mask, torch.tensor(expected, dtype=torch.bool))
+
+
+def test_long_sequences_on_the_cpu_take_the_fused_path_and_agree():
+    query, key, value = inputs(length=160)
+    causal = torch.ones(2, 1, 160, 160, dtype=torch.bool).tril()
+    torch.testing.assert_close(
+        attend(query, key, value, causal=True), plain(query, key, value, causal), atol=2e-5, rtol=1e-4
+    )

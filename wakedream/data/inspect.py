@@ -1,6 +1,7 @@
 """`wakedream inspect` for data sets: what is there, whether it is whole, and a picture of it."""
 
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def describe_data(store: Store, short: int = 16) -> list[str]:
               for a in store.spec.components] or ["actions         none"]
     if few:
         lines.append(f"short           {len(few)} episodes of fewer than {short} frames: {_some(few)}")
-    return lines + [f"dropped before  {line}" for line in manifest.dropped]
+    return lines + [f"dropped before  {shorten(line, 160)}" for line in manifest.dropped]
 
 
 def contact_sheet(store: Store) -> np.ndarray:

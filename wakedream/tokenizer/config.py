@@ -9,14 +9,14 @@ from wakedream.transformer.config import LayerKind, TransformerConfig
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Causal tokenizer (paper section 3.2): frames to `num_latents` x `latent_dim` numbers in [-1, 1] and back."""
+    """Causal tokenizer (paper section 3.1): frames to `num_latents` x `latent_dim` numbers in [-1, 1] and back."""
 
     height: int
     """frame height in pixels"""
     width: int
     """frame width in pixels"""
     patch_size: int
-    """side of the square patches; frames are zero-padded at the bottom and right to a multiple of it"""
+    """side of the square patches"""
     dim: int
     """model width d"""
     encoder_depth: int
@@ -45,6 +45,9 @@ class TokenizerConfig:
     """one transformer serves as encoder and decoder (the seed's unified transformer)"""
     channels: int = 3
     """colour channels"""
+    padded: tuple[int, int] | None = None
+    """height and width to which frames are padded with black at the bottom and right
+    (default: the next multiples of patch_size)"""
 
     def __post_init__(self) -> None:
         sizes = (self.height, self.width, self.patch_size, self.num_latents, self.latent_dim, self.channels)
@@ -52,6 +55,13 @@ class TokenizerConfig:
         check(
             self.patch_size <= min(self.height, self.width),
             f"patches of {self.patch_size} do not fit into {self.height}x{self.width} frames",
+        )
+        size = self.padded or (self.height, self.width)
+        fits = size[0] >= self.height and size[1] >= self.width
+        check(
+            self.padded is None or (fits and size[0] % self.patch_size == 0 and size[1] % self.patch_size == 0),
+            f"padded is {self.padded}: expected multiples of patch_size {self.patch_size}, "
+            f"at least {self.height}x{self.width}",
         )
         check(self.encoder is not None and self.decoder is not None, "")  # their own checks raise
 
@@ -82,7 +92,8 @@ class TokenizerConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches, padding included."""
-        return -(-self.height // self.patch_size), -(-self.width // self.patch_size)
+        height, width = self.padded or (self.height, self.width)
+        return -(-height // self.patch_size), -(-width // self.patch_size)
 
     @property
     def num_patches(self) -> int:

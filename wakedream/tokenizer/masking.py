@@ -1,4 +1,4 @@
-"""Which patches the encoder does not see (masked autoencoding; paper section 3.2)."""
+"""Which patches the encoder does not see (masked autoencoding; paper section 3.1)."""
 
 import torch
 

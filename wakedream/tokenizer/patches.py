@@ -10,19 +10,24 @@ from torch.nn import functional as F
 from wakedream.notation import Frames, Patches
 
 
-def patchify(frames: Frames, size: int) -> Patches:
-    """(b t c h w) to (b t n p), zero-padded at the bottom and right to multiples of `size`; p = size^2 c."""
+def patchify(frames: Frames, size: int, grid: tuple[int, int] | None = None) -> Patches:
+    """(b t c h w) to (b t n p), p = size^2 c, padded with black at the bottom and right.
+
+    grid: rows and columns of patches; by default as few as hold the frame.
+    """
     height, width = frames.shape[-2:]
-    frames = F.pad(frames, (0, -width % size, 0, -height % size))
+    rows, columns = grid or (-(-height // size), -(-width // size))
+    frames = F.pad(frames, (0, columns * size - width, 0, rows * size - height))
     return rearrange(frames, "b t c (i y) (j x) -> b t (i j) (y x c)", y=size, x=size)
 
 
-def unpatchify(patches: Patches, size: int, frame_size: tuple[int, int]) -> Frames:
+def unpatchify(
+    patches: Patches, size: int, frame_size: tuple[int, int], grid: tuple[int, int] | None = None
+) -> Frames:
     """The inverse of `patchify`, cropped to frame_size (h, w)."""
     height, width = frame_size
-    frames = rearrange(
-        patches, "b t (i j) (y x c) -> b t c (i y) (j x)", i=-(-height // size), y=size, x=size
-    )
+    rows = grid[0] if grid else -(-height // size)
+    frames = rearrange(patches, "b t (i j) (y x c) -> b t c (i y) (j x)", i=rows, y=size, x=size)
     return frames[..., :height, :width]
 
 
@@ -47,7 +52,7 @@ def latent_grid(count: int, extent: tuple[int, int]) -> tuple[int, int]:
     return min(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1]) - math.log(extent[0] / extent[1])))
 
 
-def _waves(position: Tensor, dim: int, longest: float) -> Tensor:
+def _waves(position: Tensor, dim: int, longest: float | int) -> Tensor:
     """sqrt(2) (sin, cos) with wavelengths from 4 cells to twice the picture."""
     count = (dim + 1) // 2
     wavelengths = torch.logspace(math.log10(4), math.log10(max(longest, 8)), count, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Frames to latents and latents to frames, one at a time (paper section 3.2: "decoded one by one")."""
+"""Frames to latents and latents to frames, one at a time (paper section 3.1: "decoded one by one")."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The causal tokenizer: frames to a few latents in [-1, 1] and back (paper section 3.2).
+"""The causal tokenizer: frames to a few latents in [-1, 1] and back (paper section 3.1).
 
 encoder([masked patches | latents | registers]) -> tanh(W latents) -> decoder([queries | W' z | registers]) -> pixels.
 Nothing but the latents crosses from encoder to decoder.
@@ -12,7 +12,7 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
-from wakedream.notation import Frames, Latents, PatchMask
+from wakedream.notation import Frames, Latents, Patches, PatchMask
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.masking import fixed_mask
 from wakedream.tokenizer.patches import grid_embedding, latent_grid, patchify, unpatchify
@@ -89,8 +89,7 @@ class Tokenizer(nn.Module):
 
     def show_mask(self, frames: Frames, mask: PatchMask) -> Frames:
         """The frames as the encoder sees them: masked patches grey."""
-        patches = patchify(frames, self.config.patch_size).masked_fill(mask.unsqueeze(-1), PIXEL_MEAN)
-        return unpatchify(patches, self.config.patch_size, self.config.frame_size)
+        return self._unpatchify(self._patchify(frames).masked_fill(mask.unsqueeze(-1), PIXEL_MEAN))
 
     @classmethod
     def from_preset(cls, name: str) -> "Tokenizer":
@@ -113,7 +112,7 @@ class Tokenizer(nn.Module):
         save_tokenizer(self, Path(folder))
 
     def _encode(self, frames: Frames, mask: PatchMask | None, cache: Cache | None = None) -> Latents:
-        patches = self.embed_patch(patchify((frames - PIXEL_MEAN) / PIXEL_STD, self.config.patch_size))
+        patches = self.embed_patch((self._patchify(frames) - PIXEL_MEAN) / PIXEL_STD)
         if mask is not None:
             patches = torch.where(mask.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
         patches = patches + self.patch_positions
@@ -133,7 +132,13 @@ class Tokenizer(nn.Module):
         decoder = self.encoder if self.decoder is None else self.decoder
         tokens = decoder(tokens, self.decoder_layout, cache=cache)[:, :, self.decoder_layout.spans["patch"]]
         patches = self._float32(self.to_patch, tokens) * PIXEL_STD + PIXEL_MEAN
-        return unpatchify(patches, self.config.patch_size, self.config.frame_size)
+        return self._unpatchify(patches)
+
+    def _patchify(self, frames: Frames) -> Patches:
+        return patchify(frames, self.config.patch_size, self.config.grid)
+
+    def _unpatchify(self, patches: Patches) -> Frames:
+        return unpatchify(patches, self.config.patch_size, self.config.frame_size, self.config.grid)
 
     def _float32(self, layer: nn.Linear, x: Tensor) -> Tensor:
         """The output layer leaves mixed precision."""

@@ -10,7 +10,7 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 class LossBalance:
-    """Each loss divided by the root of a running mean of its square (DESIGN 4; TRAPS Tokenizer 5).
+    """Each loss divided by the root of a running mean of its square (docs/paper.md).
 
         mean <- 0.99 mean + 0.01 loss^2   bias-corrected, current value included, detached
         total = sum of weight * loss / max(sqrt(mean), 1e-6)

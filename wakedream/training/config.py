@@ -12,6 +12,9 @@ class OptimConfig:
 
     name: Literal["muon", "adamw"] = "muon"
     """muon: matrices by Muon, all else by AdamW; adamw: everything by AdamW"""
+    muon_on: Literal["layers", "linear"] = "layers"
+    """layers: matrices of the repeated layers; linear: those of embeddings and heads too, much faster in the first
+    minutes (docs/log.md)"""
     lr: float = 0.02
     """highest learning rate of Muon's matrices"""
     adamw_lr: float = 1e-3

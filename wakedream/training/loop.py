@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from wakedream.training.state import Batches, TrainState, generators, set_genera
 PATIENCE = 10  # steps in a row whose numbers are not finite
 
 
+@runtime_checkable
 class Objective(Protocol):
     """An nn.Module that turns a clip into named scalar losses; what DDP wraps and compile compiles."""
 

@@ -1,4 +1,4 @@
-"""Optimizers: Muon for the matrices of the repeated layers, AdamW for all else; or AdamW for everything.
+"""Optimizers: Muon for the matrices of linear maps, AdamW for all else; or AdamW for everything.
 
 `torch.optim.Muon` orthogonalises one matrix at a time; at model widths of some hundred the GPU then waits
 for launches (measured elsewhere: two thirds of a step). Here equal shapes are one batch. Same update:
@@ -65,9 +65,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
     """Each parameter group has "base_lr", which the schedule scales into "lr"."""
     trained = {name: param for name, param in model.named_parameters() if param.requires_grad}
-    matrices = {
-        name for name, param in trained.items() if config.name == "muon" and is_layer_matrix(name, param)
-    }
+    matrices = muon_matrices(model, config) & trained.keys()
     decayed = [param for name, param in trained.items() if name not in matrices and param.ndim >= 2]
     others = [param for name, param in trained.items() if name not in matrices and param.ndim < 2]
     groups = [
@@ -87,6 +85,9 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.
     return optimizers
 
 
-def is_layer_matrix(name: str, param: Tensor) -> bool:
-    """A weight matrix of a repeated layer; embeddings, position tables and heads are not."""
-    return param.ndim == 2 and ".layers." in name
+def muon_matrices(model: nn.Module, config: OptimConfig) -> set[str]:
+    """Names of the weights of linear maps, all or those of the repeated layers; never of tables of embeddings."""
+    if config.name == "adamw":
+        return set()
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return {name for name in linear if config.muon_on == "linear" or ".layers." in name}

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from wakedream.training.metrics import Meter
 from wakedream.training.tree import pack, unpack
 
 
+@runtime_checkable
 class Batches(Protocol):
     """An endless iterator of clips on the device that can go on where another process stopped."""
 

@@ -4,6 +4,7 @@
     a mask, short or on the CPU        SDPA with a boolean mask (flex has no backward on the CPU)
     a mask on the GPU, long            flex attention with a block mask
     soft cap                           flex on the GPU, explicit products on the CPU (SDPA has no cap)
+    short sequences on the CPU         explicit products: the fused backward takes several times as long
 
 Every path computes the same function: tests/transformer/test_attention.py.
 """
@@ -14,14 +15,15 @@ import warnings
 
 import torch
 from einops import rearrange
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from wakedream.notation import FrameIds
 from wakedream.transformer.layout import TokenLayout
 
 FLEX_FROM = 512  # shorter sequences waste flex's 128-token blocks
+SHORT = 128  # keys; on the CPU a demo-sized step takes 80 ms with explicit products, 170 with SDPA
 
 
 def attend(
@@ -40,13 +42,14 @@ def attend(
     assert not (causal and mask is not None), "causal attention takes no mask"
     assert not causal or query.shape[-2] == key.shape[-2], "SDPA's causal mask is aligned at the top left"
     grouped = query.shape[1] != key.shape[1]
-    if soft_cap is None:
+    short = not query.is_cuda and key.shape[-2] <= SHORT
+    if soft_cap is None and not short:
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=grouped
         )
     if causal:
         mask = _causal_mask(query.shape[-2], query.device)
-    if query.is_cuda:
+    if query.is_cuda and soft_cap is not None:
         return _flex(query, key, value, mask, soft_cap)
     return _explicit(query, key, value, mask, soft_cap)
 
@@ -62,11 +65,11 @@ def attend_long(
 
 
 def frame_mask(
-    query_ids: FrameIds,
-    key_ids: FrameIds,
+    query_ids: Int[Tensor, "b q"],
+    key_ids: Int[Tensor, "b k"],
     window: int,
-    query_segments: FrameIds | None = None,
-    key_segments: FrameIds | None = None,
+    query_segments: Int[Tensor, "b q"] | None = None,
+    key_segments: Int[Tensor, "b k"] | None = None,
 ) -> Tensor:
     """bool (b q k): the key's frame is not later than the query's, within the window, in the same segment.
 
@@ -108,11 +111,13 @@ def _causal_mask(length: int, device: torch.device) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
-def _explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, soft_cap: float) -> Tensor:
+def _explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, soft_cap: float | None) -> Tensor:
     groups = query.shape[1] // key.shape[1]
-    key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-    logits = (query @ key.mT).float() / math.sqrt(query.shape[-1])
-    logits = soft_cap * torch.tanh(logits / soft_cap)
+    if groups > 1:
+        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    logits = ((query / math.sqrt(query.shape[-1])) @ key.mT).float()
+    if soft_cap is not None:
+        logits = soft_cap * torch.tanh(logits / soft_cap)
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf)
     return logits.softmax(-1).to(value.dtype) @ value

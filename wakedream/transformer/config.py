@@ -10,7 +10,7 @@ LayerKind = Literal["space", "time", "dense"]
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """One block-causal transformer (paper section 3.1; grouped queries and layer pattern as in the paper)."""
+    """One block-causal transformer (paper section 3.4; grouped queries and layer pattern as in the paper)."""
 
     dim: int
     """model width d"""

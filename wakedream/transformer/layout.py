@@ -1,7 +1,7 @@
 """Which tokens a frame has, and which of them may see which: data, from which all masks follow."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -29,27 +29,22 @@ class TokenLayout:
 
     segments: tuple[tuple[str, int], ...]
     sees: tuple[tuple[str, tuple[str, ...]], ...]
+    # derived once, not cached on demand: torch.compile cannot trace cached_property's lock
+    num_tokens: int = field(init=False, compare=False, repr=False)
+    spans: dict[str, slice] = field(init=False, compare=False, repr=False)  # where each modality's tokens stand
+    groups: tuple[tuple[slice, tuple[slice, ...]], ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.segments]
         assert len(set(names)) == len(names) and sorted(names) == sorted(name for name, _ in self.sees), self
         assert all(other in names for _, others in self.sees for other in others), self
+        ends = list(accumulate(count for _, count in self.segments))
+        spans = {name: slice(end - count, end) for (name, count), end in zip(self.segments, ends, strict=True)}
+        object.__setattr__(self, "num_tokens", ends[-1])
+        object.__setattr__(self, "spans", spans)
+        object.__setattr__(self, "groups", self._groups())
 
-    @cached_property
-    def num_tokens(self) -> int:
-        return sum(count for _, count in self.segments)
-
-    @cached_property
-    def spans(self) -> dict[str, slice]:
-        """Where each modality's tokens stand in the frame."""
-        spans, start = {}, 0
-        for name, count in self.segments:
-            spans[name] = slice(start, start + count)
-            start += count
-        return spans
-
-    @cached_property
-    def groups(self) -> tuple[tuple[slice, tuple[slice, ...]], ...]:
+    def _groups(self) -> tuple[tuple[slice, tuple[slice, ...]], ...]:
         """Neighbouring tokens that see the same tokens: (their span, the spans they see, merged where adjacent)."""
         groups: list[tuple[slice, tuple[slice, ...]]] = []
         for name, count in self.segments:

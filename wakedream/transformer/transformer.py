@@ -1,4 +1,4 @@
-"""The block-causal transformer that tokenizer, dynamics and agent share (paper section 3.1)."""
+"""The block-causal transformer that tokenizer, dynamics and agent share (paper section 3.4)."""
 
 import torch
 from torch import Tensor, nn

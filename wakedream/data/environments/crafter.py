@@ -33,7 +33,7 @@ class CrafterEnv(gymnasium.Env):
         self.frame = self.simulator.begin(int(self.np_random.integers(2**31 - 1)) if seed is None else seed)
         return self.frame, self._info()
 
-    def step(self, action: int):
+    def step(self, action: int | np.integer):
         self.steps += 1
         reward, dead = self.simulator.step(int(action))
         self.frame = self.simulator.render()

@@ -94,7 +94,7 @@ class QuickItemView(engine.ItemView):
     """The inventory, drawn again only when it has changed."""
 
     def __call__(self, inventory: dict[str, int], unit: Any) -> np.ndarray:
-        return self._draw(tuple(inventory.items()), tuple(unit))
+        return self._draw(tuple(inventory.items()), (int(unit[0]), int(unit[1])))
 
     @functools.lru_cache(256)  # noqa: B019
     def _draw(self, items: tuple[tuple[str, int], ...], unit: tuple[int, int]) -> np.ndarray:

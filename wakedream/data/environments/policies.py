@@ -1,13 +1,14 @@
 """How to play: a policy is called once a step and returns the next action of its environment."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 HOLD = 0.75  # chance that a sticky action goes on
 
 
+@runtime_checkable
 class Policy(Protocol):
     """`policy(frame)` is the action to take at `frame`, uint8 (h w c); `info` describes it in JSON values."""
 
