@@ -65,6 +65,12 @@ class Place:
         dist.all_gather(boxes, padded)
         return [_unpack(box[: int(size)]) for box, size in zip(boxes, sizes, strict=True)]
 
+    def memory(self) -> dict[str, float]:
+        """The most GPU memory that tensors have taken so far; nothing on the CPU."""
+        if self.device.type != "cuda":
+            return {}
+        return {"memory_gib": round(torch.cuda.max_memory_allocated(self.device) / 2**30, 2)}
+
     def wait(self) -> None:
         """For the device to finish what it was given."""
         if self.device.type == "cuda":

@@ -119,7 +119,7 @@ def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_se
     if metrics:
         metrics.write("train", state.step, values | {
             "lr": lr, "skipped": skipped, "frames": state.step * frames, "elapsed": round(state.elapsed, 3),
-            "frames_per_second": round(steps_per_second * frames, 1)})
+            "frames_per_second": round(steps_per_second * frames, 1)} | state.place.memory())
     if in_a_row >= min(PATIENCE, state.step):
         losses = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         raise RunError(f"step {state.step}: the last {in_a_row} steps were not finite ({losses}). "
