@@ -11,7 +11,6 @@ Every path computes the same function: tests/transformer/test_attention.py.
 
 import functools
 import math
-import warnings
 
 import torch
 from einops import rearrange
@@ -147,12 +146,4 @@ def _compiled_flex():
 
 def _flex_kernel():
     """Inside a compiled model flex is compiled with it; in eager code it needs its own compilation to be fused."""
-    if torch.compiler.is_compiling():
-        return flex_attention
-    try:
-        return _compiled_flex()
-    except RuntimeError as error:
-        warnings.warn(
-            f"flex attention cannot be compiled ({error}); running it unfused, slowly", stacklevel=2
-        )
-        return flex_attention
+    return flex_attention if torch.compiler.is_compiling() else _compiled_flex()
