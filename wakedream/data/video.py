@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -126,6 +127,36 @@ def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return image
 
 
+class Mp4:
+    """An h264 file that browsers play, written frame by frame, uint8 (h w 3). Odd sizes gain one row or column."""
+
+    def __init__(self, path: Path, fps: float | int, crf: int = 12):
+        self.path, self.fps, self.crf = path, fps, crf
+        self.stream: Any = None
+
+    def __enter__(self) -> "Mp4":
+        import av
+
+        self.container = av.open(str(self.path), "w", format="mp4", options={"movflags": "+faststart"})
+        return self
+
+    def add(self, frame: np.ndarray) -> None:
+        import av
+
+        frame = np.pad(frame, [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge")
+        if self.stream is None:
+            self.stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1000))
+            self.stream.height, self.stream.width, self.stream.pix_fmt = *frame.shape[:2], "yuv420p"
+            colours = "colormatrix=smpte170m:colorprim=smpte170m:transfer=smpte170m"
+            self.stream.options = {"crf": str(self.crf), "preset": "veryfast", "x264-params": colours}
+        self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.stream is not None and kind is None:
+            self.container.mux(self.stream.encode(None))
+        self.container.close()
+
+
 def encode_mp4(frames: np.ndarray, fps: float | int = 10, scale: int = 1, crf: int = 12) -> bytes:
     """uint8 (t h w c), c 1 or 3, to an h264 MP4 that browsers play.
 
@@ -136,25 +167,12 @@ def encode_mp4(frames: np.ndarray, fps: float | int = 10, scale: int = 1, crf: i
         raise DataError("a video needs at least one frame, got none")
     frames = frames.repeat(scale, 1).repeat(scale, 2) if scale > 1 else frames
     frames = np.repeat(frames, 3, -1) if frames.shape[-1] == 1 else frames
-    frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
     with tempfile.TemporaryDirectory() as folder:  # the index moves to the front, which needs a true file
         file = Path(folder) / "video.mp4"
-        _mux(file, frames, fps, crf)
+        with Mp4(file, fps, crf) as video:
+            for frame in frames:
+                video.add(frame)
         return file.read_bytes()
-
-
-def _mux(file: Path, frames: np.ndarray, fps: float | int, crf: int) -> None:
-    import av
-
-    with av.open(str(file), "w", options={"movflags": "+faststart"}) as container:
-        stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "veryfast",
-                          "x264-params": "colormatrix=smpte170m:colorprim=smpte170m:transfer=smpte170m"}
-        for frame in frames:
-            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            container.mux(stream.encode(image))
-        container.mux(stream.encode(None))
 
 
 def write_video(path: Path | str, frames: np.ndarray, fps: float | int = 10, scale: int = 1) -> None:

@@ -1,17 +1,14 @@
 """`wakedream reconstruct`: truth, reconstruction and error of a video or a data set, side by side."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 import torch
 
 from wakedream import runs
 from wakedream.data.store import Store
-from wakedream.data.video import read_video
+from wakedream.data.video import Mp4, read_video
 from wakedream.errors import ConfigError, DataError
 from wakedream.evaluation.config import ReconstructConfig
 from wakedream.evaluation.evaluate import pick_device
@@ -95,33 +92,3 @@ def _rate(path: Path) -> float:
 
 def _bar(config: ReconstructConfig) -> ProgressBar:
     return ProgressBar("reconstructing", config.max_frames, "frames")
-
-
-class Mp4:
-    """An h264 file that browsers play, written frame by frame, uint8 (h w 3)."""
-
-    def __init__(self, path: Path, fps: float):
-        self.path, self.fps = path, fps
-        self.stream: Any = None
-
-    def __enter__(self) -> "Mp4":
-        import av
-
-        self.container = av.open(str(self.path), "w", format="mp4", options={"movflags": "+faststart"})
-        return self
-
-    def add(self, frame: np.ndarray) -> None:
-        import av
-
-        frame = np.pad(frame, [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge")
-        if self.stream is None:
-            self.stream = self.container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1000))
-            self.stream.height, self.stream.width, self.stream.pix_fmt = *frame.shape[:2], "yuv420p"
-            colours = "colormatrix=smpte170m:colorprim=smpte170m:transfer=smpte170m"
-            self.stream.options = {"crf": "12", "preset": "veryfast", "x264-params": colours}
-        self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.stream is not None and kind is None:
-            self.container.mux(self.stream.encode(None))
-        self.container.close()
