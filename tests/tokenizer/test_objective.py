@@ -1,29 +1,15 @@
 import torch
+from small import SMALL
 
 from wakedream.data.clip import Clip
-from wakedream.tokenizer.config import TokenizerConfig, TokenizerObjectiveConfig
+from wakedream.tokenizer.config import TokenizerObjectiveConfig
 from wakedream.tokenizer.objective import TokenizerObjective
 from wakedream.tokenizer.tokenizer import Tokenizer
-
-CONFIG = TokenizerConfig(
-    height=20,
-    width=24,
-    patch_size=8,
-    dim=32,
-    encoder_depth=2,
-    decoder_depth=2,
-    heads=4,
-    mlp_dim=64,
-    num_latents=4,
-    latent_dim=8,
-    pattern=("space", "time"),
-    window=3,
-)
 
 
 def build(**options) -> TokenizerObjective:
     torch.manual_seed(0)
-    return TokenizerObjective(Tokenizer(CONFIG), TokenizerObjectiveConfig(lpips_weight=0.0, **options))
+    return TokenizerObjective(Tokenizer(SMALL), TokenizerObjectiveConfig(lpips_weight=0.0, **options))
 
 
 def clip() -> Clip:

@@ -4,26 +4,12 @@ import json
 
 import pytest
 import torch
+from small import SMALL
 
 from wakedream.errors import CheckpointError, ConfigError
 from wakedream.presets import TOKENIZER_PRESETS, tokenizer_preset
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.tokenizer import Tokenizer
-
-SMALL = TokenizerConfig(
-    height=20,
-    width=24,
-    patch_size=8,
-    dim=32,
-    encoder_depth=2,
-    decoder_depth=2,
-    heads=4,
-    mlp_dim=64,
-    num_latents=4,
-    latent_dim=8,
-    pattern=("space", "time"),
-    window=3,
-)
 
 
 def build(config: TokenizerConfig = SMALL) -> Tokenizer:
