@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from wakedream import cli
-from wakedream.errors import DataError
+from wakedream.errors import DataError, Interrupted
 from wakedream.training.config import TrainConfig
-from wakedream.training.interrupt import Interrupted
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

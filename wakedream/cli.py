@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 from wakedream import __version__
 from wakedream.config import suggest
-from wakedream.errors import ConfigError, UserError
-from wakedream.training.interrupt import Interrupted
+from wakedream.errors import ConfigError, Interrupted, UserError
 
 
 @dataclass(frozen=True)

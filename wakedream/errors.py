@@ -35,6 +35,14 @@ class MissingExtraError(UserError):
     """An optional dependency is not installed."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Work was stopped by a signal after saving what there was; the exit code is 128 + signal."""
+
+    def __init__(self, number: int, message: str = ""):
+        super().__init__(message)
+        self.signal = number
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional dependency, or say which extra brings it."""
     try:

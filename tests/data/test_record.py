@@ -121,12 +121,13 @@ def test_one_recording_whatever_the_processes_and_the_interruptions(tmp_path):
 def test_stopped_by_a_signal_it_keeps_all_whole_episodes_and_goes_on(tmp_path, number):
     out = tmp_path / "data"
     script = ("import sys; sys.path.insert(0, sys.argv[1])\n"
-              "from wakedream.data.record import Stopped, record\n"
+              "from wakedream.data.record import record\n"
+              "from wakedream.errors import Interrupted\n"
               "from wakedream.data.record_config import RecordConfig\n"
               "if __name__ == '__main__':\n"
               "    try:\n"
               "        record(RecordConfig('toy_world:ToySlow-v0', sys.argv[2], int(sys.argv[3])))\n"
-              "    except Stopped as stopped:\n"
+              "    except Interrupted as stopped:\n"
               "        print(stopped); sys.exit(128 + stopped.signal)\n")
     (tmp_path / "script.py").write_text(script)
     command = [sys.executable, str(tmp_path / "script.py"), str(HERE), str(out)]

@@ -7,10 +7,9 @@ import signal
 import pytest
 import torch
 
-from wakedream.errors import RunError
+from wakedream.errors import Interrupted, RunError
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.gradients import clip_and_guard
-from wakedream.training.interrupt import Interrupted
 from wakedream.training.metrics import Check, read
 from wakedream.training.tree import all_finite, pack
 

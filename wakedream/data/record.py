@@ -11,22 +11,14 @@ from wakedream.data.environments.play import cut
 from wakedream.data.environments.workers import Play, Stage, Workers
 from wakedream.data.record_config import RecordConfig
 from wakedream.data.store import StoreWriter
-from wakedream.errors import DataError
+from wakedream.errors import DataError, Interrupted
 from wakedream.progress import ProgressBar
-
-
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM has ended the recording in order; its message says what is kept."""
-
-    def __init__(self, number: int, message: str):
-        super().__init__(message)
-        self.signal = number
 
 
 def record(config: RecordConfig) -> None:
     """Play until the data set has `config.frames` frames; the last episode may be cut.
 
-    The same call resumes. Ctrl-C and SIGTERM keep all complete episodes and raise Stopped, which says how to
+    The same call resumes. Ctrl-C and SIGTERM keep all complete episodes and raise Interrupted, which says how to
     go on. DataError when the environment fails or the folder holds another recording.
     """
     play = Play(config.env, config.policy, config.size, config.seed, config.max_episode_frames)
@@ -34,7 +26,7 @@ def record(config: RecordConfig) -> None:
         stage = workers.stage(lambda: bool(came))
         kept = _fill(config, stage, workers, lambda: bool(came)) if stage else "before the first episode"
         if came and kept:
-            raise Stopped(came[0], f"stopped {kept}: run the same command again to go on")
+            raise Interrupted(came[0], f"stopped {kept}: run the same command again to go on")
 
 
 def _fill(config: RecordConfig, stage: Stage, workers: Workers, stopped: Callable[[], bool]) -> str:

@@ -4,13 +4,7 @@ import signal
 import sys
 from types import FrameType, TracebackType
 
-
-class Interrupted(KeyboardInterrupt):
-    """Work was stopped by a signal after saving what there was; the exit code is 128 + signal."""
-
-    def __init__(self, number: int, message: str = ""):
-        super().__init__(message)
-        self.signal = number
+from wakedream.errors import Interrupted
 
 
 class Interruption:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from wakedream.errors import RunError
+from wakedream.errors import Interrupted, RunError
 from wakedream.training.balance import LossBalance
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.clock import Clock
@@ -18,7 +18,7 @@ from wakedream.training.config import TrainConfig
 from wakedream.training.distributed import Place, autocast, only_shares, wrap
 from wakedream.training.ema import Ema
 from wakedream.training.gradients import FiniteCheck, clip_and_guard
-from wakedream.training.interrupt import Interrupted, Interruption
+from wakedream.training.interrupt import Interruption
 from wakedream.training.metrics import Check, Meter, Metrics
 from wakedream.training.schedule import learning_rate_scale, progress
 from wakedream.training.state import Batches, TrainState, generators, set_generators
