@@ -1,5 +1,7 @@
 """The laws of the shared backbone, for space/time and for dense layers."""
 
+import copy
+
 import pytest
 import torch
 
@@ -17,11 +19,10 @@ LAYOUT = TokenLayout(
 PATTERNS = [("space", "time"), ("dense",), ("space", "dense", "time")]
 
 
-def build(pattern=("space", "time"), window=3, depth=4, **options):
+def build(pattern=("space", "time"), window=3, depth=4, heads=4, kv_heads=2, **options):
     torch.manual_seed(0)
-    config = TransformerConfig(
-        dim=32, depth=depth, heads=4, kv_heads=2, mlp_dim=64, pattern=pattern, window=window, **options
-    )
+    config = TransformerConfig(dim=32, depth=depth, heads=heads, kv_heads=kv_heads, mlp_dim=64, pattern=pattern,
+                               window=window, **options)
     return Transformer(config).eval()
 
 
@@ -130,3 +131,23 @@ def test_compiles_without_a_graph_break(pattern):
     torch.testing.assert_close(compiled(x, LAYOUT), model(x, LAYOUT), atol=1e-5, rtol=0)
     compiled(x, LAYOUT).square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("frames", [8, 80])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_gpu_gives_the_same_outputs_and_gradients(pattern, frames, compiled):
+    """80 frames are long enough for flex attention's block mask, 8 are not."""
+    cpu = build(pattern, heads=2, kv_heads=1)  # heads of 16 numbers, the fewest that flex takes
+    gpu, x = copy.deepcopy(cpu).cuda(), tokens(frames)
+    if compiled:
+        gpu.compile()
+    ours, theirs = cpu(x, LAYOUT), gpu(x.cuda(), LAYOUT)
+    torch.testing.assert_close(theirs.cpu(), ours, atol=1e-3, rtol=1e-3)
+    wanted = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
+    (ours * wanted).sum().backward()
+    (theirs.cpu() * wanted).sum().backward()
+    for (name, weight), other in zip(cpu.named_parameters(), gpu.parameters(), strict=True):
+        error = (other.grad.cpu() - weight.grad).norm() / weight.grad.norm()
+        assert error < 1e-3, (name, error)

@@ -22,6 +22,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from wakedream.transformer.layout import TokenLayout
 
 FLEX_FROM = 512  # shorter sequences waste flex's 128-token blocks
+FLEX_HEAD = 16  # numbers in a head: flex takes no fewer
 SHORT = 128  # keys; on the CPU a demo-sized step takes 80 ms with explicit products, 170 with SDPA
 
 

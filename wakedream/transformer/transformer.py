@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from wakedream.notation import FrameIds, Tokens
-from wakedream.transformer.attention import FLEX_FROM, dense_block_mask, frame_mask, token_mask
+from wakedream.transformer.attention import FLEX_FROM, FLEX_HEAD, dense_block_mask, frame_mask, token_mask
 from wakedream.transformer.cache import Cache, LayerCache
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layers import Layer, RMSNorm, Scope, initialise
@@ -79,7 +79,7 @@ class Transformer(nn.Module):
             scope.frames = self._frames(frame_ids, segments, cache, tokens)
         if "dense" in config.layers:
             length = num_frames * layout.num_tokens
-            if plain and tokens.is_cuda and length >= FLEX_FROM:
+            if plain and tokens.is_cuda and length >= FLEX_FROM and config.head_dim >= FLEX_HEAD:
                 scope.tokens = dense_block_mask(layout, num_frames, config.window, device)
             else:
                 frames = scope.frames
