@@ -28,6 +28,10 @@ class TokenizerObjective(nn.Module):
             self.weights["lpips"] = config.lpips_weight
             self.lpips = LPIPS.load(config.lpips_net)
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return self.model.blocks
+
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         frames = clip.video.float() / 255
         prediction, _ = self.model(frames, self.draw_mask(*frames.shape[:2]))

@@ -54,6 +54,11 @@ class Tokenizer(nn.Module):
         self.to_patch = _linear(dim, numbers)
         self.encoder_layout, self.decoder_layout = _layouts(config)
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The repeated layers: what is compiled, computed again or sharded one by one."""
+        return [*self.encoder.layers, *(() if self.decoder is None else self.decoder.layers)]
+
     def forward(self, frames: Frames, mask: PatchMask | None = None) -> tuple[Frames, Latents]:
         """Reconstruction, not clamped (training needs the gradient), and the latents it was made from."""
         latents = self._encode(self._check(frames), mask)
@@ -117,8 +122,8 @@ class Tokenizer(nn.Module):
             patches = torch.where(mask.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
         patches = patches + self.patch_positions
         tokens = self._join(patches, self.latent_tokens, self.encoder_registers)
-        tokens = self.encoder(tokens, self.encoder_layout, cache=cache)
-        return torch.tanh(self.to_latent(tokens[:, :, self.encoder_layout.spans["latent"]]).float())
+        tokens = self.encoder(tokens, self.encoder_layout, cache=cache, keep="latent")
+        return torch.tanh(self.to_latent(tokens).float())
 
     def _decode(self, latents: Latents, cache: Cache | None = None) -> Frames:
         batch, num_frames = latents.shape[:2]
@@ -130,7 +135,7 @@ class Tokenizer(nn.Module):
             queries, self.from_latent(latents) + self.latent_positions, self.decoder_registers
         )
         decoder = self.encoder if self.decoder is None else self.decoder
-        tokens = decoder(tokens, self.decoder_layout, cache=cache)[:, :, self.decoder_layout.spans["patch"]]
+        tokens = decoder(tokens, self.decoder_layout, cache=cache, keep="patch")
         patches = self._float32(self.to_patch, tokens) * PIXEL_STD + PIXEL_MEAN
         return self._unpatchify(patches)
 

@@ -1,5 +1,6 @@
 """Attention through PyTorch's fused kernels, by what a group of tokens may see.
 
+    short, on the GPU, in training     one kernel with QK-norm and rotary embedding (kernels.py)
     nothing hidden, or plain causal    SDPA without a mask
     a mask, short or on the CPU        SDPA with a boolean mask (flex has no backward on the CPU)
     a mask on the GPU, long            flex attention with a block mask
@@ -10,6 +11,7 @@ Every path computes the same function: tests/transformer/test_attention.py.
 """
 
 import functools
+import importlib.util
 import math
 
 import torch
@@ -23,7 +25,7 @@ from wakedream.transformer.layout import TokenLayout
 
 FLEX_FROM = 512  # shorter sequences waste flex's 128-token blocks
 FLEX_HEAD = 16  # numbers in a head: flex takes no fewer
-SHORT = 128  # keys; on the CPU a demo-sized step takes 80 ms with explicit products, 170 with SDPA
+SHORT = 128  # keys: the kernel takes no more; on the CPU a demo-sized step takes 80 ms with explicit products, 170 with SDPA
 
 
 def attend(
@@ -105,6 +107,33 @@ def dense_block_mask(layout: TokenLayout, num_frames: int, window: int, device: 
 
     length = num_frames * size
     return create_block_mask(visible, None, None, length, length, device=str(device))
+
+
+def kernel_fits(tokens: Tensor, head_dim: int, soft_cap: float | None) -> bool:
+    """Whether the short-attention kernel takes such tokens: on a GPU, with Triton, heads of 32, 64 or 128."""
+    return tokens.is_cuda and head_dim in (32, 64, 128) and soft_cap is None and _has_triton()
+
+
+@functools.lru_cache(maxsize=32)
+def kernel_ranges(layout: TokenLayout, num_frames: int, window: int,
+                  device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
+    """By kind of layer: the first position that each position sees, and the one after the last; int32 each.
+
+    A kind is absent where the sequence is too long for the kernel or a range cannot say what is seen.
+    """
+    ranges = {}
+    spans = layout.ranges(device)
+    if spans is not None and layout.num_tokens <= SHORT:
+        ranges["space"] = spans
+    if num_frames <= SHORT:
+        ends = torch.arange(1, num_frames + 1, dtype=torch.int32, device=device)
+        ranges["time"] = ((ends - window).clamp_min(0), ends)
+    return ranges
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def _causal_mask(length: int, device: torch.device) -> Tensor:

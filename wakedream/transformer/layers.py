@@ -1,7 +1,7 @@
 """The parts of a layer: norm, SwiGLU, attention over space, time or both."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from einops import rearrange
@@ -49,6 +49,7 @@ class Scope:
     causal      frames see all earlier frames of the clip: no mask
     frames      else bool (b t k): which frames (cached ones first) a frame may see
     tokens      for dense layers: bool (b (t s) (k s)), or flex's block mask
+    ranges      by kind of layer: where the short-attention kernel can be used, what each position sees
     """
 
     layout: TokenLayout
@@ -59,6 +60,7 @@ class Scope:
     frames: Tensor | None = None
     tokens: Tensor | BlockMask | None = None
     cache: Cache | None = None
+    ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 class Attention(nn.Module):
@@ -75,20 +77,34 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(config.head_dim)
         self.key_norm = RMSNorm(config.head_dim)
 
-    def forward(self, x: Tokens, scope: Scope) -> Tokens:
-        query, key, value = self._project(x, scope)
-        if self.kind == "space":
-            mixed = self._space(query, key, value, scope)
-        else:
-            if scope.cache is not None:
-                key, value = self._remember(key, value, scope)
-            mixed = (self._time if self.kind == "time" else self._dense)(query, key, value, scope)
-        return self.out(rearrange(mixed, "b t s h e -> b t s (h e)"))
-
-    def _project(self, x: Tokens, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
-        """query (b t s h e), key and value (b t s g e), in one product; normalised and rotated."""
+    def forward(self, x: Tokens, scope: Scope, kept: slice = slice(None)) -> Tokens:
+        """The outputs of the tokens `kept` of each frame."""
         weight = torch.cat((self.query.weight, self.key.weight, self.value.weight))
-        heads = rearrange(F.linear(x, weight), "b t s (h e) -> b t s h e", e=self.config.head_dim)
+        projected = F.linear(x, weight)
+        if self.kind in scope.ranges:
+            mixed = self._short(projected, scope)
+        else:
+            mixed = rearrange(self._attend(projected, scope), "b t s h e -> b t s (h e)")
+        return self.out(mixed[:, :, kept])
+
+    def _short(self, projected: Tensor, scope: Scope) -> Tensor:
+        from wakedream.transformer.kernels import short_attention  # needs Triton, which not every machine has
+
+        cos, sin = (None, None) if self.kind == "space" else (scope.cos[0], scope.sin[0])
+        return short_attention(projected, self.query_norm.weight, self.key_norm.weight, cos, sin,
+                               *scope.ranges[self.kind], self.config.heads, self.config.kv_heads, self.kind)
+
+    def _attend(self, projected: Tensor, scope: Scope) -> Tensor:
+        query, key, value = self._split(projected, scope)
+        if self.kind == "space":
+            return self._space(query, key, value, scope)
+        if scope.cache is not None:
+            key, value = self._remember(key, value, scope)
+        return (self._time if self.kind == "time" else self._dense)(query, key, value, scope)
+
+    def _split(self, projected: Tensor, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
+        """query (b t s h e), key and value (b t s g e); normalised and rotated."""
+        heads = rearrange(projected, "b t s (h e) -> b t s h e", e=self.config.head_dim)
         query, key, value = heads.split(
             (self.config.heads, self.config.kv_heads, self.config.kv_heads), dim=-2
         )
@@ -149,8 +165,9 @@ class Layer(nn.Module):
         self.mlp_norm = RMSNorm(config.dim)
         self.mlp = SwiGLU(config.dim, config.mlp_dim)
 
-    def forward(self, x: Tokens, scope: Scope) -> Tokens:
-        x = x + self.attention(self.attention_norm(x), scope)
+    def forward(self, x: Tokens, scope: Scope, kept: slice = slice(None)) -> Tokens:
+        """The outputs of the tokens `kept` of each frame: of a last layer not all are used."""
+        x = x[:, :, kept] + self.attention(self.attention_norm(x), scope, kept)
         return x + self.mlp(self.mlp_norm(x))
 
 

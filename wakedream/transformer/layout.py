@@ -67,6 +67,15 @@ class TokenLayout:
                 merged.append(span)
         return tuple(merged)
 
+    def ranges(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor] | None:
+        """int32 (s) each: token i may see tokens start[i] up to, not including, end[i]; None if that cannot say it."""
+        starts, ends = torch.zeros(2, self.num_tokens, dtype=torch.int32)
+        for span, keys in self.groups:
+            if len(keys) != 1:
+                return None
+            starts[span], ends[span] = keys[0].start, keys[0].stop
+        return starts.to(device), ends.to(device)
+
     def mask(self, device: torch.device | str = "cpu") -> Tensor:
         """bool (s s): True where the row's token may see the column's."""
         mask = torch.zeros(self.num_tokens, self.num_tokens, dtype=torch.bool, device=device)

@@ -4,7 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from wakedream.notation import FrameIds, Tokens
-from wakedream.transformer.attention import FLEX_FROM, FLEX_HEAD, dense_block_mask, frame_mask, token_mask
+from wakedream.transformer.attention import (
+    FLEX_FROM,
+    FLEX_HEAD,
+    dense_block_mask,
+    frame_mask,
+    kernel_fits,
+    kernel_ranges,
+    token_mask,
+)
 from wakedream.transformer.cache import Cache, LayerCache
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layers import Layer, RMSNorm, Scope, initialise
@@ -35,18 +43,23 @@ class Transformer(nn.Module):
         *,
         segments: FrameIds | None = None,
         cache: Cache | None = None,
+        keep: str | None = None,
     ) -> Tokens:
         """Normalised outputs for a whole clip or, with a cache, for the frames after those it has seen.
 
         segments: int64 (b t); time and dense layers join only frames of the same segment.
+        keep: the one modality whose outputs are wanted; the last layer then leaves out most work for the others.
         """
         assert tokens.shape[2] == layout.num_tokens, (tokens.shape, layout)
         scope = self._scope(tokens, layout, segments, cache)
         device = tokens.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             tokens = tokens.to(torch.get_autocast_dtype(device))
-        for layer in self.layers:
+        kept = slice(None) if keep is None else layout.spans[keep]
+        *others, last = self.layers
+        for layer in others:
             tokens = layer(tokens, scope)
+        tokens = last(tokens, scope, kept)
         if cache is not None:
             cache.advance(scope.frame_ids, self._segments(tokens, segments))
         return self.norm(tokens)
@@ -75,6 +88,8 @@ class Transformer(nn.Module):
         cos, sin = rotary_angles(frame_ids, config.head_dim)
         plain = cache is None and segments is None
         scope = Scope(layout, frame_ids, cos, sin, causal=plain and num_frames <= config.window, cache=cache)
+        if plain and kernel_fits(tokens, config.head_dim, config.soft_cap):
+            scope.ranges = kernel_ranges(layout, num_frames, config.window, device)
         if not scope.causal:
             scope.frames = self._frames(frame_ids, segments, cache, tokens)
         if "dense" in config.layers:

@@ -1,0 +1,86 @@
+"""The Triton kernel is `attend` with QK-norm and rotary embedding, forward and backward.
+
+On a GPU: `pytest -m gpu`. Without one, where triton is installed:
+`TRITON_INTERPRET=1 pytest tests/transformer/test_kernels.py`.
+"""
+
+import os
+
+import pytest
+import torch
+from einops import rearrange
+from torch.nn import functional as F
+
+from wakedream.transformer.attention import attend
+from wakedream.transformer.layout import TokenLayout
+from wakedream.transformer.rope import rotary_angles, rotate
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICES = [pytest.param("cuda", marks=pytest.mark.gpu),
+           pytest.param("cpu", marks=pytest.mark.skipif(not INTERPRETED, reason="needs TRITON_INTERPRET=1"))]
+ALL = ("patch", "latent", "register")
+ENCODER = (("patch", ("patch",)), ("latent", ALL), ("register", ALL))
+DECODER = (("patch", ALL), ("latent", ("latent",)), ("register", ("latent", "register")))
+CASES = {  # frames, (patches, latents, registers), what they see, heads, kv_heads, numbers in a head, window
+    "one tile": (2, (16, 4, 2), ENCODER, 2, 2, 32, 4),
+    "grouped": (3, (9, 4, 2), DECODER, 4, 2, 32, 2),
+    "wide tile": (2, (64, 16, 8), ENCODER, 2, 1, 64, 16),
+    "long": (37, (3, 1, 0), DECODER, 2, 2, 32, 5),
+}
+
+
+def reference(qkv, query_weight, key_weight, angles, mask, heads, kv_heads, axis):
+    parts = rearrange(qkv, "b t s (h e) -> b t s h e", h=heads + 2 * kv_heads).split((heads, kv_heads, kv_heads), -2)
+    query, key = (F.rms_norm(x, x.shape[-1:], weight, eps=1e-6)
+                  for x, weight in zip(parts, (query_weight, key_weight), strict=False))
+    if angles:
+        query, key = rotate(query, *angles), rotate(key, *angles)
+    there, back = {"space": ("b t s h e -> (b t) h s e", "(b t) h s e -> b t s (h e)"),
+                   "time": ("b t s h e -> (b s) h t e", "(b s) h t e -> b t s (h e)")}[axis]
+    query, key, value = (rearrange(x, there) for x in (query, key, parts[2]))
+    return rearrange(attend(query, key, value, mask=mask[None, None]), back, b=qkv.shape[0])
+
+
+def make(case, axis, device, dtype):
+    frames, counts, sees, heads, kv_heads, size, window = CASES[case]
+    layout = TokenLayout(tuple(zip(ALL, counts, strict=True)), sees)
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(2, frames, layout.num_tokens, (heads + 2 * kv_heads) * size, generator=generator)
+    weights = [1 + 0.3 * torch.randn(size, generator=generator) for _ in range(2)]
+    inputs = [x.to(device).requires_grad_() for x in (qkv.to(dtype), *weights)]
+    if axis == "space":
+        return inputs, None, layout.mask(device), layout.ranges(device), heads, kv_heads
+    ids = torch.arange(frames, device=device)
+    angles = rotary_angles(ids[None], size)
+    ahead = ids[:, None] - ids
+    starts, ends = (ids - window + 1).clamp_min(0).int(), (ids + 1).int()
+    return inputs, angles, (ahead >= 0) & (ahead < window), (starts, ends), heads, kv_heads
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("axis", ["space", "time"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernel_equals_its_plain_twin(case, axis, dtype, device):
+    pytest.importorskip("triton")
+    from wakedream.transformer.kernels import short_attention
+
+    if device == "cpu" and dtype == torch.bfloat16:
+        dtype = torch.float16  # the interpreter takes bfloat16 for integers
+    inputs, angles, mask, (starts, ends), heads, kv_heads = make(case, axis, device, dtype)
+    cos, sin = (x[0] for x in angles) if angles else (None, None)
+    out = short_attention(*inputs, cos, sin, starts, ends, heads, kv_heads, axis)
+    exact = [x.detach().float().requires_grad_() for x in inputs]
+    wanted = reference(*exact, angles, mask, heads, kv_heads, axis)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    assert error(out, wanted) < tolerance
+    along = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1)).to(device)
+    gradients = torch.autograd.grad(out, inputs, along.to(dtype))
+    expected = torch.autograd.grad(wanted, exact, along)
+    for name, ours, theirs in zip(("qkv", "query weight", "key weight"), gradients, expected, strict=True):
+        assert ours.dtype == (dtype if name == "qkv" else torch.float32)
+        assert error(ours, theirs) < 2 * tolerance, name
+
+
+def error(ours, theirs):
+    return ((ours.float() - theirs).norm() / theirs.norm()).item()
