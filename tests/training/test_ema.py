@@ -12,7 +12,8 @@ def test_follows_its_law_with_warm_up(kit) -> None:
         with torch.no_grad():
             model.first.weight.normal_()
             model.calls += 1
-        ema.update(model, step)
+        ema.prepare(step)
+        ema.update(model)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * model.first.weight.detach()
     assert torch.allclose(ema.model.first.weight, expected, atol=1e-6)

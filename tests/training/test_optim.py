@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from wakedream.training.config import OptimConfig
-from wakedream.training.optim import Muon, build_optimizers, orthogonalise
+from wakedream.training.optim import Muon, build_optimizers, highest_rate, orthogonalise, set_rates
 
 
 def model() -> nn.Module:
@@ -68,3 +68,28 @@ def test_muon_on_linear_takes_the_head_too_but_no_table():
     held = {id(p) for p in muon.param_groups[0]["params"]}
     assert id(net.head.weight) in held
     assert id(net.table) not in held
+
+
+def test_rates_are_tensors_changed_in_place_and_count_as_the_numbers_they_hold():
+    nets = [model(), model()]
+    made = [build_optimizers(net, OptimConfig(weight_decay=0.1)) for net in nets]
+    held = None
+    for step in range(3):
+        for net, optimizers in zip(nets, made, strict=True):
+            for index, parameter in enumerate(net.parameters()):
+                generator = torch.Generator().manual_seed(10 * step + index)
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            if optimizers is made[0]:
+                set_rates(optimizers, 0.5 + step)
+            else:
+                for optimizer in optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["base_lr"] * (0.5 + step)
+            for optimizer in optimizers:
+                optimizer.step()
+        rates = [group["lr"] for optimizer in made[0] for group in optimizer.param_groups]
+        assert held is None or all(now is before for now, before in zip(rates, held, strict=True))
+        held = rates
+    assert highest_rate(made[0]) == 0.05
+    for one, other in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)

@@ -16,11 +16,17 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.share = torch.zeros((), device=next(model.parameters()).device)  # of the new weights: 1 - decay
+
+    def prepare(self, step: int) -> None:
+        """Set what `update` adds after step `step`. Apart from it, since a recorded `update` runs no Python."""
+        self.share.fill_(1 - min(self.decay, (1 + step) / (10 + step)))
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        weights: list[Tensor] = list(model.parameters())
-        torch._foreach_lerp_([*self.model.parameters()], weights, 1 - decay)
+    def update(self, model: nn.Module) -> None:
+        averages: list[Tensor] = list(self.model.parameters())
+        changes = torch._foreach_sub(list(model.parameters()), averages)  # lerp takes no tensor as its weight
+        torch._foreach_mul_(changes, self.share)
+        torch._foreach_add_(averages, changes)
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

@@ -34,12 +34,13 @@ class FiniteCheck:
         self.in_a_row = torch.zeros((), dtype=torch.int64, device=device)
 
     def add(self, finite: Tensor) -> None:
-        self.skipped = self.skipped + (~finite)
-        self.in_a_row = torch.where(finite, 0, self.in_a_row + 1)
+        self.skipped += ~finite
+        self.in_a_row += 1
+        self.in_a_row *= ~finite
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.skipped = state["skipped"].to(self.skipped.device)
-        self.in_a_row = state["in_a_row"].to(self.in_a_row.device)
+        self.skipped.copy_(state["skipped"])
+        self.in_a_row.copy_(state["in_a_row"])

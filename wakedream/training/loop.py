@@ -20,6 +20,7 @@ from wakedream.training.ema import Ema
 from wakedream.training.gradients import FiniteCheck, clip_and_guard
 from wakedream.training.interrupt import Interruption
 from wakedream.training.metrics import Check, Meter, Metrics
+from wakedream.training.optim import highest_rate, set_rates
 from wakedream.training.schedule import learning_rate_scale, progress
 from wakedream.training.state import Batches, TrainState, generators, set_generators
 
@@ -100,12 +101,12 @@ def train_step(forward: nn.Module, state: TrainState, config: TrainConfig) -> No
     model = state.objective.model
     norm, finite = clip_and_guard(model.parameters(), config.clip_norm, values["loss"])  # type: ignore[union-attr]
     scale = learning_rate_scale(state.step, progress(state.step, state.elapsed, config), config)
+    set_rates(state.optimizers, scale)
+    state.ema.prepare(state.step)
     for optimizer in state.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * scale
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    state.ema.update(model, state.step)  # type: ignore[arg-type]
+    state.ema.update(model)  # type: ignore[arg-type]
     state.finite.add(finite)
     state.meter.add({**values, "grad_norm": norm})
     state.step += 1
@@ -115,10 +116,10 @@ def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_se
     """Log the means since the last log; stop the run if its numbers stay not finite."""
     values = state.meter.read()
     skipped, in_a_row = int(state.finite.skipped), int(state.finite.in_a_row)
-    lr = max(group["lr"] for optimizer in state.optimizers for group in optimizer.param_groups)
     if metrics:
         metrics.write("train", state.step, values | {
-            "lr": lr, "skipped": skipped, "frames": state.step * frames, "elapsed": round(state.elapsed, 3),
+            "lr": highest_rate(state.optimizers), "skipped": skipped, "frames": state.step * frames,
+            "elapsed": round(state.elapsed, 3),
             "frames_per_second": round(steps_per_second * frames, 1)} | state.place.memory())
     if in_a_row >= min(PATIENCE, state.step):
         losses = ", ".join(f"{name} {value:.4g}" for name, value in values.items())

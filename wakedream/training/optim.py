@@ -45,7 +45,8 @@ class Muon(torch.optim.Optimizer):
         scale = max(1.0, rows / columns) ** 0.5
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(params, list(updates.to(params[0].dtype).unbind()), alpha=-group["lr"] * scale)
+        updates = updates.to(params[0].dtype) * (group["lr"] * scale)  # the rate may be a tensor: no .item()
+        torch._foreach_sub_(params, list(updates.unbind()))
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -74,7 +75,8 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.
         if params
     ]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=config.adamw_lr, betas=config.betas, fused=True)
+        torch.optim.AdamW(groups, lr=config.adamw_lr, betas=config.betas, fused=True,
+                          capturable=next(model.parameters()).is_cuda)
     ]
     if matrices:
         params = [trained[name] for name in trained if name in matrices]
@@ -83,6 +85,22 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
     return optimizers
+
+
+def set_rates(optimizers: list[torch.optim.Optimizer], scale: float) -> None:
+    """Every group's "lr" becomes `scale` times its "base_lr", as a tensor beside the parameters that is changed
+    in place: a recorded step reads it anew. Waits for nothing."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] = torch.zeros((), device=group["params"][0].device)
+            group["lr"].fill_(group["base_lr"] * scale)
+
+
+def highest_rate(optimizers: list[torch.optim.Optimizer]) -> float:
+    """Of all groups; waits for the device."""
+    rates = [float(group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
+    return float(f"{max(rates):.6g}")  # a float32
 
 
 def muon_matrices(model: nn.Module, config: OptimConfig) -> set[str]:

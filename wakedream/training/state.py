@@ -50,7 +50,7 @@ class TrainState:
             "step": self.step,
             "elapsed": self.elapsed,
             "objective": self._trained(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": [optimizer_state(optimizer) for optimizer in self.optimizers],
             "ema": self.ema.model.state_dict(),
             "balance": self.balance.state_dict(),
             "finite": self.finite.state_dict(),
@@ -67,7 +67,7 @@ class TrainState:
         wrong = [*unexpected, *(name for name in missing if name in self._trained())]
         assert not wrong, wrong
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            load_optimizer(optimizer, saved)
         self.ema.model.load_state_dict(state["ema"])
         self.balance.load_state_dict(state["balance"], self.place.device)
         self.finite.load_state_dict(state["finite"])
@@ -80,6 +80,19 @@ class TrainState:
         """Weights and buffers, without frozen weights: those come from their own files."""
         frozen = {name for name, weight in self.objective.named_parameters() if not weight.requires_grad}
         return {name: tensor for name, tensor in self.objective.state_dict().items() if name not in frozen}
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Without "lr", which is a function of the step."""
+    state = optimizer.state_dict()
+    groups = [{name: value for name, value in group.items() if name != "lr"} for group in state["param_groups"]]
+    return {"state": state["state"], "param_groups": groups}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    groups = [{**saved, "lr": group["lr"]}
+              for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)]
+    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
 
 
 def generators(device: torch.device) -> dict[str, Any]:
