@@ -36,6 +36,14 @@ class Objective(nn.Module):
         self.broken_at, self.calls = broken_at, 0
         self.frozen = nn.Linear(4, 4).requires_grad_(False)
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return [self.model.first, self.model.second]
+
+    @property
+    def compiled(self) -> list[nn.Module]:
+        return self.blocks
+
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
         self.calls += 1
         out = self.model(clip + 0.1 * torch.randn_like(clip))

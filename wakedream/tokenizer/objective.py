@@ -32,6 +32,11 @@ class TokenizerObjective(nn.Module):
     def blocks(self) -> list[nn.Module]:
         return self.model.blocks
 
+    @property
+    def compiled(self) -> list[nn.Module]:
+        """What is to be compiled, each by itself."""
+        return self.blocks if self.lpips is None else [*self.blocks, self.lpips]
+
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         frames = clip.video.float() / 255
         prediction, _ = self.model(frames, self.draw_mask(*frames.shape[:2]))

@@ -47,8 +47,8 @@ class LossBalance:
         values = {name: torch.stack(seen).mean() for name, seen in self.seen.items()}
         for name, value in values.items():
             included = self._included(name, value)
-            old = self.running.get(name, torch.zeros_like(included))
-            self.running[name] = torch.where(value.isfinite(), included, old)
+            old = self.running.setdefault(name, torch.zeros_like(included))
+            old.copy_(torch.where(value.isfinite(), included, old))  # in place: a recorded step reads it again
         terms = [self.weights[name] * value / self.divisors[name] for name, value in values.items()]
         self.divisors, self.seen = {}, {}
         return {"loss": torch.stack(terms).sum(), **values}

@@ -15,27 +15,34 @@ from wakedream.training.balance import LossBalance
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.clock import Clock
 from wakedream.training.config import TrainConfig
-from wakedream.training.distributed import Place, autocast, only_shares, wrap
+from wakedream.training.distributed import Place, autocast, wrap
 from wakedream.training.ema import Ema
-from wakedream.training.gradients import FiniteCheck, clip_and_guard
+from wakedream.training.gradients import FiniteCheck
 from wakedream.training.interrupt import Interruption
 from wakedream.training.metrics import Check, Meter, Metrics
-from wakedream.training.optim import highest_rate, set_rates
-from wakedream.training.schedule import learning_rate_scale, progress
+from wakedream.training.optim import highest_rate
+from wakedream.training.schedule import progress
 from wakedream.training.state import Batches, TrainState, generators, set_generators
+from wakedream.training.stepper import Stepper
 
 PATIENCE = 10  # steps in a row whose numbers are not finite
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """An nn.Module that turns a clip into named scalar losses; what DDP wraps and compile compiles."""
+    """An nn.Module that turns a clip into named scalar losses; what DDP wraps."""
 
     @property
     def model(self) -> nn.Module: ...  # what is trained, averaged and saved (`save_pretrained(folder)`)
 
     @property
     def weights(self) -> dict[str, float]: ...  # of the losses, once each has unit scale
+
+    @property
+    def blocks(self) -> list[nn.Module]: ...  # the repeated layers: recomputed and sharded one by one
+
+    @property
+    def compiled(self) -> list[nn.Module]: ...  # what is compiled, each by itself: the blocks, and what else is large
 
     def __call__(self, clip: Any) -> dict[str, Tensor]: ...
 
@@ -60,12 +67,12 @@ def fit(objective: Objective, optimizers: list[torch.optim.Optimizer], batches: 
         if place.writes:
             print(f"the run in {folder} has finished; to prolong it raise --train.steps or --train.minutes")
         return state
-    forward = wrap(state.objective, config, place)
+    step = Stepper(wrap(state.objective, config, place), state, config)
     frames = frames_per_batch * config.accumulate * place.world_size
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
     with writing(place, folder, state.step, label) as metrics, Interruption() as asked:
         while not over:
-            train_step(forward, state, config)
+            step()
             log, check, keep = (state.step % every == 0
                                 for every in (config.log_every, config.evaluate_every, config.save_every))
             if log or check or keep:
@@ -87,29 +94,6 @@ def fit(objective: Objective, optimizers: list[torch.optim.Optimizer], batches: 
     if not finished:
         raise Interrupted(int(stop), f"stopped and saved at step {state.step}, the same command goes on")
     return state
-
-
-def train_step(forward: nn.Module, state: TrainState, config: TrainConfig) -> None:
-    """One optimizer step over `config.accumulate` batches. Never waits for the device."""
-    for batch in range(config.accumulate):
-        clip = next(state.batches)
-        with only_shares(forward, last=batch == config.accumulate - 1):
-            with autocast(state.place.device, config.precision):
-                losses = forward(clip)
-            (state.balance(losses) / config.accumulate).backward()
-    values = state.balance.update()
-    model = state.objective.model
-    norm, finite = clip_and_guard(model.parameters(), config.clip_norm, values["loss"])  # type: ignore[union-attr]
-    scale = learning_rate_scale(state.step, progress(state.step, state.elapsed, config), config)
-    set_rates(state.optimizers, scale)
-    state.ema.prepare(state.step)
-    for optimizer in state.optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    state.ema.update(model)  # type: ignore[arg-type]
-    state.finite.add(finite)
-    state.meter.add({**values, "grad_norm": norm})
-    state.step += 1
 
 
 def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_second: float) -> None:

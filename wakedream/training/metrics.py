@@ -31,15 +31,16 @@ class Meter:
     def add(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
             pair = torch.stack([value.detach().float(), torch.ones_like(value, dtype=torch.float32)])
-            self.sums[name] = self.sums[name] + pair if name in self.sums else pair
+            self.sums.setdefault(name, torch.zeros_like(pair)).add_(pair)  # in place: a recorded step goes on with it
 
     def read(self) -> dict[str, float]:
         """Means since the last read; waits for the device once."""
         if not self.sums:
             return {}
         names, rows = list(self.sums), torch.stack(list(self.sums.values())).tolist()
-        self.sums = {}
-        return {name: total / count for name, (total, count) in zip(names, rows, strict=True)}
+        for pair in self.sums.values():
+            pair.zero_()
+        return {name: total / count for name, (total, count) in zip(names, rows, strict=True) if count}
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.sums)

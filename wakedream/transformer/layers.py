@@ -11,7 +11,7 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from wakedream.notation import FrameIds, Tokens
 from wakedream.transformer.attention import attend, attend_long
-from wakedream.transformer.cache import Cache
+from wakedream.transformer.cache import Arrival
 from wakedream.transformer.config import LayerKind, TransformerConfig
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotate
@@ -47,8 +47,9 @@ class Scope:
     """What one forward pass shares between its layers.
 
     causal      frames see all earlier frames of the clip: no mask
-    frames      else bool (b t k): which frames (cached ones first) a frame may see
+    frames      else bool (b t k): which frames a frame may see
     tokens      for dense layers: bool (b (t s) (k s)), or flex's block mask
+    arrival     the new frames' place in the cache, if there is one
     ranges      by kind of layer: where the short-attention kernel can be used, what each position sees
     """
 
@@ -59,7 +60,7 @@ class Scope:
     causal: bool
     frames: Tensor | None = None
     tokens: Tensor | BlockMask | None = None
-    cache: Cache | None = None
+    arrival: Arrival | None = None
     ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
@@ -98,8 +99,8 @@ class Attention(nn.Module):
         query, key, value = self._split(projected, scope)
         if self.kind == "space":
             return self._space(query, key, value, scope)
-        if scope.cache is not None:
-            key, value = self._remember(key, value, scope)
+        if scope.arrival is not None:
+            key, value = self._remember(key, value, scope.arrival)
         return (self._time if self.kind == "time" else self._dense)(query, key, value, scope)
 
     def _split(self, projected: Tensor, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,15 +114,9 @@ class Attention(nn.Module):
             query, key = rotate(query, scope.cos, scope.sin), rotate(key, scope.cos, scope.sin)
         return query, key, value
 
-    def _remember(self, key: Tensor, value: Tensor, scope: Scope) -> tuple[Tensor, Tensor]:
-        """The cached frames' keys and values before the new ones; the new ones join the ring."""
-        cache = scope.cache
-        assert cache is not None
-        layer = cache.layers[self.index]
-        keys = torch.cat((layer.keys.to(key.dtype), key), dim=1)
-        values = torch.cat((layer.values.to(value.dtype), value), dim=1)
-        cache.store(self.index, scope.frame_ids, key, value)
-        return keys, values
+    def _remember(self, key: Tensor, value: Tensor, arrival: Arrival) -> tuple[Tensor, Tensor]:
+        """The new frames' keys and values join the ring; what they may look at (b k s g e)."""
+        return arrival.cache.layers[self.index].join(key, value, arrival)
 
     def _space(self, query: Tensor, key: Tensor, value: Tensor, scope: Scope) -> Tensor:
         """Each group of tokens attends to what it may see of its own frame: no mask."""
@@ -137,12 +132,17 @@ class Attention(nn.Module):
         return rearrange(torch.cat(mixed, dim=2), "(b t) h s e -> b t s h e", b=batch)
 
     def _time(self, query: Tensor, key: Tensor, value: Tensor, scope: Scope) -> Tensor:
-        """Each token index attends over frames; token and head are one batch axis for the kernel."""
-        tokens = query.shape[2]
-        query, key, value = (rearrange(x, "b t s h e -> b (s h) t e") for x in (query, key, value))
+        """Each token index attends over frames; token and head are one batch axis for the kernel.
+
+        Of one frame with a past, the k query heads that share a key are the rows of one product.
+        """
+        tokens, config = query.shape[2], self.config
+        rows = config.heads // config.kv_heads if query.shape[1] == 1 and scope.arrival is not None else 1
+        query = rearrange(query, "b t s (h k) e -> b (s h) (k t) e", k=rows)
+        key, value = (rearrange(x, "b t s h e -> b (s h) t e") for x in (key, value))
         mask = None if scope.frames is None else scope.frames.unsqueeze(1)
-        mixed = attend(query, key, value, mask=mask, causal=scope.causal, soft_cap=self.config.soft_cap)
-        return rearrange(mixed, "b (s h) t e -> b t s h e", s=tokens)
+        mixed = attend(query, key, value, mask=mask, causal=scope.causal, soft_cap=config.soft_cap)
+        return rearrange(mixed, "b (s h) (k t) e -> b t s (h k) e", s=tokens, k=rows)
 
     def _dense(self, query: Tensor, key: Tensor, value: Tensor, scope: Scope) -> Tensor:
         tokens = query.shape[2]

@@ -13,7 +13,7 @@ from wakedream.transformer.attention import (
     kernel_ranges,
     token_mask,
 )
-from wakedream.transformer.cache import Cache, LayerCache
+from wakedream.transformer.cache import Arrival, Cache, LayerCache
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layers import Layer, RMSNorm, Scope, initialise
 from wakedream.transformer.layout import TokenLayout
@@ -60,8 +60,8 @@ class Transformer(nn.Module):
         for layer in others:
             tokens = layer(tokens, scope)
         tokens = last(tokens, scope, kept)
-        if cache is not None:
-            cache.advance(scope.frame_ids, self._segments(tokens, segments))
+        if scope.arrival is not None:
+            scope.arrival.commit()
         return self.norm(tokens)
 
     def init_cache(self, batch_size: int, layout: TokenLayout) -> Cache:
@@ -81,17 +81,16 @@ class Transformer(nn.Module):
     ) -> Scope:
         batch, num_frames = tokens.shape[:2]
         config, device = self.config, tokens.device
-        if cache is None:
-            frame_ids = torch.arange(num_frames, device=device).expand(batch, -1)
-        else:
-            frame_ids = cache.upcoming(num_frames)
+        arrival = None if cache is None else cache.expect(num_frames, segments)
+        plain = arrival is None and segments is None
+        frame_ids = arrival.frame_ids if arrival else torch.arange(num_frames, device=device).expand(batch, -1)
         cos, sin = rotary_angles(frame_ids, config.head_dim)
-        plain = cache is None and segments is None
-        scope = Scope(layout, frame_ids, cos, sin, causal=plain and num_frames <= config.window, cache=cache)
-        if plain and kernel_fits(tokens, config.head_dim, config.soft_cap):
-            scope.ranges = kernel_ranges(layout, num_frames, config.window, device)
+        scope = Scope(layout, frame_ids, cos, sin, causal=plain and num_frames <= config.window, arrival=arrival)
+        if kernel_fits(tokens, config.head_dim, config.soft_cap):
+            ranges = kernel_ranges(layout, num_frames, config.window, device)
+            scope.ranges = {kind: ranges[kind] for kind in ranges if plain or kind == "space"}
         if not scope.causal:
-            scope.frames = self._frames(frame_ids, segments, cache, tokens)
+            scope.frames = self._frames(frame_ids, segments, arrival)
         if "dense" in config.layers:
             length = num_frames * layout.num_tokens
             if plain and tokens.is_cuda and length >= FLEX_FROM and config.head_dim >= FLEX_HEAD:
@@ -103,20 +102,12 @@ class Transformer(nn.Module):
                 scope.tokens = token_mask(frames, layout)
         return scope
 
-    def _frames(
-        self, frame_ids: FrameIds, segments: FrameIds | None, cache: Cache | None, tokens: Tokens
-    ) -> Tensor:
+    def _frames(self, frame_ids: FrameIds, segments: FrameIds | None, arrival: Arrival | None) -> Tensor:
         """Which frames see which, bool (b t k); one row for the batch when all rows are alike."""
-        if cache is None and segments is None:
-            return frame_mask(frame_ids[:1], frame_ids[:1], self.config.window)
-        segments = self._segments(tokens, segments)
-        key_ids, key_segments = frame_ids, segments
-        if cache is not None:
-            key_ids = torch.cat((cache.frame_ids, frame_ids), dim=1)
-            key_segments = torch.cat((cache.segments, segments), dim=1)
-        return frame_mask(frame_ids, key_ids, self.config.window, segments, key_segments)
-
-    def _segments(self, tokens: Tokens, segments: FrameIds | None) -> FrameIds:
+        window = self.config.window
+        if arrival is not None:
+            key_ids, key_segments = arrival.seen()
+            return frame_mask(frame_ids, key_ids, window, arrival.segments, key_segments)
         if segments is None:
-            return torch.zeros(tokens.shape[:2], dtype=torch.int64, device=tokens.device)
-        return segments
+            return frame_mask(frame_ids[:1], frame_ids[:1], window)
+        return frame_mask(frame_ids, frame_ids, window, segments, segments)

@@ -1,0 +1,46 @@
+"""A recorded step is the step that was recorded."""
+
+import pytest
+import torch
+
+from wakedream.training.distributed import Place
+from wakedream.training.loop import fit
+
+
+class OnGpu:
+    """Batches on the GPU: a recorded step copies them into place."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.batches).cuda()
+
+    def state_dict(self):
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state):
+        self.batches.load_state_dict(state)
+
+
+@pytest.mark.gpu
+def test_a_recorded_step_equals_a_launched_one_and_resumes(kit, tmp_path):
+    """With fresh noise in every step, rates that change, two batches a step, and a stop in between."""
+    weights = {}
+    for name, ends in {"off": [12], "on": [12], "resumed": [7, 12]}.items():
+        for steps in ends:
+            torch.manual_seed(0)
+            objective = kit.Objective().cuda()
+            options = kit.config(steps=steps, accumulate=2, compile="off" if name == "off" else "on", device="cuda",
+                                 decay_fraction=0.0, warmup_steps=5)
+            (tmp_path / name).mkdir(exist_ok=True)
+            state = fit(objective, kit.optimizers(objective.model), OnGpu(kit.Batches()), options,
+                        Place(torch.device("cuda")), tmp_path / name, 8)
+        weights[name] = [*state.objective.model.parameters(), *state.ema.model.parameters(),
+                         torch.stack(list(state.balance.running.values()))]
+    for name in ("on", "resumed"):
+        for ours, theirs in zip(weights[name], weights["off"], strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,97 @@
+"""One optimizer step: recorded once as a CUDA graph where one GPU trains alone, else launched kernel by kernel."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wakedream.training.config import TrainConfig
+from wakedream.training.distributed import autocast, only_shares, wants_compile
+from wakedream.training.gradients import clip_and_guard
+from wakedream.training.optim import set_rates
+from wakedream.training.schedule import learning_rate_scale, progress
+from wakedream.training.state import TrainState
+
+WARM_UP = 2  # steps before recording: they compile, and allocate what stays (optimizer state, workspaces)
+
+
+class Stepper:
+    """`stepper()` draws `config.accumulate` batches and makes one optimizer step. Never waits for the device.
+
+    A step of a small model is some thousand kernels that take less time than launching them. A graph launches
+    them at once, from fixed memory: clips are copied into place, rates and the like are tensors that are filled.
+    Everything that a step changes, it changes in place.
+    """
+
+    def __init__(self, forward: nn.Module, state: TrainState, config: TrainConfig):
+        self.forward, self.state, self.config = forward, state, config
+        place = state.place
+        self.records = place.device.type == "cuda" and place.world_size == 1 and wants_compile(config, place.device)
+        self.warmed = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.clips: list[Any] = []  # where the graph reads
+
+    def __call__(self) -> None:
+        state, config = self.state, self.config
+        clips = [next(state.batches) for _ in range(config.accumulate)]
+        set_rates(state.optimizers,
+                  learning_rate_scale(state.step, progress(state.step, state.elapsed, config), config))
+        state.ema.prepare(state.step)
+        if not self.records:
+            self._step(clips)
+        elif self.warmed < WARM_UP:
+            self._warm_up(clips)
+        else:
+            self._replay(clips)
+        state.step += 1
+
+    def _warm_up(self, clips: list[Any]) -> None:
+        """Off the main stream, as recording wants it."""
+        main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            self._step(clips)
+        main.wait_stream(side)
+        self.warmed += 1
+
+    def _replay(self, clips: list[Any]) -> None:
+        if self.graph is None:
+            self.clips = copy.deepcopy(clips)
+            torch.cuda.empty_cache()  # the graph has memory of its own
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._step(self.clips)
+        for kept, clip in zip(self.clips, clips, strict=True):
+            for old, new in zip(_tensors(kept), _tensors(clip), strict=True):
+                old.copy_(new, non_blocking=True)
+        self.graph.replay()
+
+    def _step(self, clips: list[Any]) -> None:
+        state, config, model = self.state, self.config, self.state.objective.model
+        for index, clip in enumerate(clips):
+            with only_shares(self.forward, last=index == len(clips) - 1):
+                with autocast(state.place.device, config.precision):
+                    losses = self.forward(clip)
+                (state.balance(losses) / len(clips)).backward()
+        values = state.balance.update()
+        norm, finite = clip_and_guard(model.parameters(), config.clip_norm, values["loss"])  # type: ignore[union-attr]
+        for optimizer in state.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        state.ema.update(model)  # type: ignore[arg-type]
+        state.finite.add(finite)
+        state.meter.add({**values, "grad_norm": norm})
+
+
+def _tensors(clip: Any) -> list[Tensor]:
+    """All tensors of a clip: a tensor, or a dataclass of tensors and of tensors by name."""
+    if isinstance(clip, Tensor):
+        return [clip]
+    if isinstance(clip, dict):
+        return [tensor for value in clip.values() for tensor in _tensors(value)]
+    if dataclasses.is_dataclass(clip):
+        return [tensor for field in dataclasses.fields(clip) for tensor in _tensors(getattr(clip, field.name))]
+    assert clip is None, type(clip)
+    return []
