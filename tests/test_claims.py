@@ -233,9 +233,9 @@ def break_time(model, monkeypatch):
 
 def break_cache(model, monkeypatch):
     """The cache forgets: what was stored is never marked as there."""
-    from wakedream.transformer.cache import Cache
+    from wakedream.transformer.cache import Arrival
 
-    monkeypatch.setattr(Cache, "advance", lambda self, frame_ids, segments: None)
+    monkeypatch.setattr(Arrival, "commit", lambda self: None)
 
 
 BROKEN = [
