@@ -31,14 +31,18 @@ class RMSNorm(nn.Module):
 class SwiGLU(nn.Module):
     """down(silu(gate x) * up x) (Shazeer 2020); gate and up are one product."""
 
+    joined: Tensor | None
+
     def __init__(self, dim: int, hidden: int):
         super().__init__()
+        self.register_buffer("joined", None, persistent=False)  # see Layer.freeze
         self.gate = nn.Linear(dim, hidden, bias=False)
         self.up = nn.Linear(dim, hidden, bias=False)
         self.down = nn.Linear(hidden, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = F.linear(x, torch.cat((self.gate.weight, self.up.weight))).chunk(2, dim=-1)
+        weight = _joined(self.gate, self.up) if self.joined is None else self.joined
+        gate, up = F.linear(x, weight).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
 
 
@@ -67,8 +71,11 @@ class Scope:
 class Attention(nn.Module):
     """Grouped-query attention with QK-norm. `kind` says over what: space, time or dense."""
 
+    joined: Tensor | None
+
     def __init__(self, config: TransformerConfig, kind: LayerKind, index: int):
         super().__init__()
+        self.register_buffer("joined", None, persistent=False)  # see Layer.freeze
         self.kind, self.index, self.config = kind, index, config
         inner, shared = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.query = nn.Linear(config.dim, inner, bias=False)
@@ -80,7 +87,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tokens, scope: Scope, kept: slice = slice(None)) -> Tokens:
         """The outputs of the tokens `kept` of each frame."""
-        weight = torch.cat((self.query.weight, self.key.weight, self.value.weight))
+        weight = _joined(self.query, self.key, self.value) if self.joined is None else self.joined
         projected = F.linear(x, weight)
         if self.kind in scope.ranges:
             mixed = self._short(projected, scope)
@@ -169,6 +176,25 @@ class Layer(nn.Module):
         """The outputs of the tokens `kept` of each frame: of a last layer not all are used."""
         x = x[:, :, kept] + self.attention(self.attention_norm(x), scope, kept)
         return x + self.mlp(self.mlp_norm(x))
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Inference only, from now on: weights of one product become one matrix once, not in every call."""
+        attention, mlp = self.attention, self.mlp
+        attention.joined = _freeze(attention.query, attention.key, attention.value)
+        mlp.joined = _freeze(mlp.gate, mlp.up)
+
+
+def _joined(*maps: nn.Linear) -> Tensor:
+    return torch.cat([one.weight for one in maps])
+
+
+def _freeze(*maps: nn.Linear) -> Tensor:
+    """One matrix; the maps' own weights become parts of it, so that none is kept twice."""
+    joined = _joined(*maps)
+    for one, part in zip(maps, joined.split([one.out_features for one in maps]), strict=True):
+        one.weight = nn.Parameter(part, requires_grad=False)
+    return joined
 
 
 def initialise(layer: Layer, depth: int) -> None:
