@@ -37,7 +37,9 @@ def test_a_recorded_step_equals_a_launched_one_and_resumes(kit, tmp_path):
             options = kit.config(steps=steps, accumulate=2, compile="off" if name == "off" else "on", device="cuda",
                                  decay_fraction=0.0, warmup_steps=5)
             (tmp_path / name).mkdir(exist_ok=True)
-            state = fit(objective, kit.optimizers(objective.model), OnGpu(kit.Batches()), options,
+            optimizers = [torch.optim.AdamW(objective.model.parameters(), lr=1e-2, fused=True, capturable=True)]
+            optimizers[0].param_groups[0]["base_lr"] = 1e-2
+            state = fit(objective, optimizers, OnGpu(kit.Batches()), options,
                         Place(torch.device("cuda")), tmp_path / name, 8)
         weights[name] = [*state.objective.model.parameters(), *state.ema.model.parameters(),
                          torch.stack(list(state.balance.running.values()))]

@@ -131,7 +131,7 @@ def _cpu_has_bf16() -> bool:
 def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
     """The objective as the loop calls it: its parts compiled, and its gradients shared over processes."""
     if wants_compile(config, place.device):
-        for part in objective.compiled:  # layers of one kind share their code: much sooner done than the whole
+        for part in objective.compiled:  # type: ignore[union-attr]  # layers of a kind share their code
             part.compile(fullgraph=True, dynamic=False)
     if place.world_size == 1:
         return objective

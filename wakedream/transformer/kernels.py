@@ -17,6 +17,8 @@ import triton.language as tl
 from torch import Tensor
 
 EPS = 1e-6
+FORWARD_WARPS = {16: 1, 32: 2, 64: 4, 128: 8}  # by rows of a tile
+BACKWARD_WARPS = {16: 1, 32: 2, 64: 4, 128: 8}
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ def short_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: 
     _forward[(walk.outer * walk.packs, kv_heads)](
         qkv, out, query_weight, key_weight, angle, angle if sin is None else sin, starts, ends,
         1 / math.sqrt(head_dim), **walk.arguments(), H=heads, G=kv_heads, E=head_dim, HALF=head_dim // 2,
-        ROTATE=cos is not None, NORM_EPS=EPS, EXACT=qkv.dtype == torch.float32,
-        num_warps=8 if walk.block > 64 else 4, num_stages=1)
+        ROTATE=cos is not None, NORM_EPS=EPS, EXACT=qkv.dtype == torch.float32, num_warps=FORWARD_WARPS[walk.block],
+        num_stages=1)
     return out
 
 
@@ -86,8 +88,8 @@ def _backward_op(grad: Tensor, qkv: Tensor, query_weight: Tensor, key_weight: Te
     _backward[(programs, kv_heads)](
         qkv, grad, grad_qkv, parts, query_weight, key_weight, angle, angle if sin is None else sin, starts, ends,
         1 / math.sqrt(head_dim), **walk.arguments(), H=heads, G=kv_heads, E=head_dim, HALF=head_dim // 2,
-        ROTATE=cos is not None, NORM_EPS=EPS, EXACT=qkv.dtype == torch.float32,
-        num_warps=8 if walk.block > 64 else 4, num_stages=1)
+        ROTATE=cos is not None, NORM_EPS=EPS, EXACT=qkv.dtype == torch.float32, num_warps=BACKWARD_WARPS[walk.block],
+        num_stages=1)
     return grad_qkv, parts.sum(0)
 
 
