@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "wakedream"
 ORDER = [("notation", "errors", "config", "runs", "progress"), ("data",), ("transformer",), ("tokenizer",),
          ("dynamics",), ("agent",), ("world",), ("evaluation",), ("training",), ("stages",), ("presets",),
-         ("play",), ("cli", "__main__")]
+         ("bench",), ("play",), ("cli", "__main__")]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 MODELS = {"data", "transformer", "tokenizer", "dynamics", "agent", "world", "evaluation"}
 EXCEPTIONS = {("tokenizer/tokenizer.py", "presets")}  # Tokenizer.from_preset, when called

@@ -57,6 +57,9 @@ VERBS = {
     "weights": Verb("fetch or convert pretrained feature networks, checksums verified",
                     "wakedream.tokenizer.lpips_weights:weights",
                     "wakedream.tokenizer.weights_config:WeightsConfig", ("name",), "[lpips]"),
+    "bench": Verb("speed, beside this machine's limits",
+                  "wakedream.bench.bench:bench", "wakedream.bench.config:BenchConfig", ("names",),
+                  "[NAME ...] [--baseline] [--out FILE.json]"),
 }
 STAGES = {
     "tokenizer": Stage("frames to latents and back", "wakedream.stages.tokenizer:train_tokenizer",

@@ -1,0 +1,46 @@
+"""`wakedream bench`."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+
+from wakedream.bench.config import BENCHMARKS, BenchConfig
+from wakedream.bench.machine import Machine, measure_machine
+from wakedream.bench.report import Report
+from wakedream.bench.result import Result
+from wakedream.training.distributed import choose_device
+
+
+def bench(config: BenchConfig) -> None:
+    """The machine's limits, then each benchmark's table. ConfigError before anything is measured."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if config.baseline:
+        from wakedream.bench.plain import plain_implementation
+
+        plain_implementation()
+    benchmarks = {name: _find(BENCHMARKS[name]) for name in config.names or BENCHMARKS}
+    report = Report(measure_machine(device), config.out)
+    for name, benchmark in benchmarks.items():
+        for result in benchmark(_with_need(config, report), report.machine):
+            report.add(result)
+        report.end_table()
+    if config.out:
+        print(f"\nwritten to {config.out}")
+
+
+def _with_need(config: BenchConfig, report: Report) -> BenchConfig:
+    """Unless it was given, the loader must feed the fastest training step of this run."""
+    trained = [result.frames_per_second for result in report.results if result.benchmark == "tokenizer-train"]
+    rates = [rate for rate in trained if rate is not None]
+    return replace(config, need=max(rates)) if config.need is None and rates else config
+
+
+def _find(place: str) -> Callable[[BenchConfig, Machine], Iterator[Result]]:
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,82 @@
+"""Options of `wakedream bench`, and which benchmarks there are. Imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wakedream.bench.reference import known_geometries
+from wakedream.config import check, suggest
+
+BENCHMARKS = {
+    "tokenizer-train": "wakedream.bench.tokenizer_train:tokenizer_train",
+    "tokenizer-stream": "wakedream.bench.tokenizer_stream:tokenizer_stream",
+    "loader": "wakedream.bench.loader:loader",
+}  # name -> "module:function", called with (config, machine); yields a Result for every row of its table
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Measure speed beside the limits of this machine, which are measured in the same run.
+
+    Benchmarks: tokenizer-train (the training step), tokenizer-stream (one frame at a time), loader (data). All of
+    them unless some are named. What each number means: docs/benchmarks.md.
+    """
+
+    names: tuple[str, ...] = ()
+    """Which benchmarks; all if none is named."""
+    baseline: bool = False
+    """tokenizer-train: a plain implementation of the same model in turns with ours, and the ratio"""
+    baseline_compile: bool = False
+    """compile the plain implementation too (it runs eagerly otherwise)"""
+    out: Path | None = None
+    """write the results to this JSON file, row by row"""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N"""
+    preset: str = "reference"
+    """geometry: 'reference' (64x64, 8x8 patches, d = 256, 16 latents x 32, 16 frames) or a preset's"""
+    batch_sizes: tuple[int, ...] = ()
+    """clips per batch, streams side by side; default: 8 32 128 on GPUs, 2 on CPUs, for a preset its own;
+    1 16 for tokenizer-stream"""
+    length: int | None = None
+    """frames per clip; default: the preset's"""
+    optimizers: tuple[Literal["adamw", "muon"], ...] = ("adamw", "muon")
+    """tokenizer-train: a row for each"""
+    lpips: bool = True
+    """tokenizer-train: one more row with LPIPS, if its weights are there"""
+    precision: Literal["bf16", "float32"] = "bf16"
+    """bf16: mixed precision where the device has it"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """as in training"""
+    seconds: float = 3.0
+    """measuring time for each row"""
+    repeats: int = 10
+    """parts into which it is divided; the median and the spread are those of the parts"""
+    warmup: int | None = None
+    """calls before the clock starts; default: 12 on GPUs, 3 on CPUs"""
+    threads: int | None = None
+    """CPU threads; default: all cores"""
+    data: Path | None = None
+    """loader: a data set to read; default: one is made, of drawn scenes of 64x64"""
+    workers: int | None = None
+    """loader: threads that unpack; default: one for each core, at most 8"""
+    loader_frames: int = 8192
+    """loader: frames of the data set that is made"""
+    video_frames: int = 150
+    """loader: frames of the 640x360 video that is made"""
+    need: float | None = None
+    """loader: frames/s that training asks for; default: the best row of tokenizer-train, if it ran"""
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in BENCHMARKS:
+                raise suggest("benchmark", name, BENCHMARKS)
+        if self.preset not in known_geometries():
+            raise suggest("geometry", self.preset, known_geometries())
+        check(all(size >= 1 for size in self.batch_sizes), f"batch_sizes must be at least 1, got {self.batch_sizes}")
+        for name in ("length", "repeats", "threads", "workers", "loader_frames", "video_frames"):
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"{name} must be at least 1, got {value}")
+        check(self.warmup is None or self.warmup >= 1, f"warmup must be at least 1, got {self.warmup}")
+        check(self.seconds > 0, f"seconds must be positive, got {self.seconds}")
+        check(self.need is None or self.need > 0, f"need must be positive, got {self.need}")
+        check(bool(self.optimizers), "optimizers: expected adamw, muon or both, got none")

@@ -1,0 +1,27 @@
+"""The geometry at which tokenizers have been compared, and those of the presets. Imports no torch."""
+
+from dataclasses import replace
+
+from wakedream.data.config import LoaderConfig
+from wakedream.presets import TOKENIZER_PRESETS, tokenizer_preset
+from wakedream.stages.config import TokenizerRun
+from wakedream.tokenizer.config import TokenizerConfig, TokenizerObjectiveConfig
+from wakedream.training.config import OptimConfig, TrainConfig
+
+
+def reference() -> TokenizerRun:
+    """64x64, 8x8 patches, d = 256, 6 + 6 layers, 16 latents x 32, clips of 16 frames, MSE alone."""
+    model = TokenizerConfig(height=64, width=64, patch_size=8, dim=256, encoder_depth=6, decoder_depth=6, heads=8,
+                            mlp_dim=1024, num_latents=16, latent_dim=32, num_registers=0)
+    return TokenizerRun(model, TokenizerObjectiveConfig(lpips_weight=0.0), LoaderConfig(length=16), OptimConfig(),
+                        TrainConfig())
+
+
+def known_geometries() -> list[str]:
+    return ["reference", *TOKENIZER_PRESETS]
+
+
+def geometry(name: str, length: int | None = None) -> TokenizerRun:
+    """The reference or a preset, with clips of `length` frames if given."""
+    run = reference() if name == "reference" else tokenizer_preset(name)
+    return run if length is None else replace(run, loader=replace(run.loader, length=length))

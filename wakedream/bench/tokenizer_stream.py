@@ -1,0 +1,103 @@
+"""One frame at a time: milliseconds to encode and to decode it, eagerly, compiled and as CUDA graphs."""
+
+import functools
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from wakedream.bench.config import BenchConfig
+from wakedream.bench.flops import tokenizer_flops
+from wakedream.bench.kernels import attention_kernels
+from wakedream.bench.machine import Machine, precision_on
+from wakedream.bench.reference import geometry
+from wakedream.bench.result import Result
+from wakedream.bench.synthetic import random_video
+from wakedream.bench.timing import Peak, Spread, Work, repeat, warm_up
+from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.training.config import TrainConfig
+from wakedream.training.distributed import wants_compile
+from wakedream.transformer.config import TransformerConfig
+from wakedream.transformer.layout import TokenLayout
+
+NAME = "tokenizer-stream"
+SMALL = "demo"  # what is measured beside the reference on a CPU, where paper size is out of reach
+
+
+@dataclass(frozen=True)
+class Mode:
+    name: str
+    graph: bool = False
+    compile: bool = False
+
+
+def tokenizer_stream(config: BenchConfig, machine: Machine) -> Iterator[Result]:
+    """For each geometry, number of streams and way to run: a row to encode a frame of each, one to decode it."""
+    large = "paper" if machine.device.type == "cuda" else SMALL
+    for name in ("reference", large) if config.preset == "reference" else (config.preset,):
+        torch.manual_seed(0)
+        tokenizer = Tokenizer(geometry(name).model).to(machine.device).eval()
+        for batch in config.batch_sizes or (1, 16):
+            for mode in _modes(config, machine.device):
+                yield from _measure(tokenizer, name, batch, mode, config, machine)
+
+
+def _modes(config: BenchConfig, device: torch.device) -> list[Mode]:
+    compiles = wants_compile(TrainConfig(compile=config.compile), device)
+    if device.type == "cuda":
+        graphs = [Mode("eager"), Mode("graph", graph=True)]
+        return graphs + [Mode("compiled graph", graph=True, compile=True)] * compiles
+    return [Mode("eager")] + [Mode("compiled", compile=True)] * compiles
+
+
+def _measure(tokenizer: Tokenizer, name: str, batch: int, mode: Mode, config: BenchConfig,
+             machine: Machine) -> Iterator[Result]:
+    """Ways to run that a device or a geometry does not fit say so."""
+    settings = {"geometry": name, "streams": batch, "implementation": mode.name}
+    torch.compiler.reset()
+    gc.collect()
+    try:
+        stream = tokenizer.stream(batch, precision=config.precision, graph=mode.graph, compile=mode.compile)
+        model = tokenizer.config
+        frame = random_video((batch, model.channels, model.height, model.width), machine.device)
+        latent = torch.rand(batch, model.num_latents, model.latent_dim, device=machine.device) * 2 - 1
+        yield _row({"direction": "encode", **settings}, functools.partial(stream.encode, frame), tokenizer, config,
+                   machine)
+        yield _row({"direction": "decode", **settings}, functools.partial(stream.decode, latent), tokenizer, config,
+                   machine)
+    except torch.OutOfMemoryError as error:
+        yield Result(NAME, settings, "frame", None, notes=(f"out of memory: {str(error).splitlines()[0]}",))
+
+
+def _row(settings: dict, work: Work, tokenizer: Tokenizer, config: BenchConfig, machine: Machine) -> Result:
+    device, batch, encodes = machine.device, settings["streams"], settings["direction"] == "encode"
+    peak = Peak(device, everything=True)
+    started, calls = warm_up(work, device, config.warmup)
+    memory = peak.gib()
+    (times,) = repeat([work], device, config.seconds, config.repeats)
+    seconds = Spread.of(times)
+    precision = precision_on(device, config.precision)
+    counted = tokenizer_flops(tokenizer, 1, past=tokenizer.config.window)
+    return Result(
+        NAME, settings | {"precision": precision}, "frame", seconds, batch,
+        batch * (counted.embed + counted.encode if encodes else counted.decode),
+        least_bytes(tokenizer, batch, encodes, 2 if precision == "bf16" else 4), precision, memory,
+        max(0.0, started - calls * seconds.median), attention_kernels(work, device))
+
+
+def least_bytes(tokenizer: Tokenizer, batch: int, encodes: bool, size: int) -> float:
+    """What must be read for a frame: the weights once, and every stream's cached keys and values; `size` each."""
+    config = tokenizer.config
+    decoder = tokenizer.encoder if tokenizer.decoder is None else tokenizer.decoder
+    modules = ([tokenizer.embed_patch, tokenizer.encoder, tokenizer.to_latent] if encodes
+               else [tokenizer.from_latent, decoder, tokenizer.to_patch])
+    weights = sum(weight.numel() for module in modules for weight in module.parameters())
+    layout = tokenizer.encoder_layout if encodes else tokenizer.decoder_layout
+    return size * (weights + batch * _cached(config.encoder if encodes else config.decoder, layout))
+
+
+def _cached(config: TransformerConfig, layout: TokenLayout) -> int:
+    """Numbers that one stream's ring holds."""
+    layers = sum(kind != "space" for kind in config.layers)
+    return layers * 2 * config.window * layout.num_tokens * config.kv_heads * config.head_dim
