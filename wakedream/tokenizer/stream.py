@@ -1,42 +1,129 @@
 """Frames to latents and latents to frames, one at a time (paper section 3.1: "decoded one by one")."""
 
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from wakedream.errors import ConfigError
 from wakedream.notation import Frame, Latent
 from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.transformer.graph import Recorded
+from wakedream.transformer.layers import Layer
+
+Precision = Literal["float32", "bf16"]
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+Step = Callable[[Tensor], Tensor]
+RECOMPILATIONS = 256  # each layer has a cache of its own, each shape of stream its own code
 
 
 class TokenizerStream:
-    """`batch_size` independent streams; equal to the whole clip's encode and decode, at constant cost per frame."""
+    """`batch_size` independent streams, equal to the whole clip's encode and decode at constant cost per frame.
 
-    def __init__(self, tokenizer: Tokenizer, batch_size: int = 1):
-        self.tokenizer, self.batch_size = tokenizer, batch_size
-        decoder = tokenizer.encoder if tokenizer.decoder is None else tokenizer.decoder
-        self._encoder_cache = tokenizer.encoder.init_cache(batch_size, tokenizer.encoder_layout)
-        self._decoder_cache = decoder.init_cache(batch_size, tokenizer.decoder_layout)
+        stream = tokenizer.stream(batch_size=2)
+        latent = stream.encode(frame)              # (2 c h w), uint8 or float in [0, 1], to (2 l e)
+        picture = stream.decode(latent)            # (2 l e) to (2 c h w) in [0, 1]
+        stream.reset(torch.tensor([True, False]))  # the first row starts a new video, the second goes on
 
-    @torch.no_grad()
+    Time and dense layers keep the keys and values of the last `window` frames in a ring; frame numbers grow without
+    bound, so a stream may run for ever. Encoder and decoder have each their own ring: either may be used alone.
+
+    The stream keeps a copy of the tokenizer's weights as they are now.
+
+    precision   of that copy: "bf16" (on a GPU by default; the last layer, tanh and all that comes out stay float32)
+                or "float32"; by default on a CPU the tokenizer's own. Autocast has no effect.
+    graph       encode and decode are one CUDA graph each, recorded at their first call (default: on a GPU)
+    compile     layers are compiled first, which takes a minute and pays for long runs
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        batch_size: int = 1,
+        *,
+        precision: Precision | None = None,
+        graph: bool | None = None,
+        compile: bool = False,
+    ):
+        self.device = tokenizer.mask_token.device
+        on_gpu = self.device.type == "cuda"
+        if graph and not on_gpu:
+            raise ConfigError(
+                f"graph=True records a CUDA graph, but the tokenizer is on '{self.device}': "
+                "move it first, tokenizer.cuda().stream(...), or leave graph out"
+            )
+        if precision not in (None, *DTYPES):
+            raise ConfigError(f"precision is {precision!r}: expected 'float32', 'bf16' or None")
+        self.batch_size, self._compile = batch_size, compile
+        self.tokenizer = model = _frozen(tokenizer, precision or ("bf16" if on_gpu else None))
+        decoder = model.encoder if model.decoder is None else model.decoder
+        self._encoder_cache = model.encoder.init_cache(batch_size, model.encoder_layout)
+        self._decoder_cache = decoder.init_cache(batch_size, model.decoder_layout)
+        if compile:
+            for block in model.blocks:
+                block.compile(fullgraph=True, dynamic=False)
+        self._encode: Step = self._encode_next
+        self._decode: Step = self._decode_next
+        if on_gpu if graph is None else graph:
+            self._encode = Recorded(self._encode_next, self._encoder_cache.place)
+            self._decode = Recorded(self._decode_next, self._decoder_cache.place)
+
     def encode(self, frame: Frame | Tensor) -> Latent:
         """The next frame (b c h w), uint8 or float in [0, 1], to its latents (b l e)."""
-        self._check(frame, 4)
-        frames = self.tokenizer._check(frame.unsqueeze(1))
-        return self.tokenizer._encode(frames, None, self._encoder_cache).squeeze(1)
+        config = self.tokenizer.config
+        self._check(frame, "frames", (config.channels, *config.frame_size))
+        if frame.dtype != torch.uint8 and not frame.is_floating_point():
+            raise ValueError(f"expected frames as uint8 or as floats in [0, 1], got {frame.dtype}")
+        frame = frame.to(self.device)
+        return self._run(self._encode, frame.float() / 255 if frame.dtype == torch.uint8 else frame.float())
 
-    @torch.no_grad()
     def decode(self, latent: Latent) -> Frame:
         """The next frame's latents (b l e) to the frame (b c h w) in [0, 1]."""
-        self._check(latent, 3)
-        return self.tokenizer._decode(latent.unsqueeze(1), self._decoder_cache).squeeze(1).clamp(0, 1)
+        self._check(latent, "latents", (self.tokenizer.config.num_latents, self.tokenizer.config.latent_dim))
+        return self._run(self._decode, latent.to(self.device, torch.float32))
 
     def reset(self, rows: Tensor | None = None) -> None:
         """Start anew: all streams, or those where `rows`, bool (b), is True."""
+        if rows is not None:
+            if rows.dtype != torch.bool or rows.shape != (self.batch_size,):
+                raise ValueError(
+                    f"reset takes bool ({self.batch_size},), one truth for each row, "
+                    f"got {rows.dtype} {tuple(rows.shape)}"
+                )
+            rows = rows.to(self.device)
         for cache in (self._encoder_cache, self._decoder_cache):
-            cache.reset(torch.ones_like(cache.next_ids, dtype=torch.bool) if rows is None else rows)
+            cache.reset(rows)
 
-    def _check(self, value: Tensor, ndim: int) -> None:
-        if value.ndim != ndim or value.shape[0] != self.batch_size:
+    def _encode_next(self, frame: Tensor) -> Tensor:
+        return self.tokenizer._encode(frame.unsqueeze(1), None, self._encoder_cache).squeeze(1)
+
+    def _decode_next(self, latent: Tensor) -> Tensor:
+        return self.tokenizer._decode(latent.unsqueeze(1), self._decoder_cache).squeeze(1).clamp(0, 1)
+
+    @torch.no_grad()
+    def _run(self, step: Step, value: Tensor) -> Tensor:
+        limits = torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS) if self._compile else nullcontext()
+        with limits, torch.autocast(self.device.type, enabled=False):
+            return step(value)
+
+    def _check(self, value: Tensor, what: str, shape: tuple[int, ...]) -> None:
+        if value.shape != (self.batch_size, *shape):
             raise ValueError(
-                f"this stream takes {self.batch_size} rows of one frame each ({ndim} axes), "
-                f"got {tuple(value.shape)}"
+                f"this stream takes {self.batch_size} rows, one frame each: expected {what} "
+                f"{(self.batch_size, *shape)}, got {tuple(value.shape)}"
             )
+
+
+def _frozen(tokenizer: Tokenizer, precision: Precision | None) -> Tokenizer:
+    """A copy for inference, in a precision but for the last layer, its weights joined where they make one product."""
+    model = copy.deepcopy(tokenizer).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if precision is not None and parameter is not model.to_patch.weight:
+            parameter.data = parameter.data.to(DTYPES[precision])
+    for layer in model.modules():
+        if isinstance(layer, Layer):
+            layer.freeze()
+    return model

@@ -6,11 +6,12 @@ Nothing but the latents crosses from encoder to decoder.
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import repeat
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wakedream.notation import Frames, Latents, Patches, PatchMask
 from wakedream.tokenizer.config import TokenizerConfig
@@ -80,11 +81,11 @@ class Tokenizer(nn.Module):
     def reconstruct(self, frames: Tensor, mask: PatchMask | None = None) -> Frames:
         return self.decode(self.encode(frames, mask))
 
-    def stream(self, batch_size: int = 1) -> "TokenizerStream":
-        """Encode and decode one frame at a time, as if the whole past were there."""
+    def stream(self, batch_size: int = 1, **options: Any) -> "TokenizerStream":
+        """Encode and decode one frame at a time, as if the whole past were there; options as TokenizerStream's."""
         from wakedream.tokenizer.stream import TokenizerStream
 
-        return TokenizerStream(self, batch_size)
+        return TokenizerStream(self, batch_size, **options)
 
     def patch_mask(
         self, batch: int, frames: int, ratio: float, generator: torch.Generator | None = None
@@ -117,7 +118,8 @@ class Tokenizer(nn.Module):
         save_tokenizer(self, Path(folder))
 
     def _encode(self, frames: Frames, mask: PatchMask | None, cache: Cache | None = None) -> Latents:
-        patches = self.embed_patch((self._patchify(frames) - PIXEL_MEAN) / PIXEL_STD)
+        patches = (self._patchify(frames) - PIXEL_MEAN) / PIXEL_STD
+        patches = self.embed_patch(patches.to(self.embed_patch.weight.dtype))
         if mask is not None:
             patches = torch.where(mask.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
         patches = patches + self.patch_positions
@@ -132,7 +134,7 @@ class Tokenizer(nn.Module):
         )
         queries = repeat(queries, "n d -> b t n d", b=batch, t=num_frames)
         tokens = self._join(
-            queries, self.from_latent(latents) + self.latent_positions, self.decoder_registers
+            queries, self.from_latent(latents.to(queries.dtype)) + self.latent_positions, self.decoder_registers
         )
         decoder = self.encoder if self.decoder is None else self.decoder
         tokens = decoder(tokens, self.decoder_layout, cache=cache, keep="patch")
@@ -148,9 +150,9 @@ class Tokenizer(nn.Module):
     def _float32(self, layer: nn.Linear, x: Tensor) -> Tensor:
         """The output layer leaves mixed precision."""
         if not torch.amp.is_autocast_available(x.device.type):
-            return layer(x.float())
+            return F.linear(x.float(), layer.weight.float())
         with torch.autocast(x.device.type, enabled=False):
-            return layer(x.float())
+            return F.linear(x.float(), layer.weight.float())
 
     def _join(self, patches: Tensor, latents: Tensor, registers: Tensor) -> Tensor:
         batch, num_frames = patches.shape[:2]
