@@ -42,8 +42,8 @@ class Attention(nn.Module):
                 "dense": "b h t s e -> b h (t s) e"}[self.kind]
         query, key, value = (rearrange(part, fold) for part in (query, key, value))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=masks[self.kind])
-        left, right = fold.split(" -> ")
-        return self.out(rearrange(mixed, f"{right} -> b t s (h e)", b=b, t=t, s=s))
+        unfold = f"{fold.split(' -> ')[1]} -> b t s (h e)"
+        return self.out(rearrange(mixed, unfold, b=b, t=t, s=s))
 
 
 class Layer(nn.Module):

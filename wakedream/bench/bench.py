@@ -24,9 +24,9 @@ def bench(config: BenchConfig) -> None:
         from wakedream.bench.plain import plain_implementation
 
         plain_implementation()
-    benchmarks = {name: _find(BENCHMARKS[name]) for name in config.names or BENCHMARKS}
+    benchmarks = [_find(BENCHMARKS[name]) for name in config.names or BENCHMARKS]
     report = Report(measure_machine(device), config.out)
-    for name, benchmark in benchmarks.items():
+    for benchmark in benchmarks:
         for result in benchmark(_with_need(config, report), report.machine):
             report.add(result)
         report.end_table()

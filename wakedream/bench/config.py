@@ -44,7 +44,7 @@ class BenchConfig:
     lpips: bool = True
     """tokenizer-train: one more row with LPIPS, if its weights are there"""
     precision: Literal["bf16", "float32"] = "bf16"
-    """bf16: mixed precision where the device has it"""
+    """bf16: mixed precision where the device has it; streams on a CPU are float32 in any case"""
     compile: Literal["auto", "on", "off"] = "auto"
     """as in training"""
     seconds: float = 3.0

@@ -3,11 +3,8 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from wakedream.bench.config import BenchConfig
 from wakedream.bench.machine import Machine

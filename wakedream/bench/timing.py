@@ -67,12 +67,11 @@ def _clock(work: Work, device: torch.device, calls: int) -> float:
 class Peak:
     """The most memory in use since this was made. GPU: tensors, beyond those there before. CPU: the whole process."""
 
-    def __init__(self, device: torch.device, *, everything: bool = False):
-        """everything: count on a GPU also what was there before."""
+    def __init__(self, device: torch.device):
         self.device, self.before = device, 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-            self.before = 0 if everything else torch.cuda.memory_allocated(device)
+            self.before = torch.cuda.memory_allocated(device)
         elif Path("/proc/self/clear_refs").exists():
             Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
 

@@ -3,14 +3,15 @@
 import functools
 import gc
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from wakedream.bench.config import BenchConfig
 from wakedream.bench.flops import tokenizer_flops
 from wakedream.bench.kernels import attention_kernels
-from wakedream.bench.machine import Machine, precision_on
+from wakedream.bench.machine import Machine
 from wakedream.bench.reference import geometry
 from wakedream.bench.result import Result
 from wakedream.bench.synthetic import random_video
@@ -52,38 +53,46 @@ def _modes(config: BenchConfig, device: torch.device) -> list[Mode]:
 
 
 def _measure(tokenizer: Tokenizer, name: str, batch: int, mode: Mode, config: BenchConfig,
-             machine: Machine) -> Iterator[Result]:
-    """Ways to run that a device or a geometry does not fit say so."""
-    settings = {"geometry": name, "streams": batch, "implementation": mode.name}
+             machine: Machine) -> list[Result]:
+    """Ways to run that do not fit into memory say so."""
+    device = machine.device
+    precision = config.precision if device.type == "cuda" else "float32"  # as streams have it by default
+    settings = {"geometry": name, "streams": batch, "implementation": mode.name, "precision": precision}
     torch.compiler.reset()
     gc.collect()
     try:
-        stream = tokenizer.stream(batch, precision=config.precision, graph=mode.graph, compile=mode.compile)
-        model = tokenizer.config
-        frame = random_video((batch, model.channels, model.height, model.width), machine.device)
-        latent = torch.rand(batch, model.num_latents, model.latent_dim, device=machine.device) * 2 - 1
-        yield _row({"direction": "encode", **settings}, functools.partial(stream.encode, frame), tokenizer, config,
-                   machine)
-        yield _row({"direction": "decode", **settings}, functools.partial(stream.decode, latent), tokenizer, config,
-                   machine)
+        peak = Peak(device)
+        stream = tokenizer.stream(batch, precision=precision, graph=mode.graph, compile=mode.compile)
+        works = {"encode": functools.partial(stream.encode, _frame(tokenizer, batch)),
+                 "decode": functools.partial(stream.decode, _latent(tokenizer, batch))}
+        rows = [_row({"direction": direction, **settings}, work, tokenizer, config, machine)
+                for direction, work in works.items()]
+        return [replace(row, memory_gib=peak.gib()) for row in rows]
     except torch.OutOfMemoryError as error:
-        yield Result(NAME, settings, "frame", None, notes=(f"out of memory: {str(error).splitlines()[0]}",))
+        return [Result(NAME, settings, "frame", None, notes=(f"out of memory: {str(error).splitlines()[0]}",))]
+
+
+def _frame(tokenizer: Tokenizer, batch: int) -> Tensor:
+    config = tokenizer.config
+    return random_video((batch, config.channels, *config.frame_size), tokenizer.mask_token.device)
+
+
+def _latent(tokenizer: Tokenizer, batch: int) -> Tensor:
+    config = tokenizer.config
+    return torch.rand(batch, config.num_latents, config.latent_dim, device=tokenizer.mask_token.device) * 2 - 1
 
 
 def _row(settings: dict, work: Work, tokenizer: Tokenizer, config: BenchConfig, machine: Machine) -> Result:
     device, batch, encodes = machine.device, settings["streams"], settings["direction"] == "encode"
-    peak = Peak(device, everything=True)
     started, calls = warm_up(work, device, config.warmup)
-    memory = peak.gib()
     (times,) = repeat([work], device, config.seconds, config.repeats)
-    seconds = Spread.of(times)
-    precision = precision_on(device, config.precision)
+    seconds, precision = Spread.of(times), settings["precision"]
     counted = tokenizer_flops(tokenizer, 1, past=tokenizer.config.window)
     return Result(
-        NAME, settings | {"precision": precision}, "frame", seconds, batch,
-        batch * (counted.embed + counted.encode if encodes else counted.decode),
-        least_bytes(tokenizer, batch, encodes, 2 if precision == "bf16" else 4), precision, memory,
-        max(0.0, started - calls * seconds.median), attention_kernels(work, device))
+        NAME, settings, "frame", seconds, batch,
+        flops=batch * (counted.embed + counted.encode if encodes else counted.decode),
+        bytes=least_bytes(tokenizer, batch, encodes, 2 if precision == "bf16" else 4), precision=precision,
+        compile_seconds=max(0.0, started - calls * seconds.median), attention=attention_kernels(work, device))
 
 
 def least_bytes(tokenizer: Tokenizer, batch: int, encodes: bool, size: int) -> float:

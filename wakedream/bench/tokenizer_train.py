@@ -4,7 +4,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -59,11 +59,12 @@ def _lpips_missing(net: str) -> str | None:
     return None
 
 
-def _variant(run: TokenizerRun, batch_size: int, optimizer: str, lpips: bool = False) -> TokenizerRun:
+def _variant(run: TokenizerRun, batch_size: int, optimizer: Literal["adamw", "muon"],
+             lpips: bool = False) -> TokenizerRun:
     objective = replace(run.objective, lpips_weight=0.0)
     if lpips:
-        own = run.objective.lpips_weight > 0
-        objective = run.objective if own else replace(objective, lpips_weight=LPIPS_WEIGHT, lpips_fraction=LPIPS_FRACTION)
+        weighed = replace(objective, lpips_weight=LPIPS_WEIGHT, lpips_fraction=LPIPS_FRACTION)
+        objective = run.objective if run.objective.lpips_weight > 0 else weighed
     return replace(run, objective=objective, optim=replace(run.optim, name=optimizer),
                    loader=replace(run.loader, batch_size=batch_size))
 
@@ -90,7 +91,8 @@ def _rows(run: TokenizerRun, config: BenchConfig, machine: Machine, plain: Modul
     peak = Peak(device)
     step, tokenizer = training_step(run, device)
     started, calls = warm_up(step, device, config.warmup)
-    memory, works = peak.gib(), [step]
+    memory = peak.gib()
+    works: list[Work] = [step]
     if plain is not None:
         plain_row, other = _plain(plain, run, config, device)
         works.append(other)

@@ -1,0 +1,134 @@
+"""Every benchmark, at toy size, gives a complete and finite report."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from wakedream import cli
+from wakedream.bench import machine
+from wakedream.bench.config import BENCHMARKS, BenchConfig
+from wakedream.bench.loader import make_data
+from wakedream.bench.result import Result
+from wakedream.bench.synthetic import scene
+from wakedream.bench.timing import Spread
+from wakedream.data.store import Store
+from wakedream.errors import ConfigError
+
+QUICK = ("--preset", "debug", "--seconds", "0.05", "--repeats", "3", "--warmup", "1", "--batch-sizes", "2",
+         "--compile", "off", "--no-lpips", "--loader-frames", "600", "--video-frames", "4", "--workers", "1")
+
+
+@pytest.fixture(autouse=True)
+def small_machine(monkeypatch) -> None:
+    monkeypatch.setattr(machine, "MATRIX", {"cpu": 128, "cuda": 4096})
+    monkeypatch.setattr(machine, "COPY", {"cpu": 2**16, "cuda": 2**28})
+
+
+def numbers(value) -> Iterator[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, (int, float)):
+        yield value
+
+
+def run(tmp_path: Path, *words: str) -> dict:
+    out = tmp_path / "bench.json"
+    assert cli.main(["bench", *words, *QUICK, "--device", "cpu", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert all(math.isfinite(number) for number in numbers(report))
+    assert {"name", "torch", "date", "matrix", "copy", "threads"} <= report["machine"].keys()
+    for row in report["results"]:
+        assert 0 < row["low_ms"] <= row["median_ms"] <= row["high_ms"]
+        assert row["frames_per_second"] > 0 and row["settings"]
+    return report
+
+
+def test_tokenizer_train_beside_the_plain_implementation(tmp_path, capsys) -> None:
+    rows = run(tmp_path, "tokenizer-train", "--baseline")["results"]
+    assert [row["settings"]["optimizer"] for row in rows] == ["adamw", "adamw", "muon"]
+    ours, plain, _ = rows
+    assert plain["settings"]["implementation"] == "plain, eager"
+    ratio = ours["faster_than_plain"]
+    assert ratio["low"] <= ratio["median"] <= ratio["high"] and ratio["median"] > 0
+    assert plain["faster_than_plain"] is None
+    assert ours["flops"] == plain["flops"] and ours["attention_kernels"] and plain["attention_kernels"]
+    assert all(row["matrix_share"] > 0 and row["compile_seconds"] is not None for row in (ours, rows[2]))
+    printed = capsys.readouterr().out
+    assert "### tokenizer-train" in printed and "times plain" in printed
+    assert all(line.count("|") == 9 for line in printed.splitlines() if line.startswith("|"))
+
+
+def test_tokenizer_stream(tmp_path) -> None:
+    rows = run(tmp_path, "tokenizer-stream")["results"]
+    assert [row["settings"]["direction"] for row in rows] == ["encode", "decode"]
+    assert all(row["copy_share"] > 0 and row["matrix_share"] > 0 and row["attention_kernels"] for row in rows)
+
+
+def test_loader_says_by_how_much_it_falls_short(tmp_path, capsys) -> None:
+    rows = run(tmp_path, "loader", "--need", "1e9")["results"]
+    assert [row["settings"]["from"] for row in rows] == [
+        "unpacked whole", "unpacked by threads", "video 360x640 (H.264)", "video 360x640 (H.264)"]
+    assert all(any("falls short of 1,000,000,000 frames/s" in note for note in row["notes"]) for row in rows)
+    assert rows[0]["clips_per_second"] * 16 == pytest.approx(rows[0]["frames_per_second"])
+    assert rows[2]["frames_per_second_per_core"] > 0
+
+
+def test_the_loader_is_held_against_the_training_of_the_same_run(tmp_path) -> None:
+    report = run(tmp_path, "tokenizer-train", "loader", "--optimizers", "adamw")
+    rate = report["results"][0]["frames_per_second"]
+    assert any(f"{rate:,.0f} frames/s" in note for note in report["results"][1]["notes"])
+
+
+def test_drawn_scenes_compress_like_a_game(tmp_path) -> None:
+    store = Store.open(make_data(tmp_path / "data", 700))
+    assert store.frames("train") == 700
+    assert 0.03 < store.manifest.stored_bytes / store.manifest.raw_bytes < 0.25
+    video = scene(20, 64, 64, seed=1)
+    assert (video == scene(20, 64, 64, seed=1)).all() and (video[0] != video[19]).any()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["lodaer"], "unknown benchmark 'lodaer'; did you mean 'loader'?"),
+    (["--preset", "crafte"], "unknown geometry 'crafte'; did you mean 'crafter'?"),
+    (["--repeats", "0"], "repeats must be at least 1, got 0"),
+])
+def test_wrong_words(capsys, words, message) -> None:
+    assert cli.main(["bench", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_name_has_something_to_do() -> None:
+    assert all(callable(cli._find(place)) for place in BENCHMARKS.values())
+    with pytest.raises(ConfigError):
+        BenchConfig(names=("nothing",))
+
+
+def test_shares_and_rates_by_hand() -> None:
+    limits = machine.Machine(torch.device("cpu"), "m", {"bf16": 4e12, "float32": 1e12}, 2e9, "", "", "", 1, "")
+    result = Result("b", {}, "step", Spread(0.5, 0.4, 0.6), frames=32, flops=1e11, bytes=1e8, precision="float32")
+    assert result.frames_per_second == 64
+    assert result.matrix_share(limits) == pytest.approx(0.2)
+    assert result.copy_share(limits) == pytest.approx(0.1)
+
+
+@pytest.mark.gpu
+def test_attention_kernels_and_memory_on_the_gpu(tmp_path) -> None:
+    out = tmp_path / "bench.json"
+    words = ["--seconds", "0.2", "--batch-sizes", "2", "--optimizers", "adamw", "--no-lpips", "--out", str(out)]
+    assert cli.main(["bench", "tokenizer-train", "tokenizer-stream", "--preset", "crafter", "--baseline", *words]) == 0
+    rows = json.loads(out.read_text())["results"]
+    names = {(row["benchmark"], row["settings"]["implementation"]): row for row in rows}
+    assert ("tokenizer-train", "compiled graph") in names, sorted(names)
+    assert ("tokenizer-stream", "graph") in names and ("tokenizer-stream", "compiled graph") in names, sorted(names)
+    for key, row in names.items():
+        assert row["median_ms"] is not None, (key, row["notes"])
+        assert row["memory_gib"] > 0, key
+        assert row["attention_kernels"] != ["no kernel named after attention"], key
+        assert 0 < row["matrix_share"] < 1, (key, row["matrix_share"])

@@ -1,0 +1,70 @@
+"""Counted operations beside a hand count and beside PyTorch's own counter."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tokenizer.small import SMALL
+from torch.utils.flop_counter import FlopCounterMode
+
+from wakedream.bench.flops import lpips_flops, tokenizer_flops, transformer_flops
+from wakedream.bench.reference import reference
+from wakedream.bench.tokenizer_train import step_flops
+from wakedream.tokenizer.perceptual import LPIPS, trunk
+from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.transformer.config import TransformerConfig
+from wakedream.transformer.layout import TokenLayout
+
+
+def counted(work) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def test_one_layer_by_hand() -> None:
+    """2 patches see patches, 1 latent sees all; d = 8, MLP 16; 3 frames of which 2 are seen."""
+    layout = TokenLayout((("patch", 2), ("latent", 1)), (("patch", ("patch",)), ("latent", ("patch", "latent"))))
+    config = TransformerConfig(8, 2, 2, 2, 16, pattern=("space", "time"), window=2)
+    space = 3 * (3 * 2 * (4 * 8 * 8 + 3 * 8 * 16)) + 3 * 4 * 8 * (2 * 2 + 3)
+    time = 3 * (3 * 2 * 2 * 8 * 8 + 1 * 2 * (2 * 8 * 8 + 3 * 8 * 16)) + 4 * 8 * (1 + 2 + 2)
+    assert transformer_flops(config, layout, "latent", frames=3, past=0) == space + time
+    later = transformer_flops(config, layout, "latent", frames=1, past=9)  # sees 2 frames, on average they saw 5 / 3
+    assert later == pytest.approx((space + time) / 3 + 4 * 8 * (2 - 5 / 3))
+
+
+@pytest.mark.parametrize("pattern", [("space", "space", "space", "time"), ("dense",)])
+def test_training_beside_the_counter(pattern) -> None:
+    """Within 5 %: the counter sees hidden pairs too, and queries of tokens whose outputs are not used."""
+    config = replace(SMALL, height=64, width=64, dim=128, mlp_dim=512, encoder_depth=6, decoder_depth=6,
+                     pattern=pattern, window=4, num_latents=16)
+    tokenizer = Tokenizer(config)
+    frames = torch.rand(1, 2, 3, 64, 64)
+    total = counted(lambda: tokenizer(frames)[0].square().mean().backward())
+    assert tokenizer_flops(tokenizer, 2).training == pytest.approx(total, rel=0.05)
+
+
+def test_stream_beside_the_counter() -> None:
+    config = replace(SMALL, dim=128, mlp_dim=512, encoder_depth=4, decoder_depth=4)
+    tokenizer = Tokenizer(config)
+    stream = tokenizer.stream(1)
+    frame, latent = torch.rand(1, 3, config.height, config.width), torch.rand(1, config.num_latents, config.latent_dim)
+    flops = tokenizer_flops(tokenizer, 1, past=config.window)
+    assert flops.embed + flops.encode == pytest.approx(counted(lambda: stream.encode(frame)), rel=0.05)
+    assert flops.decode == pytest.approx(counted(lambda: stream.decode(latent)), rel=0.05)
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_lpips_beside_the_counter(net: str) -> None:
+    lpips = LPIPS(net, {name: torch.rand(shape) for name, shape in trunk(net).shapes().items()})
+    prediction, target = torch.rand(2, 3, 40, 48, requires_grad=True), torch.rand(2, 3, 40, 48)
+    total = counted(lambda: lpips(prediction, target).sum().backward())
+    assert 2 * lpips_flops(trunk(net), 40, 48) == pytest.approx(total, rel=0.05)
+
+
+def test_the_reference_is_about_six_gflop_a_frame() -> None:
+    run = reference()
+    tokenizer = Tokenizer(run.model)
+    assert sum(weight.numel() for weight in tokenizer.parameters()) == pytest.approx(12.8e6, rel=0.02)
+    frames = run.loader.batch_size * run.loader.length
+    assert step_flops(tokenizer, run) / frames == pytest.approx(6e9, rel=0.08)
