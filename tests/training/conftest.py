@@ -99,8 +99,7 @@ def run(folder: Path, make=Objective, evaluate=None, place: Place | None = None,
     objective = make()
     place = place or Place(torch.device("cpu"))
     folder.mkdir(exist_ok=True)
-    made = optimizers(objective.model)
-    return fit(objective, made, Batches(), config(**changes), place, folder, 8, evaluate)
+    return fit(objective, optimizers, Batches(), config(**changes), place, folder, 8, evaluate)
 
 
 class Kit:

@@ -8,6 +8,7 @@ import torch
 from wakedream.errors import CheckpointError, RunError
 from wakedream.training import checkpoint as module
 from wakedream.training.checkpoint import Checkpoints
+from wakedream.training.stored import read_all
 from wakedream.training.tree import pack, unpack
 
 STATE = {"step": 3, "weights": {"w": torch.arange(6.0).view(2, 3)},
@@ -39,7 +40,7 @@ def test_tree_round_trip() -> None:
 def test_round_trip_and_pruning(saved: Checkpoints) -> None:
     assert [path.name for path in saved.all()] == ["step_00000002", "step_00000003"]
     assert saved.latest() == saved.all()[-1]
-    assert same(saved.load(saved.latest()), STATE)
+    assert same(read_all(saved.load(saved.latest())), STATE)
     names = {str(file.relative_to(saved.latest())) for file in saved.latest().rglob("*") if file.is_file()}
     assert names == {"state.json", "state.safetensors", "model/model.safetensors"}
 

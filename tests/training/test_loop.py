@@ -11,6 +11,7 @@ from wakedream.errors import Interrupted, RunError
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.gradients import clip_and_guard
 from wakedream.training.metrics import Check, read
+from wakedream.training.stored import read_all
 from wakedream.training.tree import all_finite, pack
 
 
@@ -25,7 +26,7 @@ def losses(folder) -> list[tuple]:
 
 def final(folder) -> dict[str, torch.Tensor]:
     checkpoints = Checkpoints(folder / "checkpoints", 2)
-    return pack(checkpoints.load(checkpoints.latest()))[0]
+    return pack(read_all(checkpoints.load(checkpoints.latest())))[0]
 
 
 def look(model) -> Check:

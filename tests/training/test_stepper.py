@@ -26,6 +26,12 @@ class OnGpu:
         self.batches.load_state_dict(state)
 
 
+def optimizers(model):
+    made = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True, capturable=True)
+    made.param_groups[0]["base_lr"] = 1e-2
+    return [made]
+
+
 @pytest.mark.gpu
 def test_a_recorded_step_equals_a_launched_one_and_resumes(kit, tmp_path):
     """With fresh noise in every step, rates that change, two batches a step, and a stop in between."""
@@ -37,8 +43,6 @@ def test_a_recorded_step_equals_a_launched_one_and_resumes(kit, tmp_path):
             options = kit.config(steps=steps, accumulate=2, compile="off" if name == "off" else "on", device="cuda",
                                  decay_fraction=0.0, warmup_steps=5)
             (tmp_path / name).mkdir(exist_ok=True)
-            optimizers = [torch.optim.AdamW(objective.model.parameters(), lr=1e-2, fused=True, capturable=True)]
-            optimizers[0].param_groups[0]["base_lr"] = 1e-2
             state = fit(objective, optimizers, OnGpu(kit.Batches()), options,
                         Place(torch.device("cuda")), tmp_path / name, 8)
         weights[name] = [*state.objective.model.parameters(), *state.ema.model.parameters(),

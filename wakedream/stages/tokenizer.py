@@ -37,12 +37,15 @@ def train_tokenizer(run: TokenizerRun, data: Path, out: Path, preset: str = "cus
         store = Store.open(data)
         check_shape(store, run.model)
         torch.manual_seed(run.train.seed)
-        objective = TokenizerObjective(Tokenizer(run.model), run.objective).to(place.device)
+        objective = TokenizerObjective(Tokenizer(run.model), run.objective)
         if place.writes:
             stack.enter_context(runs.locked(out))
             source = {"path": str(data), "fingerprint": store.fingerprint}
             claim(out, "tokenizer", preset, to_dict(run), source)
-        optimizers = build_optimizers(objective.model, run.optim)
+
+        def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+            return build_optimizers(model, run.optim)
+
         loader = stack.enter_context(open_loader(store, run, place))
         torch.manual_seed(run.train.seed + place.rank)  # every process masks in its own way
         batch_frames = run.loader.batch_size * run.loader.length

@@ -3,6 +3,8 @@
     RUN/checkpoints/step_00001000/model/             averaged weights, a weights folder
                                   state.safetensors  all tensors of the training state
                                   state.json         all plain values, checksums of the other files
+    The state of sharded models is state-00001-of-00002.safetensors and so on, each written by one process; state.json
+    says which rows each file has. Any number of processes can read either, each what it needs of it.
     RUN/checkpoints/latest                           the name of the newest one
 """
 
@@ -12,44 +14,80 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from wakedream import runs
 from wakedream.errors import CheckpointError, RunError
-from wakedream.training.tree import all_finite, pack, unpack
+from wakedream.training.distributed import Place
+from wakedream.training.shards import bounds, is_sharded
+from wakedream.training.stored import Files, Stored
+from wakedream.training.tree import all_finite, on_host, pack, unpack
 
-FORMAT = 1
+FORMAT = 2  # 1: without "shards"
+ALONE = Place(torch.device("cpu"))
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; `keep` newest stay."""
+    """The checkpoints of one run folder; `keep` newest stay. All processes of the run save and load together."""
 
-    def __init__(self, folder: Path, keep: int):
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int, place: Place = ALONE):
+        self.folder, self.keep, self.place = folder, keep, place
 
-    def save(self, step: int, state: dict[str, Any], model: nn.Module) -> Path:
-        """Write beside, flush, rename, move `latest`: a process that dies leaves the last one usable."""
+    def save(self, step: int, state: dict[str, Any], model: nn.Module | None) -> Path:
+        """Write beside, flush, rename, move `latest`: a process that dies leaves the last one usable.
+
+        model: what becomes the weights folder; not used where `place` does not write. Every process writes its rows
+        of what is sharded, the first all the rest.
+        """
         tensors, plain = pack(state)
-        if not all_finite(tensors):
+        rows = {name: bounds(tensor) for name, tensor in tensors.items() if is_sharded(tensor)}
+        own = on_host({name: tensor for name, tensor in tensors.items() if self.place.writes or name in rows})
+        if not self.place.agree(all_finite(own)):
             raise RunError(f"step {step}: the weights are not finite any more, so this state is not "
                            f"saved. The checkpoints in {self.folder} stay; lower --optim.lr or use "
                            "--train.precision float32")
-        path = self.path(step)
+        path, names = self.path(step), _names(self.place.world_size if rows else 1)
+        if not self.place.writes:
+            self._hand_over(own, names)
+            return path
+        assert model is not None
         with runs.atomic(path) as beside:
             beside.mkdir()
             model.save_pretrained(beside / "model")  # type: ignore[operator]
-            save_file(tensors, beside / "state.safetensors")
+            save_file(own, beside / names[0])
+            sums = self._take_over(beside, names)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             values = {"format": FORMAT, "step": step, "parameters": parameters, "state": plain,
-                      "files": _sums(beside)}
+                      "shards": {"files": names, "rows": rows}, "files": _sums(beside, sums)}
             runs.write_json(beside / "state.json", {"checksum": _checksum(values), **values})
         with runs.atomic(self.folder / "latest") as beside:
             beside.write_text(path.name + "\n", encoding="utf-8")
         for old in self.all()[: -self.keep]:
             runs.remove(old)
         return path
+
+    def _hand_over(self, own: dict[str, Tensor], names: list[str]) -> None:
+        """Write this process's rows where the first process finds them."""
+        written = {}
+        if self.place.rank < len(names):
+            name = names[self.place.rank]
+            file = self.folder / f".{name}.partial"
+            with runs.atomic(file) as beside:
+                save_file(own, beside)
+            written[name] = _sha256(file)
+        self.place.gather({}, written)
+
+    def _take_over(self, folder: Path, names: list[str]) -> dict[str, str]:
+        """Wait for the other processes' files and move them into `folder`; returns their checksums."""
+        sums: dict[str, str] = {}
+        for _, written in self.place.gather({}, {}):
+            sums |= written
+        for name in names[1:]:
+            (self.folder / f".{name}.partial").rename(folder / name)
+        return sums
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint, None before the first."""
@@ -64,9 +102,9 @@ class Checkpoints:
         return complete[-1] if complete else None
 
     def load(self, path: Path) -> dict[str, Any]:
-        """The state that was saved, on the host; CheckpointError names the one before if it is damaged."""
+        """The state that was saved, tensors as `Stored`; CheckpointError names the one before if it is damaged."""
         try:
-            return read_state(path)
+            return read_state(path, self.place)
         except CheckpointError as error:
             before = [other.name for other in self.all() if other.name < path.name]
             advice = (f"delete {path} and run the same command again: it goes on from {before[-1]}" if before
@@ -86,17 +124,33 @@ class Checkpoints:
             runs.remove(partial)
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path, place: Place = ALONE) -> dict[str, Any]:
     values = read_json(path)
-    for name, expected in values["files"].items():
-        file = path / name
-        if not file.exists() or _sha256(file) != expected:
-            raise CheckpointError(f"the checkpoint {path} is damaged: {name} is "
-                                  f"{'missing' if not file.exists() else 'not what was written (checksum)'}")
+    damage = _damage(path, values["files"], place)
+    if damage:
+        listed = ", ".join(f"{name} is {what}" for name, what in sorted(damage.items()))
+        raise CheckpointError(f"the checkpoint {path} is damaged: {listed}")
+    shards = values.get("shards", {"files": _names(1), "rows": {}})
+    files, rows, opened = [path / name for name in shards["files"]], shards["rows"], Files()
     try:
-        return unpack(load_file(path / "state.safetensors"), values["state"])
+        whole = opened.names(files[0])
     except SafetensorError as error:
-        raise CheckpointError(f"the checkpoint {path} is damaged: state.safetensors ({error})") from error
+        raise CheckpointError(f"the checkpoint {path} is damaged: {files[0].name} ({error})") from error
+    return unpack({name: Stored(name, files, rows.get(name), opened) for name in whole}, values["state"])
+
+
+def _damage(path: Path, files: dict[str, str], place: Place) -> dict[str, str]:
+    """What is wrong with which file; the processes share the work of looking."""
+    found: dict[str, str] = {}
+    for name in sorted(files)[place.rank :: place.world_size]:
+        if not (path / name).exists():
+            found[name] = "missing"
+        elif _sha256(path / name) != files[name]:
+            found[name] = "not what was written (checksum)"
+    everywhere: dict[str, str] = {}
+    for _, one in place.gather({}, found):
+        everywhere |= one
+    return everywhere
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -114,9 +168,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): _sha256(file) for file in files}
+def _names(count: int) -> list[str]:
+    if count == 1:
+        return ["state.safetensors"]
+    return [f"state-{index + 1:05d}-of-{count:05d}.safetensors" for index in range(count)]
+
+
+def _sums(folder: Path, known: dict[str, str]) -> dict[str, str]:
+    """Checksums of all files; those `known` are not computed again."""
+    names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    return {name: known.get(name) or _sha256(folder / name) for name in names}
 
 
 def _sha256(file: Path) -> str:

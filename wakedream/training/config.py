@@ -52,6 +52,12 @@ class TrainConfig:
     """longest gradient; longer ones are scaled down"""
     ema_decay: float = 0.999
     """decay of the averaged weights, which are what is evaluated and saved; lower in the first steps"""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """of several processes. ddp: each holds the whole model; fsdp: parameters, gradients, optimizer state and averages
+    are split over them, for models that are too large for that"""
+    recompute: bool = False
+    """layers keep only their inputs and are computed again in the backward pass: less memory, about a third more
+    time"""
     precision: Literal["bf16", "float32"] = "bf16"
     """bf16: mixed precision where the device has it"""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -89,5 +95,7 @@ class TrainConfig:
 MAY_CHANGE = (
     "train.steps", "train.minutes", "train.log_every", "train.evaluate_every", "train.evaluation_clips",
     "train.save_every", "train.save_minutes", "train.keep_checkpoints", "train.device", "train.compile",
-    "loader.workers", "loader.prefetch", "loader.cache_gib",
-)  # what a resumed run may set otherwise: none of it changes what the model sees
+    "train.parallel", "train.recompute", "loader.workers", "loader.prefetch", "loader.cache_gib",
+    "loader.batch_size", "train.accumulate",
+)  # what a resumed run may set otherwise: none of it changes what the model sees, except the last line, with which
+# another number of processes can have as many clips per step as before

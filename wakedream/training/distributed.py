@@ -1,11 +1,12 @@
 """Device, precision, compilation and several processes, applied to models from outside."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch.distributed as dist
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from wakedream.errors import ConfigError
 from wakedream.training.config import TrainConfig
+from wakedream.training.shards import shard
 
 LONG_MINUTES, LONG_STEPS = 2.0, 1000  # a CPU run longer than this earns back the time of compiling
 
@@ -49,6 +52,14 @@ class Place:
         tensor = torch.tensor(values, dtype=torch.float64)
         dist.broadcast(tensor, 0)
         return tuple(tensor.tolist())
+
+    def agree(self, value: bool) -> bool:
+        """Whether all processes say so."""
+        if self.world_size == 1:
+            return value
+        tensor = torch.tensor(int(value))
+        dist.all_reduce(tensor, dist.ReduceOp.MIN)
+        return bool(tensor)
 
     def gather(self, tensors: dict[str, Tensor], plain: Any) -> list[tuple[dict[str, Tensor], Any]]:
         """Every process's tensors (on the host) and plain values, in the order of ranks."""
@@ -129,14 +140,41 @@ def _cpu_has_bf16() -> bool:
 
 
 def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
-    """The objective as the loop calls it: its parts compiled, and its gradients shared over processes."""
+    """The objective as the loop calls it: its parts compiled, and its gradients shared over processes.
+
+    What is compiled and recomputed is `forward`, not the call: FSDP's hooks stay outside of both.
+    """
     if wants_compile(config, place.device):
         for part in objective.compiled:  # type: ignore[union-attr]  # layers of a kind share their code
-            part.compile(fullgraph=True, dynamic=False)
-    if place.world_size == 1:
+            part.forward = torch.compile(part.forward, fullgraph=True, dynamic=False)
+    if config.recompute:
+        for block in objective.blocks:  # type: ignore[union-attr]
+            block.forward = recomputed(block.forward)
+    if place.world_size == 1 or shards(config, place):
         return objective
     devices = [place.device] if place.device.type == "cuda" else None
     return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
+
+
+def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Keeps its arguments alone; the backward pass computes the rest again, with the same random numbers."""
+
+    @functools.wraps(forward)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+def settle(objective: nn.Module, config: TrainConfig, place: Place) -> None:
+    """To this process's device, whole or in part; before optimizers are made, since parameters are replaced."""
+    if shards(config, place):
+        shard(objective.model, objective.blocks, place.device)  # type: ignore[arg-type]
+    objective.to(place.device)
+
+
+def shards(config: TrainConfig, place: Place) -> bool:
+    return config.parallel == "fsdp" and place.world_size > 1
 
 
 def wants_compile(config: TrainConfig, device: torch.device) -> bool:

@@ -1,5 +1,6 @@
 """The loop that trains every stage: batch, losses, balance, step, EMA, and what is due."""
 
+import copy
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from wakedream.training.balance import LossBalance
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.clock import Clock
 from wakedream.training.config import TrainConfig
-from wakedream.training.distributed import Place, autocast, wrap
+from wakedream.training.distributed import Place, autocast, settle, shards, wrap
 from wakedream.training.ema import Ema
 from wakedream.training.gradients import FiniteCheck
 from wakedream.training.interrupt import Interruption
@@ -50,19 +51,17 @@ class Objective(Protocol):
 Evaluate = Callable[[nn.Module], Check]  # the averaged model, in eval mode, to numbers and a picture
 
 
-def fit(objective: Objective, optimizers: list[torch.optim.Optimizer], batches: Batches, config: TrainConfig,
-        place: Place, folder: Path, frames_per_batch: int, evaluate: Evaluate | None = None,
+def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.optim.Optimizer]], batches: Batches,
+        config: TrainConfig, place: Place, folder: Path, frames_per_batch: int, evaluate: Evaluate | None = None,
         label: str = "training") -> TrainState:
     """Train until `config.steps` or `config.minutes`, going on from the folder's latest checkpoint.
 
-    frames_per_batch: of this process. Raises Interrupted, after saving, when Ctrl-C or SIGTERM asked to stop,
-    and RunError when numbers stay not finite.
+    make_optimizers: of the model, once it is where it is trained. frames_per_batch: of this process. Raises
+    Interrupted, after saving, when Ctrl-C or SIGTERM asked to stop, and RunError when numbers stay not finite.
     """
-    ema, balance = Ema(objective.model, config.ema_decay), LossBalance(objective.weights, place.mean)
-    state = TrainState(objective, optimizers, ema, balance, batches,  # type: ignore[arg-type]
-                       FiniteCheck(place.device), Meter(), place)
-    checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
-    resume(state, checkpoints)
+    state = begin(objective, make_optimizers, batches, config, place)
+    checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints, place)
+    resume(state, checkpoints, config.seed)
     if progress(state.step, state.elapsed, config) >= 1:
         if place.writes:
             print(f"the run in {folder} has finished; to prolong it raise --train.steps or --train.minutes")
@@ -83,7 +82,7 @@ def fit(objective: Objective, optimizers: list[torch.optim.Optimizer], batches: 
             over = finished or stop > 0
             if log or finished:
                 record(metrics, state, frames, clock.lap())
-            if metrics and evaluate and (check or finished):
+            if evaluate and (check or finished):
                 look(metrics, state, config, evaluate)
             if over or keep or state.elapsed - saved >= 60 * (config.save_minutes or math.inf):
                 save(state, checkpoints)
@@ -94,6 +93,16 @@ def fit(objective: Objective, optimizers: list[torch.optim.Optimizer], batches: 
     if not finished:
         raise Interrupted(int(stop), f"stopped and saved at step {state.step}, the same command goes on")
     return state
+
+
+def begin(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.optim.Optimizer]], batches: Batches,
+          config: TrainConfig, place: Place) -> TrainState:
+    """The state before the first step, on this process's device."""
+    host = copy.deepcopy(objective.model) if shards(config, place) and place.writes else None
+    settle(objective, config, place)  # type: ignore[arg-type]
+    return TrainState(objective, make_optimizers(objective.model),  # type: ignore[arg-type]
+                      Ema(objective.model, config.ema_decay, host), LossBalance(objective.weights, place.mean),
+                      batches, FiniteCheck(place.device), Meter(), place)
 
 
 def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_second: float) -> None:
@@ -112,11 +121,14 @@ def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_se
                        "or use --train.precision float32")
 
 
-def look(metrics: Metrics, state: TrainState, config: TrainConfig, evaluate: Evaluate) -> None:
-    """Evaluate the averaged weights; training's random numbers stay what they would have been."""
+def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evaluate: Evaluate) -> None:
+    """The first process evaluates the averaged weights; training's random numbers stay what they would have been."""
     before = generators(state.place.device)
-    with torch.no_grad(), autocast(state.place.device, config.precision):
-        result = evaluate(state.ema.model)
+    with state.ema.gathered(state.place.device) as model:  # all processes take part
+        if metrics is None or model is None:
+            return
+        with torch.no_grad(), autocast(state.place.device, config.precision):
+            result = evaluate(model)
     set_generators(before, state.place.device)
     metrics.write("held_out", state.step, result.values)
     if result.picture is not None:
@@ -124,19 +136,19 @@ def look(metrics: Metrics, state: TrainState, config: TrainConfig, evaluate: Eva
 
 
 def save(state: TrainState, checkpoints: Checkpoints) -> None:
-    values = state.state_dict()  # all processes take part
-    if state.place.writes:
-        checkpoints.save(state.step, values, state.ema.model)
+    values = state.state_dict()  # all processes take part, here and below
+    with state.ema.gathered(torch.device("cpu")) as model:
+        checkpoints.save(state.step, values, model)
 
 
-def resume(state: TrainState, checkpoints: Checkpoints) -> None:
+def resume(state: TrainState, checkpoints: Checkpoints, seed: int) -> None:
     if state.place.writes:
         checkpoints.clean()
     path = checkpoints.latest() if state.place.writes else None
     (step,) = state.place.from_first(int(path.name.removeprefix("step_")) if path else -1)  # one answer for all
     if step >= 0:
         path = checkpoints.path(int(step))
-        state.load_state_dict(checkpoints.load(path))
+        state.load_state_dict(checkpoints.load(path), seed)
         if state.place.writes:
             print(f"resuming at step {state.step} from {path}", file=sys.stderr)
 

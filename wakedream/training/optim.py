@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wakedream.training.config import OptimConfig
+from wakedream.training.shards import gather_rows, local, own_rows
 
 
 class Muon(torch.optim.Optimizer):
@@ -33,20 +34,23 @@ class Muon(torch.optim.Optimizer):
                 self._step(params, group)
 
     def _step(self, params: list[Tensor], group: dict) -> None:
+        """Matrices of one shape; of sharded ones each process keeps its rows of the same update."""
         for param in params:
             if "momentum_buffer" not in self.state[param]:
                 self.state[param]["momentum_buffer"] = torch.zeros_like(param)
-        grads = [param.grad for param in params if param.grad is not None]
-        buffers = [self.state[param]["momentum_buffer"] for param in params]
+        weights = [local(param) for param in params]
+        grads = [local(param.grad) for param in params if param.grad is not None]
+        buffers = [local(self.state[param]["momentum_buffer"]) for param in params]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
-        updates = orthogonalise(torch.stack(ahead))
+        matrices = gather_rows(torch.stack(ahead).bfloat16(), params[0])  # only a whole matrix can be orthogonalised
+        updates = orthogonalise(matrices)[:, own_rows(params[0])]
         rows, columns = params[0].shape
         scale = max(1.0, rows / columns) ** 0.5
         if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         updates = updates.to(params[0].dtype) * (group["lr"] * scale)  # the rate may be a tensor: no .item()
-        torch._foreach_sub_(params, list(updates.unbind()))
+        torch._foreach_sub_(weights, list(updates.unbind()))
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:

@@ -1,6 +1,7 @@
 """All that must survive the end of a process for training to go on as if nothing had happened."""
 
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -9,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wakedream.errors import CheckpointError
 from wakedream.training.balance import LossBalance
 from wakedream.training.distributed import Place
 from wakedream.training.ema import Ema
 from wakedream.training.gradients import FiniteCheck
 from wakedream.training.metrics import Meter
-from wakedream.training.tree import pack, unpack
+from wakedream.training.stored import Stored, fill, read_all
+from wakedream.training.tree import on_host, pack, unpack
 
 
 @runtime_checkable
@@ -45,36 +46,50 @@ class TrainState:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values, nested. Collective: all processes must call it."""
-        own = {"batches": self.batches.state_dict(), "generators": generators(self.place.device)}
+        tensors, plain = pack({"batches": self.batches.state_dict(), "generators": generators(self.place.device)})
         return {
             "step": self.step,
             "elapsed": self.elapsed,
             "objective": self._trained(),
             "optimizers": [optimizer_state(optimizer) for optimizer in self.optimizers],
-            "ema": self.ema.model.state_dict(),
+            "ema": self.ema.state_dict(),
             "balance": self.balance.state_dict(),
             "finite": self.finite.state_dict(),
             "meter": self.meter.state_dict(),
-            "processes": [unpack(*one) for one in self.place.gather(*pack(own))],
+            "processes": [unpack(*one) for one in self.place.gather(on_host(tensors), plain)],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if len(state["processes"]) != self.place.world_size:
-            raise CheckpointError(f"the run was saved by {len(state['processes'])} processes, this is one of "
-                                  f"{self.place.world_size}: start it with as many as before")
+    def load_state_dict(self, state: dict[str, Any], seed: int) -> None:
+        """What a checkpoint holds, whether it was written by as many processes or by others.
+
+        The place in the data counts the clips of all processes and is the same for any number of them. Random
+        generators belong to one process each: with another number, all are seeded anew.
+        """
         self.step, self.elapsed = state["step"], state["elapsed"]
-        missing, unexpected = self.objective.load_state_dict(state["objective"], strict=False)
-        wrong = [*unexpected, *(name for name in missing if name in self._trained())]
-        assert not wrong, wrong
+        trained = self._trained()
+        assert trained.keys() == state["objective"].keys(), trained.keys() ^ state["objective"].keys()
+        for name, tensor in trained.items():
+            fill(tensor, state["objective"][name])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             load_optimizer(optimizer, saved)
-        self.ema.model.load_state_dict(state["ema"])
-        self.balance.load_state_dict(state["balance"], self.place.device)
+        self.ema.load_state_dict(state["ema"])
+        self.balance.load_state_dict(read_all(state["balance"]), self.place.device)
         self.finite.load_state_dict(state["finite"])
-        self.meter.load_state_dict(state["meter"], self.place.device)
-        own = state["processes"][self.place.rank]
+        self.meter.load_state_dict(read_all(state["meter"]), self.place.device)
+        self._load_own(state["processes"], seed)
+
+    def _load_own(self, processes: list[dict[str, Any]], seed: int) -> None:
+        rank, world = self.place.rank, self.place.world_size
+        same = len(processes) == world
+        own = read_all(processes[rank if same else 0])
         self.batches.load_state_dict(own["batches"])
-        set_generators(own["generators"], self.place.device)
+        if same:
+            set_generators(own["generators"], self.place.device)
+            return
+        seed_generators(seed, self.step, rank)
+        if self.place.writes:
+            print(f"saved by {len(processes)} processes, going on with {world}: random generators start anew",
+                  file=sys.stderr)
 
     def _trained(self) -> dict[str, Tensor]:
         """Weights and buffers, without frozen weights: those come from their own files."""
@@ -90,9 +105,23 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """State of a parameter's shape is sharded like the parameter."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def read(value: Any, parameter: Tensor) -> Any:
+        if not isinstance(value, Stored):
+            return value
+        if value.shape != tuple(parameter.shape):
+            return value.read()
+        made = torch.empty_like(parameter)
+        fill(made, value)
+        return made
+
+    values = {index: {name: read(value, parameters[index]) for name, value in entries.items()}
+              for index, entries in state["state"].items()}
     groups = [{**saved, "lr": group["lr"]}
               for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)]
-    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+    optimizer.load_state_dict({"state": values, "param_groups": groups})
 
 
 def generators(device: torch.device) -> dict[str, Any]:
@@ -106,6 +135,14 @@ def generators(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     return states
+
+
+def seed_generators(*numbers: int) -> None:
+    """By all the numbers together, and different for each choice of them."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # of all devices
 
 
 def set_generators(states: dict[str, Any], device: torch.device) -> None:

@@ -28,7 +28,8 @@ class Stepper:
     def __init__(self, forward: nn.Module, state: TrainState, config: TrainConfig):
         self.forward, self.state, self.config = forward, state, config
         place = state.place
-        self.records = place.device.type == "cuda" and place.world_size == 1 and wants_compile(config, place.device)
+        self.records = (place.device.type == "cuda" and place.world_size == 1 and not config.recompute
+                        and wants_compile(config, place.device))
         self.warmed = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.clips: list[Any] = []  # where the graph reads

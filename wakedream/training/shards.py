@@ -1,0 +1,71 @@
+"""Tensors whose rows are split over the processes (FSDP2), as one process sees them; all others pass unchanged.
+
+Names of torch.distributed's tensors are imported where one is there: the import takes as long as torch's own.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device) -> None:
+    """Move `model` to the device, its parameters split by rows: each block's whole only while it computes.
+
+    One block after the other, so the model as a whole need not fit on the device.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for part in (*blocks, model):
+        fully_shard(part, mesh=mesh)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    return hasattr(tensor, "to_local")  # a DTensor, without importing it
+
+
+@torch.no_grad()
+def local(tensor: Tensor) -> Tensor:
+    """This process's rows, sharing memory."""
+    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def whole(tensor: Tensor) -> Tensor:
+    """All rows, on every process. Collective if the tensor is sharded."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def bounds(tensor: Tensor) -> list[int]:
+    """Where each process's rows begin, and the end of the last: 5 rows of 2 processes are [0, 3, 5]."""
+    rows, world = tensor.shape[0], tensor.device_mesh.size()  # type: ignore[attr-defined]
+    each = -(-rows // world)
+    return [min(each * rank, rows) for rank in range(world + 1)]
+
+
+def own_rows(tensor: Tensor) -> slice:
+    """Which rows this process has."""
+    if not is_sharded(tensor):
+        return slice(None)
+    rank, ends = tensor.device_mesh.get_local_rank(), bounds(tensor)  # type: ignore[attr-defined]
+    return slice(ends[rank], ends[rank + 1])
+
+
+def sum_over_shards(value: Tensor, like: Tensor) -> Tensor:
+    """What the processes found for their rows, added; does not wait for the device."""
+    if is_sharded(like):
+        dist.all_reduce(value, group=like.device_mesh.get_group())  # type: ignore[attr-defined]
+    return value
+
+
+def gather_rows(stack: Tensor, like: Tensor) -> Tensor:
+    """Own rows of n matrices of one shape (n r c) to whole ones (n rows c), split as the matrix `like` is."""
+    if not is_sharded(like):
+        return stack
+    ends, (count, rows, columns) = bounds(like), stack.shape
+    padded = F.pad(stack, (0, 0, 0, ends[1] - rows)).contiguous()
+    boxes = padded.new_empty(len(ends) - 1, *padded.shape)
+    dist.all_gather_into_tensor(boxes, padded, group=like.device_mesh.get_group())  # type: ignore[attr-defined]
+    return boxes.transpose(0, 1).reshape(count, -1, columns)[:, : ends[-1]]
