@@ -67,40 +67,6 @@ def test_modalities_see_only_what_the_layout_allows(pattern):
     assert (model(changed, LAYOUT) - model(x, LAYOUT))[:, :, 4:].abs().amax(-1).min() > 1e-5
 
 
-@pytest.mark.parametrize("soft_cap", [None, 5.0])
-@pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("sizes", [[1] * 11, [2, 1, 5, 3], [11]])
-def test_cached_equals_full_beyond_the_window_at_every_phase(pattern, sizes, soft_cap):
-    model, x = build(pattern, soft_cap=soft_cap), tokens(frames=11)
-    cache = model.init_cache(2, LAYOUT)
-    with torch.no_grad():
-        parts = [model(part, LAYOUT, cache=cache) for part in x.split(sizes, dim=1)]
-        torch.testing.assert_close(torch.cat(parts, dim=1), model(x, LAYOUT), atol=1e-4, rtol=0)
-
-
-def test_cached_equals_full_at_frame_ten_million():
-    model, x = build(), tokens()
-    with torch.no_grad():
-        full = model(x, LAYOUT)
-        cache = model.init_cache(2, LAYOUT)
-        cache.next_ids += 10_000_000
-        far = torch.cat([model(frame, LAYOUT, cache=cache) for frame in x.split(1, dim=1)], dim=1)
-    torch.testing.assert_close(far, full, atol=1e-4, rtol=0)
-
-
-def test_rows_of_a_cache_are_independent_and_can_be_reset():
-    model, x = build(), tokens()
-    with torch.no_grad():
-        cache = model.init_cache(2, LAYOUT)
-        for frame in x[:, :5].split(1, dim=1):
-            model(frame, LAYOUT, cache=cache)
-        cache.reset(torch.tensor([True, False]))
-        after = model(x[:, 5:6], LAYOUT, cache=cache)
-        fresh, full = model(x[:, 5:6], LAYOUT), model(x[:, :6], LAYOUT)[:, 5:]
-    torch.testing.assert_close(after[0], fresh[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(after[1], full[1], atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_segments_are_as_separate_clips(pattern):
     model, x = build(pattern, window=16), tokens(frames=6)
