@@ -48,6 +48,7 @@ bench: $(VENV)/.installed
 	$(BIN)/wakedream record crafter --out runs/bench/data --frames 12000 --processes 2
 	$(BIN)/python benchmarks/data.py runs/bench/data
 	$(BIN)/python benchmarks/crafter_player.py
+	$(BIN)/wakedream bench --baseline --seconds 2 --repeats 5 --data runs/bench/data --out runs/bench/bench.json
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -35,18 +35,20 @@ class BenchConfig:
     preset: str = "reference"
     """geometry: 'reference' (64x64, 8x8 patches, d = 256, 16 latents x 32, 16 frames) or a preset's"""
     batch_sizes: tuple[int, ...] = ()
-    """clips per batch, streams side by side; default: 8 32 128 on GPUs, 2 on CPUs, for a preset its own;
-    1 16 for tokenizer-stream"""
+    """clips per batch, streams side by side; default: 8 32 128 on GPUs and 2 on CPUs, for a preset its own; for
+    tokenizer-stream 1 16, for the loader 32"""
     length: int | None = None
     """frames per clip; default: the preset's"""
     optimizers: tuple[Literal["adamw", "muon"], ...] = ("adamw", "muon")
     """tokenizer-train: a row for each"""
     lpips: bool = True
     """tokenizer-train: one more row with LPIPS, if its weights are there"""
+    recompute: bool = False
+    """as in training: layers are computed again in the backward pass, for less memory"""
     precision: Literal["bf16", "float32"] = "bf16"
     """bf16: mixed precision where the device has it; streams on a CPU are float32 in any case"""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """as in training"""
+    compile: Literal["auto", "on", "off"] | None = None
+    """as --train.compile; default: the preset's"""
     seconds: float = 3.0
     """measuring time for each row"""
     repeats: int = 10

@@ -45,7 +45,7 @@ def tokenizer_stream(config: BenchConfig, machine: Machine) -> Iterator[Result]:
 
 
 def _modes(config: BenchConfig, device: torch.device) -> list[Mode]:
-    compiles = wants_compile(TrainConfig(compile=config.compile), device)
+    compiles = wants_compile(TrainConfig(compile=config.compile or "auto"), device)
     if device.type == "cuda":
         graphs = [Mode("eager"), Mode("graph", graph=True)]
         return graphs + [Mode("compiled graph", graph=True, compile=True)] * compiles

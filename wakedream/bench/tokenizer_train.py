@@ -33,7 +33,8 @@ def tokenizer_train(config: BenchConfig, machine: Machine) -> Iterator[Result]:
     """For every batch size: MSE alone with each optimizer, then MSE and LPIPS with the first of them."""
     plain = plain_implementation() if config.baseline else None
     run = geometry(config.preset, config.length)
-    run = replace(run, train=replace(run.train, precision=config.precision, compile=config.compile))
+    run = replace(run, train=replace(run.train, precision=config.precision, recompute=config.recompute,
+                                     compile=config.compile or run.train.compile))
     missing = _lpips_missing(run.objective.lpips_net) if config.lpips else None
     for batch_size in config.batch_sizes or _batch_sizes(config, run, machine):
         for optimizer in config.optimizers:
@@ -125,7 +126,8 @@ def _plain(plain: ModuleType, run: TokenizerRun, config: BenchConfig,
 
 def _how(step: Stepper, run: TokenizerRun) -> str:
     compiled = "compiled" if wants_compile(run.train, step.state.place.device) else "eager"
-    return f"{compiled} graph" if step.records else compiled
+    how = f"{compiled} graph" if step.records else compiled
+    return f"{how}, recomputed" if run.train.recompute else how
 
 
 def step_flops(tokenizer: Tokenizer, run: TokenizerRun) -> float:
