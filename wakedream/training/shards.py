@@ -5,6 +5,7 @@ Names of torch.distributed's tensors are imported where one is there: the import
 
 import torch
 import torch.distributed as dist
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -66,6 +67,6 @@ def gather_rows(stack: Tensor, like: Tensor) -> Tensor:
         return stack
     ends, (count, rows, columns) = bounds(like), stack.shape
     padded = F.pad(stack, (0, 0, 0, ends[1] - rows)).contiguous()
-    boxes = padded.new_empty(len(ends) - 1, *padded.shape)
+    boxes = padded.new_empty((len(ends) - 1) * count, ends[1], columns)
     dist.all_gather_into_tensor(boxes, padded, group=like.device_mesh.get_group())  # type: ignore[attr-defined]
-    return boxes.transpose(0, 1).reshape(count, -1, columns)[:, : ends[-1]]
+    return rearrange(boxes, "(rank n) r c -> n (rank r) c", n=count)[:, : ends[-1]]

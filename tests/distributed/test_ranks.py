@@ -1,0 +1,169 @@
+"""Two processes train one model: as one process with twice the batch, whole or sharded; either goes on as the other."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ranks
+import torch
+from safetensors.torch import load_file
+from stages.conftest import write_data
+from torch import Tensor
+
+from wakedream import Tokenizer
+from wakedream.errors import CheckpointError
+from wakedream.training.checkpoint import Checkpoints
+from wakedream.training.distributed import Place
+from wakedream.training.metrics import read
+from wakedream.training.stored import read_all
+from wakedream.training.tree import pack
+
+ALONE = Place(torch.device("cpu"))
+PARALLEL = pytest.mark.parametrize("parallel", ranks.PARALLEL)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> Path:
+    """What one process makes, and two processes from it."""
+    out = tmp_path_factory.mktemp("ranks")
+    write_data(out / "data")
+    ranks.train(out / "one_half", ALONE, steps=2)
+    for parallel in ranks.PARALLEL:
+        shutil.copytree(out / "one_half", out / f"{parallel}_from_one")
+    return out
+
+
+@pytest.fixture(scope="module")
+def out(one) -> Path:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
+                  "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [
+        subprocess.Popen([sys.executable, ranks.__file__, str(one)], env=os.environ | rendezvous | {"RANK": str(rank)},
+                         stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert all((one / f"done.{rank}").exists() for rank in range(2)), "\n".join(errors)
+    assert processes[1].returncode == 9
+    assert processes[0].returncode not in (0, 9)
+    (one / "said").write_text(errors[0])
+    return one
+
+
+@pytest.fixture(scope="module")
+def single(one) -> dict[str, Tensor]:
+    return ranks.everything(ranks.train(one / "one", ALONE))
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 0.0) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=tolerance, atol=tolerance,
+                                   msg=lambda what, name=name: f"{name}: {what}")
+
+
+def of(out: Path, name: str) -> dict[str, Tensor]:
+    """What both ranks found, which is the same."""
+    first, second = (load_file(out / f"{name}.{rank}.safetensors") for rank in range(2))
+    same(first, second)
+    return first
+
+
+def saved(folder: Path, step: int = 4) -> dict[str, Tensor]:
+    checkpoints = Checkpoints(folder / "checkpoints", 9)
+    return pack(read_all(checkpoints.load(checkpoints.path(step))))[0]
+
+
+@PARALLEL
+def test_gradients_and_steps_are_those_of_one_rank_with_twice_the_batch(out, single, parallel) -> None:
+    same(of(out, f"{parallel}_gradients"), ranks.gradients(ALONE), 1e-6)
+    same(of(out, f"{parallel}_steps"), single, 1e-5)
+    pairs = zip(read(out / f"{parallel}_steps" / "metrics.jsonl"), read(out / "one" / "metrics.jsonl"), strict=True)
+    for ours, theirs in pairs:
+        for name in ours.keys() - {"kind", "elapsed", "frames_per_second"}:
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5), name
+
+
+@PARALLEL
+def test_recomputed_layers_have_the_same_gradients(out, parallel) -> None:
+    same(of(out, f"{parallel}_recomputed"), of(out, f"{parallel}_gradients"), 1e-12)
+
+
+@PARALLEL
+def test_two_ranks_go_on_bit_for_bit(out, parallel) -> None:
+    same(of(out, f"{parallel}_parts"), of(out, f"{parallel}_whole"))
+
+
+@PARALLEL
+def test_two_ranks_go_on_from_one(out, single, parallel) -> None:
+    same(of(out, f"{parallel}_from_one"), single, 1e-5)
+    assert "saved by 1 processes, going on with 2: random generators start anew" in (out / "said").read_text()
+
+
+@PARALLEL
+def test_one_rank_goes_on_from_two(out, single, parallel, tmp_path, capsys) -> None:
+    shutil.copytree(out / f"{parallel}_steps", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_00000004")
+    same(ranks.everything(ranks.train(tmp_path / "run", ALONE)), single, 1e-5)
+    assert "going on from step_00000002" in capsys.readouterr().err
+
+
+@PARALLEL
+def test_a_checkpoint_holds_what_was_trained(out, parallel) -> None:
+    tensors, trained = saved(out / f"{parallel}_steps"), of(out, f"{parallel}_steps")
+    for name, tensor in trained.items():
+        kind, rest = name.split(".", 1)
+        entries = {"model": f"objective.model.{rest}", "ema": name,
+                   "optimizer": "optimizers." + ".state.".join(rest.split(".", 1))}
+        assert torch.equal(tensors[entries[kind]], tensor), name
+    folder = out / f"{parallel}_steps" / "checkpoints" / "step_00000004"
+    files = sorted(file.name for file in folder.glob("state*.safetensors"))
+    two = ["state-00001-of-00002.safetensors", "state-00002-of-00002.safetensors"]
+    assert files == (two if parallel == "fsdp" else ["state.safetensors"])
+    weights = load_file(folder / "model" / "model.safetensors")
+    averages = {name[4:]: tensor for name, tensor in trained.items() if name.startswith("ema.")}
+    assert all(torch.equal(weights[name], averages[name]) for name in averages)
+    assert weights["calls"] >= 4  # evaluation calls it too
+
+
+def test_each_rank_holds_and_writes_half(out) -> None:
+    folder = out / "fsdp_steps" / "checkpoints" / "step_00000004"
+    first, second = (load_file(file) for file in sorted(folder.glob("state-*")))
+    name = "objective.model.body.layers.0.up.weight"
+    assert (len(first[name]), len(second[name])) == (5, 4)
+    assert not any(name.startswith("processes") for name in second)
+
+
+def test_damage_of_one_ranks_file_is_found(out, tmp_path) -> None:
+    shutil.copytree(out / "fsdp_steps", tmp_path / "run")
+    (file,) = (tmp_path / "run" / "checkpoints" / "step_00000004").glob("state-00002*")
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"state-00002-of-00002.*checksum.*goes on from step_00000002"):
+        saved(tmp_path / "run")
+
+
+def test_a_rank_killed_while_saving_leaves_the_last_checkpoint(out, single) -> None:
+    checkpoints = Checkpoints(out / "fsdp_killed" / "checkpoints", 9)
+    assert checkpoints.latest().name == "step_00000002"
+    assert list(checkpoints.folder.glob(".*partial"))  # the half that was written
+    same(ranks.everything(ranks.train(out / "fsdp_killed", ALONE)), single, 1e-5)
+    assert not list(checkpoints.folder.glob(".*partial"))
+
+
+def test_the_tokenizer_trains_sharded_as_it_does_whole(out) -> None:
+    runs = [read(out / f"real_{parallel}" / "metrics.jsonl") for parallel in ranks.PARALLEL]
+    assert [line["kind"] for line in runs[0]].count("held_out") == 2
+    for ours, theirs in zip(*runs, strict=True):
+        for name in ours.keys() & {"mse", "grad_norm", "psnr", "step"}:
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-3), name  # Muon rounds to bf16
+    whole, sharded = (Tokenizer.from_pretrained(out / f"real_{parallel}").state_dict() for parallel in ranks.PARALLEL)
+    same(whole, sharded, 2e-3)
