@@ -67,7 +67,7 @@ def short_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: 
     walk, head_dim = Walk.along(axis, qkv.shape), qkv.shape[-1] // (heads + 2 * kv_heads)
     out = qkv.new_empty(*qkv.shape[:3], heads * head_dim)
     angle = query_weight if cos is None else cos  # any pointer will do where none is read
-    _forward[(walk.outer * walk.packs, kv_heads)](
+    _attention_forward[(walk.outer * walk.packs, kv_heads)](
         qkv, out, query_weight, key_weight, angle, angle if sin is None else sin, starts, ends,
         1 / math.sqrt(head_dim), **walk.arguments(), H=heads, G=kv_heads, E=head_dim, HALF=head_dim // 2,
         ROTATE=cos is not None, NORM_EPS=EPS, EXACT=qkv.dtype == torch.float32, num_stages=1,
@@ -86,7 +86,7 @@ def _backward_op(grad: Tensor, qkv: Tensor, query_weight: Tensor, key_weight: Te
     programs = walk.outer * walk.packs
     parts = torch.empty(programs * kv_heads, 2 * head_dim, device=qkv.device, dtype=torch.float32)
     angle = query_weight if cos is None else cos
-    _backward[(programs, kv_heads)](
+    _attention_backward[(programs, kv_heads)](
         qkv, grad, grad_qkv, parts, query_weight, key_weight, angle, angle if sin is None else sin, starts, ends,
         1 / math.sqrt(head_dim), **walk.arguments(), H=heads, G=kv_heads, E=head_dim, HALF=head_dim // 2,
         ROTATE=cos is not None, NORM_EPS=EPS, EXACT=qkv.dtype == torch.float32, num_stages=1,
@@ -185,7 +185,7 @@ def _softmax(query_1, query_2, key_1, key_2, visible, scale, EXACT: tl.constexpr
 
 
 @triton.jit
-def _forward(qkv, out, query_weight, key_weight, cos, sin, starts, ends, scale, packs, sequences, stride_outer,
+def _attention_forward(qkv, out, query_weight, key_weight, cos, sin, starts, ends, scale, packs, sequences, stride_outer,
              stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr, BLOCK: tl.constexpr,
              TILE: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr,
              ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
@@ -229,7 +229,7 @@ def _norm_gradient(grad_1, grad_2, unit_1, unit_2, rstd, weight_1, weight_2, E: 
 
 
 @triton.jit
-def _backward(qkv, grad_out, grad_qkv, parts, query_weight, key_weight, cos, sin, starts, ends, scale, packs,
+def _attention_backward(qkv, grad_out, grad_qkv, parts, query_weight, key_weight, cos, sin, starts, ends, scale, packs,
               sequences, stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr,
               BLOCK: tl.constexpr, TILE: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
               HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
