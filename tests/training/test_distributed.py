@@ -8,6 +8,7 @@ from wakedream.training import distributed
 from wakedream.training.config import TrainConfig
 from wakedream.training.distributed import Place, autocast, choose_device, join, wants_compile
 
+
 def test_compile_choice(monkeypatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     monkeypatch.setattr(distributed.shutil, "which", lambda name: f"/bin/{name}")

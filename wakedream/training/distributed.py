@@ -153,7 +153,9 @@ def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
     if place.world_size == 1 or shards(config, place):
         return objective
     devices = [place.device] if place.device.type == "cuda" else None
-    return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames an argument, 2.11 has no other
+        return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
 
 
 def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:

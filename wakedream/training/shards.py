@@ -3,6 +3,8 @@
 Names of torch.distributed's tensors are imported where one is there: the import takes as long as torch's own.
 """
 
+import warnings
+
 import torch
 import torch.distributed as dist
 from einops import rearrange
@@ -18,6 +20,8 @@ def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device) -> No
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    # it warns of changes in place to what the model returns: objectives make none
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for part in (*blocks, model):
         fully_shard(part, mesh=mesh)
@@ -68,5 +72,6 @@ def gather_rows(stack: Tensor, like: Tensor) -> Tensor:
     ends, (count, rows, columns) = bounds(like), stack.shape
     padded = F.pad(stack, (0, 0, 0, ends[1] - rows)).contiguous()
     boxes = padded.new_empty((len(ends) - 1) * count, ends[1], columns)
-    dist.all_gather_into_tensor(boxes, padded, group=like.device_mesh.get_group())  # type: ignore[attr-defined]
+    gather = "all_gather_single" if hasattr(dist, "all_gather_single") else "all_gather_into_tensor"  # since 2.13
+    getattr(dist, gather)(boxes, padded, group=like.device_mesh.get_group())  # type: ignore[attr-defined]
     return rearrange(boxes, "(rank n) r c -> n (rank r) c", n=count)[:, : ends[-1]]
