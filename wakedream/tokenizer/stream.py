@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.transformer.graph import Recorded
 from wakedream.transformer.layers import Layer
 
-Precision = Literal["float32", "bf16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 Step = Callable[[Tensor], Tensor]
 RECOMPILATIONS = 256  # each layer has a cache of its own, each shape of stream its own code
@@ -44,7 +42,7 @@ class TokenizerStream:
         tokenizer: Tokenizer,
         batch_size: int = 1,
         *,
-        precision: Precision | None = None,
+        precision: str | None = None,
         graph: bool | None = None,
         compile: bool = False,
     ):
@@ -117,7 +115,7 @@ class TokenizerStream:
             )
 
 
-def _frozen(tokenizer: Tokenizer, precision: Precision | None) -> Tokenizer:
+def _frozen(tokenizer: Tokenizer, precision: str | None) -> Tokenizer:
     """A copy for inference, in a precision but for the last layer, its weights joined where they make one product."""
     model = copy.deepcopy(tokenizer).eval().requires_grad_(False)
     for parameter in model.parameters():

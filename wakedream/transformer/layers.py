@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
@@ -85,7 +86,7 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(config.head_dim)
         self.key_norm = RMSNorm(config.head_dim)
 
-    def forward(self, x: Tokens, scope: Scope, kept: slice = slice(None)) -> Tokens:
+    def forward(self, x: Tokens, scope: Scope, kept: slice = slice(None)) -> Float[Tensor, "b t k d"]:
         """The outputs of the tokens `kept` of each frame."""
         weight = _joined(self.query, self.key, self.value) if self.joined is None else self.joined
         projected = F.linear(x, weight)
@@ -172,7 +173,7 @@ class Layer(nn.Module):
         self.mlp_norm = RMSNorm(config.dim)
         self.mlp = SwiGLU(config.dim, config.mlp_dim)
 
-    def forward(self, x: Tokens, scope: Scope, kept: slice = slice(None)) -> Tokens:
+    def forward(self, x: Tokens, scope: Scope, kept: slice = slice(None)) -> Float[Tensor, "b t k d"]:
         """The outputs of the tokens `kept` of each frame: of a last layer not all are used."""
         x = x[:, :, kept] + self.attention(self.attention_norm(x), scope, kept)
         return x + self.mlp(self.mlp_norm(x))

@@ -1,6 +1,7 @@
 """The block-causal transformer that tokenizer, dynamics and agent share (paper section 3.4)."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from wakedream.notation import FrameIds, Tokens
@@ -44,7 +45,7 @@ class Transformer(nn.Module):
         segments: FrameIds | None = None,
         cache: Cache | None = None,
         keep: str | None = None,
-    ) -> Tokens:
+    ) -> Float[Tensor, "b t k d"]:
         """Normalised outputs for a whole clip or, with a cache, for the frames after those it has seen.
 
         segments: int64 (b t); time and dense layers join only frames of the same segment.
