@@ -1,5 +1,6 @@
 """Which attention ran: the names of the kernels that a profiler saw."""
 
+import os
 import re
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from wakedream.bench.timing import wait
 
 NAMES = re.compile("attn|sdpa|flash|flex|attention|fmha", re.IGNORECASE)
 SHOWN = 6
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else some versions of the profiler chat on the console
 
 
 def attention_kernels(work: Callable[[], object], device: torch.device) -> list[str]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wakedream.data.clip import Clip
 from wakedream.notation import Video
@@ -17,7 +18,7 @@ class Batches:
     def __init__(self, shape: tuple[int, ...], device: torch.device, distinct: int = 4):
         """shape: of a clip's video, (b, t, c, h, w)."""
         self.position = 0
-        self.clips = [_clip(random_video(shape, device)) for _ in range(distinct)]
+        self.clips = [_clip(random_pixels(shape, device)) for _ in range(distinct)]
 
     def __iter__(self) -> "Batches":
         return self
@@ -33,7 +34,8 @@ class Batches:
         self.position = int(state["position"])
 
 
-def random_video(shape: tuple[int, ...], device: torch.device) -> Video:
+def random_pixels(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """uint8."""
     return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
 
 

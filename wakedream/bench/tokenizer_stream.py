@@ -14,7 +14,7 @@ from wakedream.bench.kernels import attention_kernels
 from wakedream.bench.machine import Machine
 from wakedream.bench.reference import geometry
 from wakedream.bench.result import Result
-from wakedream.bench.synthetic import random_video
+from wakedream.bench.synthetic import random_pixels
 from wakedream.bench.timing import Peak, Spread, Work, repeat, warm_up
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.config import TrainConfig
@@ -74,7 +74,7 @@ def _measure(tokenizer: Tokenizer, name: str, batch: int, mode: Mode, config: Be
 
 def _frame(tokenizer: Tokenizer, batch: int) -> Tensor:
     config = tokenizer.config
-    return random_video((batch, config.channels, *config.frame_size), tokenizer.mask_token.device)
+    return random_pixels((batch, config.channels, *config.frame_size), tokenizer.mask_token.device)
 
 
 def _latent(tokenizer: Tokenizer, batch: int) -> Tensor:
