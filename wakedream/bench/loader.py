@@ -87,4 +87,4 @@ def _shortfall(rate: float, need: float | None) -> list[str]:
         return []
     if rate >= need:
         return [f"feeds {need:,.0f} frames/s {rate / need:.1f} times over"]
-    return [f"falls short of {need:,.0f} frames/s by {need - rate:,.0f}: {rate / need:.0%} of what is asked for"]
+    return [f"falls short of {need:,.0f} frames/s by {need - rate:,.0f}: {rate / need:.1%} of what is asked for"]

@@ -186,9 +186,9 @@ def _softmax(query_1, query_2, key_1, key_2, visible, scale, EXACT: tl.constexpr
 
 @triton.jit
 def _attention_forward(qkv, out, query_weight, key_weight, cos, sin, starts, ends, scale, packs, sequences,
-             stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr, BLOCK: tl.constexpr,
-             TILE: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr,
-             ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
+             stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr,
+             BLOCK: tl.constexpr, TILE: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
+             HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
     group, half, whole = tl.program_id(1), tl.arange(0, HALF), tl.arange(0, E)
     dtype = qkv.dtype.element_ty
     base = _base(packs, stride_outer, stride_sequence, PACK)
