@@ -96,7 +96,7 @@ def token_mask(frames: Tensor, layout: TokenLayout) -> Tensor:
     return rearrange(full, "b q i k j -> b (q i) (k j)")
 
 
-@functools.lru_cache(maxsize=32)
+@functools.cache  # without bound: a CUDA graph goes on reading them
 def dense_block_mask(layout: TokenLayout, num_frames: int, window: int, device: torch.device) -> BlockMask:
     """flex's block mask for all tokens of `num_frames` frames; made once per shape."""
     tokens, size = layout.mask(device), layout.num_tokens
@@ -114,7 +114,7 @@ def kernel_fits(tokens: Tensor, head_dim: int, soft_cap: float | None) -> bool:
     return tokens.is_cuda and head_dim in (32, 64, 128) and soft_cap is None and _has_triton()
 
 
-@functools.lru_cache(maxsize=32)
+@functools.cache  # without bound: a CUDA graph goes on reading them
 def kernel_ranges(layout: TokenLayout, num_frames: int, window: int,
                   device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
     """By kind of layer: the first position that each position sees, and the one after the last; int32 each.
