@@ -1,4 +1,4 @@
-"""What two processes do for test_ranks.py: RANK and WORLD_SIZE in the environment, a folder as the argument."""
+"""What two processes do for test_ranks.py: RANK and WORLD_SIZE are set; arguments are a folder and a device."""
 
 import os
 import sys
@@ -83,7 +83,7 @@ class Batches:
     def __next__(self) -> Tensor:
         self.position += 1
         clips = torch.randn(8, 6, generator=torch.Generator().manual_seed(self.position), dtype=torch.float64)
-        return clips.chunk(self.place.world_size)[self.place.rank]
+        return clips.chunk(self.place.world_size)[self.place.rank].to(self.place.device)
 
     def state_dict(self) -> dict:
         return {"position": self.position}
@@ -98,7 +98,7 @@ def optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
 
 def config(**changes) -> TrainConfig:
     values = {"steps": 4, "warmup_steps": 2, "precision": "float32", "compile": "off", "log_every": 1, "seed": 1,
-              "evaluate_every": 2, "save_every": 2, "device": "cpu", "decay_fraction": 0.0, "keep_checkpoints": 9}
+              "evaluate_every": 2, "save_every": 2, "decay_fraction": 0.0, "keep_checkpoints": 9}
     return TrainConfig(**{**values, **changes})
 
 
@@ -108,7 +108,7 @@ def made(noise: float) -> Objective:
 
 
 def look(model: Model) -> Check:
-    return Check({"psnr": float(model.predict(torch.ones(2, 6, dtype=torch.float64)).sum())})
+    return Check({"psnr": float(model.predict(torch.ones_like(model.token)).sum())})
 
 
 def train(folder: Path, place: Place, noise: float = 0.0, **changes):
@@ -188,10 +188,12 @@ def die_while_saving(place: Place, out: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    with join("cpu") as here:
+    folder, device = Path(sys.argv[1]), sys.argv[2]
+    with join(device) as here:
         work(here, folder)
-        real(here, folder)
+        if device == "cpu":
+            real(here, folder)
         (folder / f"done.{here.rank}").touch()
-        train(folder / "fsdp_killed", here, parallel="fsdp", steps=2)
-        die_while_saving(here, folder)
+        if device == "cpu":
+            train(folder / "fsdp_killed", here, parallel="fsdp", steps=2)
+            die_while_saving(here, folder)

@@ -86,7 +86,11 @@ class Checkpoints:
         for _, written in self.place.gather({}, {}):
             sums |= written
         for name in names[1:]:
-            (self.folder / f".{name}.partial").rename(folder / name)
+            file = self.folder / f".{name}.partial"
+            if not file.exists():
+                raise RunError(f"{file}, written by another process, is not here: all processes of a sharded run "
+                               "must see the same run folder; choose an --out that they share")
+            file.rename(folder / name)
         return sums
 
     def latest(self) -> Path | None:
