@@ -21,6 +21,7 @@ from wakedream.errors import ConfigError
 from wakedream.training.config import TrainConfig
 from wakedream.training.shards import shard
 
+RECOMPILES = 64  # of a layer's code: by kind, what it keeps, clip shape; the default of 8 is for whole models
 LONG_MINUTES, LONG_STEPS = 2.0, 1000  # a CPU run longer than this earns back the time of compiling
 
 
@@ -145,6 +146,7 @@ def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
     What is compiled and recomputed is `forward`, not the call: FSDP's hooks stay outside of both.
     """
     if wants_compile(config, place.device):
+        torch._dynamo.config.recompile_limit = RECOMPILES  # beyond it `fullgraph` is an error
         for part in objective.compiled:  # type: ignore[union-attr]  # layers of a kind share their code
             part.forward = torch.compile(part.forward, fullgraph=True, dynamic=False)
     if config.recompute:
