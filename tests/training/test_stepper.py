@@ -36,17 +36,17 @@ def optimizers(model):
 def test_a_recorded_step_equals_a_launched_one_and_resumes(kit, tmp_path):
     """With fresh noise in every step, rates that change, two batches a step, and a stop in between."""
     weights = {}
-    for name, ends in {"off": [12], "on": [12], "resumed": [7, 12]}.items():
+    for name, ends in {"off": [12], "on": [12], "resumed": [7, 12], "recomputed": [12]}.items():
         for steps in ends:
             torch.manual_seed(0)
             objective = kit.Objective().cuda()
             options = kit.config(steps=steps, accumulate=2, compile="off" if name == "off" else "on", device="cuda",
-                                 decay_fraction=0.0, warmup_steps=5)
+                                 decay_fraction=0.0, warmup_steps=5, recompute=name == "recomputed")
             (tmp_path / name).mkdir(exist_ok=True)
             state = fit(objective, optimizers, OnGpu(kit.Batches()), options,
                         Place(torch.device("cuda")), tmp_path / name, 8)
         weights[name] = [*state.objective.model.parameters(), *state.ema.model.parameters(),
                          torch.stack(list(state.balance.running.values()))]
-    for name in ("on", "resumed"):
+    for name in ("on", "resumed", "recomputed"):
         for ours, theirs in zip(weights[name], weights["off"], strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

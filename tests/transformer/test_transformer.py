@@ -104,6 +104,14 @@ def test_compiles_without_a_graph_break(pattern):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
+def test_layers_draw_no_random_numbers(pattern):
+    """So they may be computed again without a record of what they drew (training.distributed.recomputed)."""
+    model, before = build(pattern).train(), torch.get_rng_state()
+    model(tokens(), LAYOUT)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_the_outputs_of_one_modality_are_those_of_all(pattern):
     model, x = build(pattern), tokens()
     for name, span in LAYOUT.spans.items():

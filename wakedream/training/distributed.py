@@ -161,11 +161,12 @@ def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
 
 
 def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Keeps its arguments alone; the backward pass computes the rest again, with the same random numbers."""
+    """Keeps its arguments alone; the backward pass computes the rest again. For layers that draw no random numbers:
+    without their generators' states, which a CUDA graph cannot read, this can be recorded."""
 
     @functools.wraps(forward)
     def run(*args: Any, **kwargs: Any) -> Any:
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
     return run
 

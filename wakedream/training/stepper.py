@@ -28,8 +28,7 @@ class Stepper:
     def __init__(self, forward: nn.Module, state: TrainState, config: TrainConfig):
         self.forward, self.state, self.config = forward, state, config
         place = state.place
-        self.records = (place.device.type == "cuda" and place.world_size == 1 and not config.recompute
-                        and wants_compile(config, place.device))
+        self.records = place.device.type == "cuda" and place.world_size == 1 and wants_compile(config, place.device)
         self.warmed = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.clips: list[Any] = []  # where the graph reads
@@ -60,9 +59,9 @@ class Stepper:
     def _replay(self, clips: list[Any]) -> None:
         if self.graph is None:
             self.clips = copy.deepcopy(clips)
-            torch.cuda.empty_cache()  # the graph has memory of its own
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            # thread_local: threads that load data meanwhile pin and allocate memory
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self._step(self.clips)
         for kept, clip in zip(self.clips, clips, strict=True):
             for old, new in zip(_tensors(kept), _tensors(clip), strict=True):
