@@ -24,7 +24,8 @@ DECODER = (("patch", ALL), ("latent", ("latent",)), ("register", ("latent", "reg
 CASES = {  # frames, (patches, latents, registers), what they see, heads, kv_heads, numbers in a head, window
     "one tile": (2, (16, 4, 2), ENCODER, 2, 2, 32, 4),
     "grouped": (3, (9, 4, 2), DECODER, 4, 2, 32, 2),
-    "wide tile": (2, (64, 16, 8), ENCODER, 2, 1, 64, 16),
+    "two parts": (2, (64, 16, 8), ENCODER, 2, 1, 64, 16),
+    "two full parts": (2, (96, 24, 8), DECODER, 1, 1, 32, 16),
     "long": (37, (3, 1, 0), DECODER, 2, 2, 32, 5),
 }
 

@@ -5,7 +5,8 @@ kernel reads the product of the qkv projection where it lies, (b t s c) with c =
 either axis, and nothing but its output goes back to memory. The backward pass recomputes the softmax from the same
 input: no statistics are stored. What a query sees is one range of keys, [starts, ends), so there is no mask either.
 
-Several short sequences share a tile (`pack`). The plain twin is `attend`; tests/transformer/test_kernels.py.
+Tiles have sizes of powers of 2. Very short sequences share one; one of over 64 rows is two parts, so that 80 rows cost
+64 + 16 and not 128. The plain twin is `attend`; tests/transformer/test_kernels.py.
 """
 
 import math
@@ -17,14 +18,13 @@ import triton.language as tl
 from torch import Tensor
 
 EPS = 1e-6
-ROWS = 16  # short sequences fill a tile up to so many rows (16 beat 32 and 64 on an H100)
-FORWARD = {16: (16, 1), 32: (32, 2), 64: (64, 4), 128: (32, 4)}  # keys of a tile: (queries at a time, warps)
-BACKWARD = {16: (16, 1), 32: (32, 4), 64: (64, 4), 128: (128, 8)}  # fewer queries at a time save no registers
+LEAST, MOST = 16, 64  # rows of a part: what a matrix unit takes, and what registers hold
+WARPS = {16: 1, 32: 4, 64: 4}  # by rows of the first part
 
 
 @dataclass(frozen=True)
 class Walk:
-    """How rows of a tile lie in a (b t s c) tensor: outer x packs of sequences x positions."""
+    """How a program's rows lie in a (b t s c) tensor: outer x packs of sequences x positions."""
 
     outer: int
     sequences: int
@@ -36,21 +36,28 @@ class Walk:
     def along(cls, axis: str, shape: torch.Size) -> "Walk":
         b, t, s, _ = shape
         if axis == "space":
-            return cls(1, b * t, s, max(1, ROWS // s), (0, s, 1))
-        return cls(b, s, t, max(1, ROWS // t), (t * s, 1, s))
+            return cls(1, b * t, s, max(1, LEAST // s), (0, s, 1))
+        return cls(b, s, t, max(1, LEAST // t), (t * s, 1, s))
 
     @property
     def packs(self) -> int:
         return -(-self.sequences // self.pack)
 
     @property
-    def block(self) -> int:
-        return max(16, triton.next_power_of_2(self.length * self.pack))
+    def parts(self) -> tuple[int, int]:
+        """Rows of the first and of the second part, which may be none."""
+        rows = self.length * self.pack
+        second = 0 if rows <= MOST else max(LEAST, triton.next_power_of_2(rows - MOST))
+        return min(MOST, max(LEAST, triton.next_power_of_2(rows))), second
 
-    def arguments(self) -> dict[str, int]:
+    def arguments(self, heads: int, kv_heads: int, head_dim: int, qkv: Tensor, cos: Tensor | None) -> dict:
         outer, sequence, position = self.strides
-        return {"packs": self.packs, "sequences": self.sequences, "stride_outer": outer, "stride_sequence": sequence,
-                "stride_position": position, "LENGTH": self.length, "PACK": self.pack, "BLOCK": self.block}
+        first, second = self.parts
+        return {"scale": 1 / math.sqrt(head_dim), "packs": self.packs, "sequences": self.sequences,
+                "stride_outer": outer, "stride_sequence": sequence, "stride_position": position,
+                "LENGTH": self.length, "PACK": self.pack, "A": first, "B": second, "H": heads, "G": kv_heads,
+                "E": head_dim, "HALF": head_dim // 2, "ROTATE": cos is not None, "NORM_EPS": EPS,
+                "EXACT": qkv.dtype == torch.float32, "num_stages": 1, "num_warps": WARPS[first]}
 
 
 @torch.library.custom_op("wakedream::short_attention", mutates_args=())
@@ -66,12 +73,10 @@ def short_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: 
     qkv = qkv.contiguous()
     walk, head_dim = Walk.along(axis, qkv.shape), qkv.shape[-1] // (heads + 2 * kv_heads)
     out = qkv.new_empty(*qkv.shape[:3], heads * head_dim)
-    angle = query_weight if cos is None else cos  # any pointer will do where none is read
+    unread = query_weight if cos is None else cos  # any pointer will do
     _attention_forward[(walk.outer * walk.packs, kv_heads)](
-        qkv, out, query_weight, key_weight, angle, angle if sin is None else sin, starts, ends,
-        1 / math.sqrt(head_dim), **walk.arguments(), H=heads, G=kv_heads, E=head_dim, HALF=head_dim // 2,
-        ROTATE=cos is not None, NORM_EPS=EPS, EXACT=qkv.dtype == torch.float32, num_stages=1,
-        **dict(zip(("TILE", "num_warps"), FORWARD[walk.block], strict=True)))
+        qkv, out, query_weight, key_weight, unread, unread if sin is None else sin, starts, ends,
+        **walk.arguments(heads, kv_heads, head_dim, qkv, cos))
     return out
 
 
@@ -85,12 +90,10 @@ def _backward_op(grad: Tensor, qkv: Tensor, query_weight: Tensor, key_weight: Te
     grad_qkv = torch.empty_like(qkv)
     programs = walk.outer * walk.packs
     parts = torch.empty(programs * kv_heads, 2 * head_dim, device=qkv.device, dtype=torch.float32)
-    angle = query_weight if cos is None else cos
+    unread = query_weight if cos is None else cos
     _attention_backward[(programs, kv_heads)](
-        qkv, grad, grad_qkv, parts, query_weight, key_weight, angle, angle if sin is None else sin, starts, ends,
-        1 / math.sqrt(head_dim), **walk.arguments(), H=heads, G=kv_heads, E=head_dim, HALF=head_dim // 2,
-        ROTATE=cos is not None, NORM_EPS=EPS, EXACT=qkv.dtype == torch.float32, num_stages=1,
-        **dict(zip(("TILE", "num_warps"), BACKWARD[walk.block], strict=True)))
+        qkv, grad, grad_qkv, parts, query_weight, key_weight, unread, unread if sin is None else sin, starts, ends,
+        **walk.arguments(heads, kv_heads, head_dim, qkv, cos))
     return grad_qkv, parts.sum(0)
 
 
@@ -139,13 +142,12 @@ def _rows(first, packs, sequences, stride_sequence, stride_position,
 
 
 @triton.jit
-def _visible(sequence, position, real, key_sequence, key_position, key_real, starts, ends, BLOCK: tl.constexpr):
-    """bool (query key); rows that are not real see the first key, so that no softmax is empty."""
+def _visible(sequence, position, real, key_sequence, key_position, key_real, starts, ends):
+    """bool (query key)."""
     start = tl.load(starts + position, mask=real, other=0)
     end = tl.load(ends + position, mask=real, other=0)
     inside = (key_position[None, :] >= start[:, None]) & (key_position[None, :] < end[:, None])
-    seen = inside & (sequence[:, None] == key_sequence[None, :]) & key_real[None, :]
-    return tl.where(real[:, None], seen, tl.arange(0, BLOCK)[None, :] == 0)
+    return inside & (sequence[:, None] == key_sequence[None, :]) & key_real[None, :]
 
 
 @triton.jit
@@ -172,50 +174,92 @@ def _turned(first, second, cos, sin, position, real, HALF: tl.constexpr, ROTATE:
 
 
 @triton.jit
+def _norm_weight(weight, HALF: tl.constexpr):
+    half = tl.arange(0, HALF)
+    return tl.load(weight + half)[None, :], tl.load(weight + HALF + half)[None, :]
+
+
+@triton.jit
+def _keys(qkv, token, position, real, key_weight, cos, sin, group, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
+          HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
+    """Keys, as two halves, and values of a part's rows."""
+    row, kept = qkv + token[:, None] * ((H + 2 * G) * E), real[:, None]
+    unit_1, unit_2, rstd = _normalised(row + (H + group) * E + tl.arange(0, HALF)[None, :], kept, NORM_EPS, E, HALF)
+    weight_1, weight_2 = _norm_weight(key_weight, HALF)
+    key_1, key_2 = _turned(unit_1 * weight_1, unit_2 * weight_2, cos, sin, position, real, HALF, ROTATE, False)
+    value = tl.load(row + (H + G + group) * E + tl.arange(0, E)[None, :], mask=kept, other=0.0)
+    return key_1.to(value.dtype), key_2.to(value.dtype), value
+
+
+@triton.jit
 def _product(a, b, EXACT: tl.constexpr):
     return tl.dot(a, b, input_precision="ieee" if EXACT else "tf32")
 
 
 @triton.jit
-def _softmax(query_1, query_2, key_1, key_2, visible, scale, EXACT: tl.constexpr):
+def _logits(query_1, query_2, key_1, key_2, visible, scale, EXACT: tl.constexpr):
+    """In powers of 2; rows that see nothing are not real and get zeros everywhere."""
     logits = _product(query_1, tl.trans(key_1), EXACT) + _product(query_2, tl.trans(key_2), EXACT)
-    logits = tl.where(visible, logits * (scale * 1.4426950408889634), float("-inf"))
-    weights = tl.exp2(logits - tl.max(logits, 1)[:, None])
-    return weights / tl.sum(weights, 1)[:, None]
+    return tl.where(visible, logits * (scale * 1.4426950408889634), -1e30)
+
+
+@triton.jit
+def _forward_rows(first, ROWS: tl.constexpr, qkv, out, query_weight, cos, sin, starts, ends, scale, packs, sequences,
+                  stride_sequence, stride_position, group, keys_a, rows_a, keys_b, rows_b, LENGTH: tl.constexpr,
+                  PACK: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
+                  HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
+    """The outputs of ROWS queries."""
+    token, sequence, position, real = _rows(first, packs, sequences, stride_sequence, stride_position, LENGTH, PACK,
+                                            ROWS)
+    kept, half, whole = real[:, None], tl.arange(0, HALF), tl.arange(0, E)
+    weight_1, weight_2 = _norm_weight(query_weight, HALF)
+    visible_a = _visible(sequence, position, real, rows_a[1], rows_a[2], rows_a[3], starts, ends)
+    if B > 0:
+        visible_b = _visible(sequence, position, real, rows_b[1], rows_b[2], rows_b[3], starts, ends)
+    for member in tl.static_range(H // G):
+        head = group * (H // G) + member
+        unit_1, unit_2, rstd = _normalised(qkv + token[:, None] * ((H + 2 * G) * E) + head * E + half[None, :], kept,
+                                           NORM_EPS, E, HALF)
+        query_1, query_2 = _turned(unit_1 * weight_1, unit_2 * weight_2, cos, sin, position, real, HALF, ROTATE, False)
+        query_1, query_2 = query_1.to(keys_a[2].dtype), query_2.to(keys_a[2].dtype)
+        logits_a = _logits(query_1, query_2, keys_a[0], keys_a[1], visible_a, scale, EXACT)
+        highest = tl.max(logits_a, 1)
+        if B > 0:
+            logits_b = _logits(query_1, query_2, keys_b[0], keys_b[1], visible_b, scale, EXACT)
+            highest = tl.maximum(highest, tl.max(logits_b, 1))
+        weights_a = tl.exp2(logits_a - highest[:, None])
+        total = tl.sum(weights_a, 1)
+        mixed = _product(weights_a.to(keys_a[2].dtype), keys_a[2], EXACT)
+        if B > 0:
+            weights_b = tl.exp2(logits_b - highest[:, None])
+            total += tl.sum(weights_b, 1)
+            mixed += _product(weights_b.to(keys_a[2].dtype), keys_b[2], EXACT)
+        mixed = mixed / total[:, None]
+        tl.store(out + token[:, None] * (H * E) + head * E + whole[None, :], mixed.to(keys_a[2].dtype), mask=kept)
 
 
 @triton.jit
 def _attention_forward(qkv, out, query_weight, key_weight, cos, sin, starts, ends, scale, packs, sequences,
-             stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr,
-             BLOCK: tl.constexpr, TILE: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
-             HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
-    group, half, whole = tl.program_id(1), tl.arange(0, HALF), tl.arange(0, E)
-    dtype = qkv.dtype.element_ty
-    base = _base(packs, stride_outer, stride_sequence, PACK)
-    token, sequence, position, real = _rows(0, packs, sequences, stride_sequence, stride_position, LENGTH, PACK, BLOCK)
+                       stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr,
+                       A: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
+                       HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
+    group, base = tl.program_id(1), _base(packs, stride_outer, stride_sequence, PACK)
     qkv += base * ((H + 2 * G) * E)
     out += base * (H * E)
-    row = qkv + token[:, None] * ((H + 2 * G) * E)
-    one, two, key_rstd = _normalised(row + (H + group) * E + half[None, :], real[:, None], NORM_EPS, E, HALF)
-    one, two = one * tl.load(key_weight + half)[None, :], two * tl.load(key_weight + HALF + half)[None, :]
-    one, two = _turned(one, two, cos, sin, position, real, HALF, ROTATE, False)
-    key_1, key_2 = one.to(dtype), two.to(dtype)
-    value = tl.load(row + (H + G + group) * E + whole[None, :], mask=real[:, None], other=0.0)
-    weight_1, weight_2 = tl.load(query_weight + half)[None, :], tl.load(query_weight + HALF + half)[None, :]
-    for tile in range((LENGTH * PACK + TILE - 1) // TILE):
-        q_token, q_sequence, q_position, q_real = _rows(tile * TILE, packs, sequences, stride_sequence,
-                                                        stride_position, LENGTH, PACK, TILE)
-        kept = q_real[:, None]
-        visible = _visible(q_sequence, q_position, q_real, sequence, position, real, starts, ends, BLOCK)
-        for member in range(H // G):
-            head = group * (H // G) + member
-            unit_1, unit_2, rstd = _normalised(qkv + q_token[:, None] * ((H + 2 * G) * E) + head * E + half[None, :],
-                                               kept, NORM_EPS, E, HALF)
-            query_1, query_2 = _turned(unit_1 * weight_1, unit_2 * weight_2, cos, sin, q_position, q_real, HALF,
-                                       ROTATE, False)
-            weights = _softmax(query_1.to(dtype), query_2.to(dtype), key_1, key_2, visible, scale, EXACT)
-            mixed = _product(weights.to(dtype), value, EXACT)
-            tl.store(out + q_token[:, None] * (H * E) + head * E + whole[None, :], mixed.to(dtype), mask=kept)
+    rows_a = _rows(0, packs, sequences, stride_sequence, stride_position, LENGTH, PACK, A)
+    keys_a = _keys(qkv, rows_a[0], rows_a[2], rows_a[3], key_weight, cos, sin, group, H, G, E, HALF, ROTATE, NORM_EPS)
+    if B > 0:
+        rows_b = _rows(A, packs, sequences, stride_sequence, stride_position, LENGTH, PACK, B)
+        keys_b = _keys(qkv, rows_b[0], rows_b[2], rows_b[3], key_weight, cos, sin, group, H, G, E, HALF, ROTATE,
+                       NORM_EPS)
+        _forward_rows(A, B, qkv, out, query_weight, cos, sin, starts, ends, scale, packs, sequences, stride_sequence,
+                      stride_position, group, keys_a, rows_a, keys_b, rows_b, LENGTH, PACK, B, H, G, E, HALF, ROTATE,
+                      NORM_EPS, EXACT)
+    else:
+        rows_b, keys_b = rows_a, keys_a
+    _forward_rows(0, A, qkv, out, query_weight, cos, sin, starts, ends, scale, packs, sequences, stride_sequence,
+                  stride_position, group, keys_a, rows_a, keys_b, rows_b, LENGTH, PACK, B, H, G, E, HALF, ROTATE,
+                  NORM_EPS, EXACT)
 
 
 @triton.jit
@@ -229,66 +273,126 @@ def _norm_gradient(grad_1, grad_2, unit_1, unit_2, rstd, weight_1, weight_2, E: 
 
 
 @triton.jit
-def _attention_backward(qkv, grad_out, grad_qkv, parts, query_weight, key_weight, cos, sin, starts, ends, scale, packs,
-              sequences, stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr,
-              BLOCK: tl.constexpr, TILE: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
-              HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
-    group, half, whole = tl.program_id(1), tl.arange(0, HALF), tl.arange(0, E)
+def _gather(of_keys, weights, grad_logits, grad, query_1, query_2, EXACT: tl.constexpr):
+    """Add one head's part to the gradients of keys (both halves) and values."""
+    weights, grad_logits = tl.trans(weights.to(grad.dtype)), tl.trans(grad_logits)
+    return (of_keys[0] + _product(grad_logits, query_1, EXACT), of_keys[1] + _product(grad_logits, query_2, EXACT),
+            of_keys[2] + _product(weights, grad, EXACT))
+
+
+@triton.jit
+def _backward_rows(first, ROWS: tl.constexpr, qkv, grad_out, grad_qkv, query_weight, cos, sin, starts, ends, scale,
+                   packs, sequences, stride_sequence, stride_position, group, keys_a, rows_a, keys_b, rows_b, of_a,
+                   of_b, of_query, LENGTH: tl.constexpr, PACK: tl.constexpr, B: tl.constexpr, H: tl.constexpr,
+                   G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr,
+                   NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
+    """Store the gradients of ROWS queries; add theirs to those of keys, values and the norm's weight."""
+    token, sequence, position, real = _rows(first, packs, sequences, stride_sequence, stride_position, LENGTH, PACK,
+                                            ROWS)
+    kept, half, whole = real[:, None], tl.arange(0, HALF), tl.arange(0, E)
+    weight_1, weight_2 = _norm_weight(query_weight, HALF)
+    visible_a = _visible(sequence, position, real, rows_a[1], rows_a[2], rows_a[3], starts, ends)
+    if B > 0:
+        visible_b = _visible(sequence, position, real, rows_b[1], rows_b[2], rows_b[3], starts, ends)
+    for member in tl.static_range(H // G):
+        head = group * (H // G) + member
+        at = token[:, None] * ((H + 2 * G) * E) + head * E + half[None, :]
+        unit_1, unit_2, rstd = _normalised(qkv + at, kept, NORM_EPS, E, HALF)
+        turned_1, turned_2 = _turned(unit_1 * weight_1, unit_2 * weight_2, cos, sin, position, real, HALF, ROTATE,
+                                     False)
+        grad = tl.load(grad_out + token[:, None] * (H * E) + head * E + whole[None, :], mask=kept, other=0.0)
+        query_1, query_2 = turned_1.to(grad.dtype), turned_2.to(grad.dtype)
+        logits_a = _logits(query_1, query_2, keys_a[0], keys_a[1], visible_a, scale, EXACT)
+        highest = tl.max(logits_a, 1)
+        if B > 0:
+            logits_b = _logits(query_1, query_2, keys_b[0], keys_b[1], visible_b, scale, EXACT)
+            highest = tl.maximum(highest, tl.max(logits_b, 1))
+        weights_a = tl.exp2(logits_a - highest[:, None])
+        total = tl.sum(weights_a, 1)
+        if B > 0:
+            weights_b = tl.exp2(logits_b - highest[:, None])
+            total += tl.sum(weights_b, 1)
+            weights_b = weights_b / total[:, None]
+        weights_a = weights_a / total[:, None]
+        grad_a = _product(grad, tl.trans(keys_a[2]), EXACT)
+        mean = tl.sum(weights_a * grad_a, 1)
+        if B > 0:
+            grad_b = _product(grad, tl.trans(keys_b[2]), EXACT)
+            mean += tl.sum(weights_b * grad_b, 1)
+            grad_b = (weights_b * (grad_b - mean[:, None]) * scale).to(grad.dtype)
+            of_b = _gather(of_b, weights_b, grad_b, grad, query_1, query_2, EXACT)
+        grad_a = (weights_a * (grad_a - mean[:, None]) * scale).to(grad.dtype)
+        of_a = _gather(of_a, weights_a, grad_a, grad, query_1, query_2, EXACT)
+        back_1, back_2 = _product(grad_a, keys_a[0], EXACT), _product(grad_a, keys_a[1], EXACT)
+        if B > 0:
+            back_1 += _product(grad_b, keys_b[0], EXACT)
+            back_2 += _product(grad_b, keys_b[1], EXACT)
+        back_1, back_2 = _turned(back_1, back_2, cos, sin, position, real, HALF, ROTATE, True)
+        back_1, back_2, in_1, in_2 = _norm_gradient(back_1, back_2, unit_1, unit_2, rstd, weight_1, weight_2, E)
+        of_query = (of_query[0] + in_1, of_query[1] + in_2)
+        tl.store(grad_qkv + at, back_1.to(grad.dtype), mask=kept)
+        tl.store(grad_qkv + at + HALF, back_2.to(grad.dtype), mask=kept)
+    return of_a, of_b, of_query
+
+
+@triton.jit
+def _store_keys(rows, of_keys, qkv, grad_qkv, key_weight, cos, sin, group, H: tl.constexpr, G: tl.constexpr,
+                E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
+    """Store the gradients of a part's keys and values; that of the norm's weight (both halves)."""
+    row, kept = rows[0][:, None] * ((H + 2 * G) * E), rows[3][:, None]
+    at = row + (H + group) * E + tl.arange(0, HALF)[None, :]
+    unit_1, unit_2, rstd = _normalised(qkv + at, kept, NORM_EPS, E, HALF)  # again: it would take registers till here
+    weight_1, weight_2 = _norm_weight(key_weight, HALF)
+    grad_1, grad_2 = _turned(of_keys[0], of_keys[1], cos, sin, rows[2], rows[3], HALF, ROTATE, True)
+    grad_1, grad_2, of_1, of_2 = _norm_gradient(grad_1, grad_2, unit_1, unit_2, rstd, weight_1, weight_2, E)
     dtype = qkv.dtype.element_ty
-    base = _base(packs, stride_outer, stride_sequence, PACK)
-    token, sequence, position, real = _rows(0, packs, sequences, stride_sequence, stride_position, LENGTH, PACK, BLOCK)
+    tl.store(grad_qkv + at, grad_1.to(dtype), mask=kept)
+    tl.store(grad_qkv + at + HALF, grad_2.to(dtype), mask=kept)
+    tl.store(grad_qkv + row + (H + G + group) * E + tl.arange(0, E)[None, :], of_keys[2].to(dtype), mask=kept)
+    return of_1, of_2
+
+
+@triton.jit
+def _nothing(ROWS: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr):
+    zero = tl.zeros((ROWS, HALF), dtype=tl.float32)
+    return zero, zero, tl.zeros((ROWS, E), dtype=tl.float32)
+
+
+@triton.jit
+def _attention_backward(qkv, grad_out, grad_qkv, parts, query_weight, key_weight, cos, sin, starts, ends, scale, packs,
+                        sequences, stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr,
+                        PACK: tl.constexpr, A: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
+                        E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr,
+                        EXACT: tl.constexpr):
+    group, base, half = tl.program_id(1), _base(packs, stride_outer, stride_sequence, PACK), tl.arange(0, HALF)
     qkv += base * ((H + 2 * G) * E)
     grad_qkv += base * ((H + 2 * G) * E)
     grad_out += base * (H * E)
-    row = token[:, None] * ((H + 2 * G) * E)
-    key_at = row + (H + group) * E + half[None, :]
-    value_at = row + (H + G + group) * E + whole[None, :]
-    scale_1, scale_2 = tl.load(key_weight + half)[None, :], tl.load(key_weight + HALF + half)[None, :]
-    one, two, key_rstd = _normalised(qkv + key_at, real[:, None], NORM_EPS, E, HALF)
-    one, two = _turned(one * scale_1, two * scale_2, cos, sin, position, real, HALF, ROTATE, False)
-    key_1, key_2 = one.to(dtype), two.to(dtype)
-    value = tl.load(qkv + value_at, mask=real[:, None], other=0.0)
-    weight_1, weight_2 = tl.load(query_weight + half)[None, :], tl.load(query_weight + HALF + half)[None, :]
-
-    grad_value = tl.zeros((BLOCK, E), dtype=tl.float32)
-    grad_key_1, grad_key_2 = tl.zeros((BLOCK, HALF), dtype=tl.float32), tl.zeros((BLOCK, HALF), dtype=tl.float32)
-    of_query_1, of_query_2 = tl.zeros((HALF,), dtype=tl.float32), tl.zeros((HALF,), dtype=tl.float32)
-    for tile in range((LENGTH * PACK + TILE - 1) // TILE):
-        q_token, q_sequence, q_position, q_real = _rows(tile * TILE, packs, sequences, stride_sequence,
-                                                        stride_position, LENGTH, PACK, TILE)
-        kept = q_real[:, None]
-        visible = _visible(q_sequence, q_position, q_real, sequence, position, real, starts, ends, BLOCK)
-        for member in range(H // G):
-            head = group * (H // G) + member
-            at = q_token[:, None] * ((H + 2 * G) * E) + head * E + half[None, :]
-            unit_1, unit_2, rstd = _normalised(qkv + at, kept, NORM_EPS, E, HALF)
-            turned_1, turned_2 = _turned(unit_1 * weight_1, unit_2 * weight_2, cos, sin, q_position, q_real, HALF,
-                                         ROTATE, False)
-            query_1, query_2 = turned_1.to(dtype), turned_2.to(dtype)
-            weights = _softmax(query_1, query_2, key_1, key_2, visible, scale, EXACT)
-            grad = tl.load(grad_out + q_token[:, None] * (H * E) + head * E + whole[None, :], mask=kept, other=0.0)
-            grad_value += _product(tl.trans(weights.to(dtype)), grad, EXACT)
-            grad_weights = _product(grad, tl.trans(value), EXACT)
-            grad_logits = weights * (grad_weights - tl.sum(weights * grad_weights, 1)[:, None]) * scale
-            grad_logits = grad_logits.to(dtype)
-            grad_key_1 += _product(tl.trans(grad_logits), query_1, EXACT)
-            grad_key_2 += _product(tl.trans(grad_logits), query_2, EXACT)
-            back_1, back_2 = _turned(_product(grad_logits, key_1, EXACT), _product(grad_logits, key_2, EXACT),
-                                     cos, sin, q_position, q_real, HALF, ROTATE, True)
-            back_1, back_2, in_1, in_2 = _norm_gradient(back_1, back_2, unit_1, unit_2, rstd, weight_1, weight_2, E)
-            of_query_1 += in_1
-            of_query_2 += in_2
-            tl.store(grad_qkv + at, back_1.to(dtype), mask=kept)
-            tl.store(grad_qkv + at + HALF, back_2.to(dtype), mask=kept)
-
-    one, two, key_rstd = _normalised(qkv + key_at, real[:, None], NORM_EPS, E, HALF)  # again: fewer registers
-    grad_key_1, grad_key_2 = _turned(grad_key_1, grad_key_2, cos, sin, position, real, HALF, ROTATE, True)
-    one, two, of_key_1, of_key_2 = _norm_gradient(grad_key_1, grad_key_2, one, two, key_rstd, scale_1, scale_2, E)
-    tl.store(grad_qkv + key_at, one.to(dtype), mask=real[:, None])
-    tl.store(grad_qkv + key_at + HALF, two.to(dtype), mask=real[:, None])
-    tl.store(grad_qkv + value_at, grad_value.to(dtype), mask=real[:, None])
+    rows_a = _rows(0, packs, sequences, stride_sequence, stride_position, LENGTH, PACK, A)
+    keys_a = _keys(qkv, rows_a[0], rows_a[2], rows_a[3], key_weight, cos, sin, group, H, G, E, HALF, ROTATE, NORM_EPS)
+    of_a = _nothing(A, E, HALF)
+    of_query = (tl.zeros((HALF,), dtype=tl.float32), tl.zeros((HALF,), dtype=tl.float32))
+    if B > 0:
+        rows_b = _rows(A, packs, sequences, stride_sequence, stride_position, LENGTH, PACK, B)
+        keys_b = _keys(qkv, rows_b[0], rows_b[2], rows_b[3], key_weight, cos, sin, group, H, G, E, HALF, ROTATE,
+                       NORM_EPS)
+        of_a, of_b, of_query = _backward_rows(
+            A, B, qkv, grad_out, grad_qkv, query_weight, cos, sin, starts, ends, scale, packs, sequences,
+            stride_sequence, stride_position, group, keys_a, rows_a, keys_b, rows_b, of_a, _nothing(B, E, HALF),
+            of_query, LENGTH, PACK, B, H, G, E, HALF, ROTATE, NORM_EPS, EXACT)
+    else:
+        rows_b, keys_b, of_b = rows_a, keys_a, of_a
+    of_a, of_b, of_query = _backward_rows(
+        0, A, qkv, grad_out, grad_qkv, query_weight, cos, sin, starts, ends, scale, packs, sequences,
+        stride_sequence, stride_position, group, keys_a, rows_a, keys_b, rows_b, of_a, of_b, of_query, LENGTH, PACK, B,
+        H, G, E, HALF, ROTATE, NORM_EPS, EXACT)
+    of_1, of_2 = _store_keys(rows_a, of_a, qkv, grad_qkv, key_weight, cos, sin, group, H, G, E, HALF, ROTATE, NORM_EPS)
+    if B > 0:
+        more_1, more_2 = _store_keys(rows_b, of_b, qkv, grad_qkv, key_weight, cos, sin, group, H, G, E, HALF, ROTATE,
+                                     NORM_EPS)
+        of_1, of_2 = of_1 + more_1, of_2 + more_2
     at = parts + (tl.program_id(0) * G + group) * (2 * E) + half
-    tl.store(at, of_query_1)
-    tl.store(at + HALF, of_query_2)
-    tl.store(at + E, of_key_1)
-    tl.store(at + E + HALF, of_key_2)
+    tl.store(at, of_query[0])
+    tl.store(at + HALF, of_query[1])
+    tl.store(at + E, of_1)
+    tl.store(at + E + HALF, of_2)
