@@ -26,7 +26,7 @@ from wakedream.training.shards import bounds, is_sharded
 from wakedream.training.stored import Files, Stored
 from wakedream.training.tree import all_finite, on_host, pack, unpack
 
-FORMAT = 2  # 1: without "shards"
+FORMAT = 2  # 1, never released: without "shards" and frames
 ALONE = Place(torch.device("cpu"))
 
 
@@ -134,8 +134,7 @@ def read_state(path: Path, place: Place = ALONE) -> dict[str, Any]:
     if damage:
         listed = ", ".join(f"{name} is {what}" for name, what in sorted(damage.items()))
         raise CheckpointError(f"the checkpoint {path} is damaged: {listed}")
-    shards = values.get("shards", {"files": _names(1), "rows": {}})
-    files, rows, opened = [path / name for name in shards["files"]], shards["rows"], Files()
+    files, rows, opened = [path / name for name in values["shards"]["files"]], values["shards"]["rows"], Files()
     try:
         whole = opened.names(files[0])
     except SafetensorError as error:
@@ -166,9 +165,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"the checkpoint {path} is damaged: state.json ({error})") from error
     if checksum != _checksum(values):
         raise CheckpointError(f"the checkpoint {path} is damaged: state.json is not what was written")
-    if values["format"] > FORMAT:
-        raise CheckpointError(f"the checkpoint {path} has format {values['format']}, this version reads "
-                              f"up to {FORMAT}: upgrade wakedream")
+    if values["format"] != FORMAT:
+        raise RunError(f"the checkpoint {path} has format {values['format']}, this version reads format {FORMAT}: "
+                       "go on with the version of wakedream that wrote it, or train again into another --out. "
+                       f"{path / 'model'} can be used all the same")
     return values
 
 

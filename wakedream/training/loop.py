@@ -72,6 +72,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     with writing(place, folder, state.step, label) as metrics, Interruption() as asked:
         while not over:
             step()
+            state.frames += frames
             log, check, keep = (state.step % every == 0
                                 for every in (config.log_every, config.evaluate_every, config.save_every))
             if log or check or keep:
@@ -88,7 +89,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
                 save(state, checkpoints)
                 saved = state.elapsed
             if metrics:
-                metrics.show(state.step, state.step * frames, done)
+                metrics.show(state.step, state.frames, done)
             clock.skip()
     if not finished:
         raise Interrupted(int(stop), f"stopped and saved at step {state.step}, the same command goes on")
@@ -111,7 +112,7 @@ def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_se
     skipped, in_a_row = int(state.finite.skipped), int(state.finite.in_a_row)
     if metrics:
         metrics.write("train", state.step, values | {
-            "lr": highest_rate(state.optimizers), "skipped": skipped, "frames": state.step * frames,
+            "lr": highest_rate(state.optimizers), "skipped": skipped, "frames": state.frames,
             "elapsed": round(state.elapsed, 3),
             "frames_per_second": round(steps_per_second * frames, 1)} | state.place.memory())
     if in_a_row >= min(PATIENCE, state.step):

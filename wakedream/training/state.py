@@ -42,6 +42,7 @@ class TrainState:
     meter: Meter
     place: Place
     step: int = 0  # optimizer steps done
+    frames: int = 0  # trained on in them, by all processes
     elapsed: float = 0.0  # seconds of training
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,9 +50,10 @@ class TrainState:
         tensors, plain = pack({"batches": self.batches.state_dict(), "generators": generators(self.place.device)})
         return {
             "step": self.step,
+            "frames": self.frames,
             "elapsed": self.elapsed,
             "objective": self._trained(),
-            "optimizers": [optimizer_state(optimizer) for optimizer in self.optimizers],
+            "optimizers": [optimizer.state_dict()["state"] for optimizer in self.optimizers],
             "ema": self.ema.state_dict(),
             "balance": self.balance.state_dict(),
             "finite": self.finite.state_dict(),
@@ -65,7 +67,7 @@ class TrainState:
         The place in the data counts the clips of all processes and is the same for any number of them. Random
         generators belong to one process each: with another number, all are seeded anew.
         """
-        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.step, self.frames, self.elapsed = state["step"], state["frames"], state["elapsed"]
         trained = self._trained()
         assert trained.keys() == state["objective"].keys(), trained.keys() ^ state["objective"].keys()
         for name, tensor in trained.items():
@@ -97,15 +99,9 @@ class TrainState:
         return {name: tensor for name, tensor in self.objective.state_dict().items() if name not in frozen}
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Without "lr", which is a function of the step."""
-    state = optimizer.state_dict()
-    groups = [{name: value for name, value in group.items() if name != "lr"} for group in state["param_groups"]]
-    return {"state": state["state"], "param_groups": groups}
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """State of a parameter's shape is sharded like the parameter."""
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
+    """State of a parameter's shape is sharded like the parameter. The options stay: they follow from the config and
+    the device, and "lr" from the step."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def read(value: Any, parameter: Tensor) -> Any:
@@ -118,10 +114,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         return made
 
     values = {index: {name: read(value, parameters[index]) for name, value in entries.items()}
-              for index, entries in state["state"].items()}
-    groups = [{**saved, "lr": group["lr"]}
-              for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)]
-    optimizer.load_state_dict({"state": values, "param_groups": groups})
+              for index, entries in state.items()}
+    optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def generators(device: torch.device) -> dict[str, Any]:
