@@ -6,13 +6,9 @@ from wakedream.bench.synthetic import Batches
 from wakedream.stages.config import TokenizerRun
 from wakedream.tokenizer.objective import TokenizerObjective
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.training.balance import LossBalance
 from wakedream.training.distributed import Place, wrap
-from wakedream.training.ema import Ema
-from wakedream.training.gradients import FiniteCheck
-from wakedream.training.metrics import Meter
+from wakedream.training.loop import begin
 from wakedream.training.optim import build_optimizers
-from wakedream.training.state import TrainState
 from wakedream.training.stepper import Stepper
 
 
@@ -25,11 +21,6 @@ def clips(run: TokenizerRun, device: torch.device) -> Batches:
 def training_step(run: TokenizerRun, device: torch.device) -> tuple[Stepper, Tokenizer]:
     """One optimizer step: masks, losses, balance, backward, clipping, optimizers, averaged weights; and the model."""
     torch.manual_seed(run.train.seed)
-    place = Place(device)
-    tokenizer = Tokenizer(run.model)
-    objective = TokenizerObjective(tokenizer, run.objective).to(device)
-    optimizers = build_optimizers(tokenizer, run.optim)
-    state = TrainState(objective, optimizers, Ema(tokenizer, run.train.ema_decay),
-                       LossBalance(objective.weights, place.mean), clips(run, device), FiniteCheck(device), Meter(),
-                       place)
-    return Stepper(wrap(objective, run.train, place), state, run.train), tokenizer
+    place, objective = Place(device), TokenizerObjective(Tokenizer(run.model), run.objective)
+    state = begin(objective, lambda model: build_optimizers(model, run.optim), clips(run, device), run.train, place)
+    return Stepper(wrap(objective, run.train, place), state, run.train), objective.model
