@@ -154,6 +154,19 @@ def test_autocast_around_a_stream_changes_nothing():
     torch.testing.assert_close(ours, whole(model, x)[0], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("modes", [(True, False), (False, True)])
+def test_inference_mode_may_come_and_go(modes):
+    """Around the making of a stream or around its frames: what is changed in place belongs to no mode."""
+    model, x = build(), video()
+    with torch.inference_mode(modes[0]):
+        stream = model.stream(2)
+    outputs = []
+    for number, frame in enumerate(x.unbind(1)):
+        with torch.inference_mode(modes[number % 2]):
+            outputs.append(stream.encode(frame))
+    torch.testing.assert_close(torch.stack(outputs, dim=1), whole(model, x)[0], atol=1e-4, rtol=0)
+
+
 def test_memory_is_constant():
     model, x = build(), video()
     stream = model.stream(2)

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from wakedream.transformer.attention import _flex, attend, frame_mask, token_mask
+from wakedream.transformer.attention import _flex, attend, dense_block_mask, frame_mask, kernel_ranges, token_mask
 from wakedream.transformer.layout import TokenLayout
 
+CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -95,3 +96,14 @@ def test_long_sequences_on_the_cpu_take_the_fused_path_and_agree():
     torch.testing.assert_close(
         attend(query, key, value, causal=True), plain(query, key, value, causal), atol=2e-5, rtol=1e-4
     )
+
+
+def test_tables_made_in_inference_mode_serve_training():
+    """They are made once: evaluation may come first."""
+    layout = TokenLayout((("patch", 130),), (("patch", ("patch",)),))  # one that no other test has
+    with torch.inference_mode():
+        ranges, blocks = kernel_ranges(layout, 7, 3, CPU), dense_block_mask(layout, 2, 3, CPU)
+    assert "space" not in ranges  # too long
+    for table in (*ranges["time"], blocks.kv_indices):
+        assert not table.is_inference()
+    assert [part.tolist() for part in ranges["time"]] == [[0, 0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7]]

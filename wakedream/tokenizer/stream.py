@@ -37,6 +37,7 @@ class TokenizerStream:
     compile     layers are compiled first, which takes a minute and pays for long runs
     """
 
+    @torch.inference_mode(False)  # a ring of inference tensors could not be changed outside of that mode
     def __init__(
         self,
         tokenizer: Tokenizer,
@@ -101,6 +102,7 @@ class TokenizerStream:
     def _decode_next(self, latent: Tensor) -> Tensor:
         return self.tokenizer._decode(latent.unsqueeze(1), self._decoder_cache).squeeze(1).clamp(0, 1)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _run(self, step: Step, value: Tensor) -> Tensor:
         limits = torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS) if self._compile else nullcontext()

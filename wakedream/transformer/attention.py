@@ -97,6 +97,7 @@ def token_mask(frames: Tensor, layout: TokenLayout) -> Tensor:
 
 
 @functools.cache  # without bound: a CUDA graph goes on reading them
+@torch.inference_mode(False)  # training may read what evaluation made
 def dense_block_mask(layout: TokenLayout, num_frames: int, window: int, device: torch.device) -> BlockMask:
     """flex's block mask for all tokens of `num_frames` frames; made once per shape."""
     tokens, size = layout.mask(device), layout.num_tokens
@@ -115,6 +116,7 @@ def kernel_fits(tokens: Tensor, head_dim: int, soft_cap: float | None) -> bool:
 
 
 @functools.cache  # without bound: a CUDA graph goes on reading them
+@torch.inference_mode(False)
 def kernel_ranges(layout: TokenLayout, num_frames: int, window: int,
                   device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
     """By kind of layer: the first position that each position sees, and the one after the last; int32 each.
