@@ -1,6 +1,7 @@
 """The order of the folders, and what training must not import."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,13 @@ def test_training_on_a_prepared_data_set_needs_none_of_what_made_it(tmp_path: Pa
     stages = str(Path(__file__).parent / "stages")
     python(MAKE, stages, str(tmp_path / "data"))
     python(TRAIN, stages, str(tmp_path / "data"), str(tmp_path / "run"))
+
+
+def test_the_tour_names_every_file() -> None:
+    """Those of a folder under its own heading."""
+    tour = (ROOT.parent / "docs" / "tour.md").read_text(encoding="utf-8")
+    under = {part.split("/")[0]: part for part in tour.split("\n### ")}
+    files = [path.relative_to(ROOT) for path in sorted(ROOT.rglob("*.py")) if path.name != "__init__.py"]
+    missing = [path for path in files
+               if not {f"`{path.name}`", f"`{path}`"} & set(re.findall("`.+?`", under.get(path.parts[0], tour)))]
+    assert missing == []
