@@ -65,6 +65,7 @@ class Stepper:
                 self._step(self.clips)
         for kept, clip in zip(self.clips, clips, strict=True):
             for old, new in zip(_tensors(kept), _tensors(clip), strict=True):
+                assert old.shape == new.shape, (old.shape, new.shape)  # what was recorded has one shape
                 old.copy_(new, non_blocking=True)
         self.graph.replay()
 
