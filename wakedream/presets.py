@@ -45,8 +45,8 @@ def demo() -> TokenizerRun:
         objective=TokenizerObjectiveConfig(mask_ratio=0.25, lpips_fraction=0.25),
         loader=LoaderConfig(batch_size=8, length=4),
         optim=OptimConfig(muon_on="linear", lr=0.02, adamw_lr=1e-3),
-        train=TrainConfig(steps=100_000, minutes=6.0, warmup_steps=50, ema_decay=0.995, evaluate_every=1000,
-                          save_every=5000, save_minutes=3.0, compile="off"),
+        train=TrainConfig(steps=100_000, minutes=5.5, warmup_steps=50, ema_decay=0.995, evaluate_every=1000,
+                          save_every=5000, save_minutes=3.0),
     )
 
 

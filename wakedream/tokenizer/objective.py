@@ -34,8 +34,9 @@ class TokenizerObjective(nn.Module):
 
     @property
     def compiled(self) -> list[nn.Module]:
-        """What is to be compiled, each by itself."""
-        return self.blocks if self.lpips is None else [*self.blocks, self.lpips]
+        """What is to be compiled, each by itself. LPIPS on a GPU alone: on two CPU cores a step with it took 13 ms
+        more than one without, and 35 ms more once it was compiled."""
+        return [*self.blocks, self.lpips] if self.lpips is not None and self.lpips.gain.is_cuda else self.blocks
 
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         frames = clip.video.float() / 255
