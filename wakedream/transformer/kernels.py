@@ -1,126 +1,7 @@
-"""Attention over short sequences as one Triton kernel each way: QK-norm, rotary embedding, softmax, no transposes.
+"""The Triton kernels behind `short_attention.py`: one program for each key head of one tile of sequences."""
 
-Space attention has some hundred keys and time attention a few dozen: a whole sequence fits into one tile. So the
-kernel reads the product of the qkv projection where it lies, (b t s c) with c = (heads + 2 kv_heads) * head_dim, along
-either axis, and nothing but its output goes back to memory. The backward pass recomputes the softmax from the same
-input: no statistics are stored. What a query sees is one range of keys, [starts, ends), so there is no mask either.
-
-Tiles have sizes of powers of 2. Very short sequences share one; one of over 64 rows is two parts, so that 80 rows cost
-64 + 16 and not 128. The plain twin is `attend`; tests/transformer/test_kernels.py.
-"""
-
-import math
-from dataclasses import dataclass
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-EPS = 1e-6
-LEAST, MOST = 16, 64  # rows of a part: what a matrix unit takes, and what registers hold
-WARPS = {16: 1, 32: 4, 64: 4}  # by rows of the first part
-
-
-@dataclass(frozen=True)
-class Walk:
-    """How a program's rows lie in a (b t s c) tensor: outer x packs of sequences x positions."""
-
-    outer: int
-    sequences: int
-    length: int
-    pack: int
-    strides: tuple[int, int, int]  # outer, sequence, position, in units of c
-
-    @classmethod
-    def along(cls, axis: str, shape: torch.Size) -> "Walk":
-        b, t, s, _ = shape
-        if axis == "space":
-            return cls(1, b * t, s, max(1, LEAST // s), (0, s, 1))
-        return cls(b, s, t, max(1, LEAST // t), (t * s, 1, s))
-
-    @property
-    def packs(self) -> int:
-        return -(-self.sequences // self.pack)
-
-    @property
-    def parts(self) -> tuple[int, int]:
-        """Rows of the first and of the second part, which may be none."""
-        rows = self.length * self.pack
-        second = 0 if rows <= MOST else max(LEAST, triton.next_power_of_2(rows - MOST))
-        return min(MOST, max(LEAST, triton.next_power_of_2(rows))), second
-
-    def arguments(self, heads: int, kv_heads: int, head_dim: int, qkv: Tensor, cos: Tensor | None) -> dict:
-        outer, sequence, position = self.strides
-        first, second = self.parts
-        return {"scale": 1 / math.sqrt(head_dim), "packs": self.packs, "sequences": self.sequences,
-                "stride_outer": outer, "stride_sequence": sequence, "stride_position": position,
-                "LENGTH": self.length, "PACK": self.pack, "A": first, "B": second, "H": heads, "G": kv_heads,
-                "E": head_dim, "HALF": head_dim // 2, "ROTATE": cos is not None, "NORM_EPS": EPS,
-                "EXACT": qkv.dtype == torch.float32, "num_stages": 1, "num_warps": WARPS[first]}
-
-
-@torch.library.custom_op("wakedream::short_attention", mutates_args=())
-def short_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor | None, sin: Tensor | None,
-                    starts: Tensor, ends: Tensor, heads: int, kv_heads: int, axis: str) -> Tensor:
-    """softmax(q k' / sqrt(e)) v along `axis`, "space" (s) or "time" (t); (b t s (h e)).
-
-    qkv                   (b t s c), c = (heads + 2 kv_heads) e: the queries, keys and values of every token
-    query_weight, key_weight   (e): QK-norm's weights
-    cos, sin              float32 (length e/2): rotary angles by position, or None
-    starts, ends          int32 (length): each position attends to positions [start, end)
-    """
-    qkv = qkv.contiguous()
-    walk, head_dim = Walk.along(axis, qkv.shape), qkv.shape[-1] // (heads + 2 * kv_heads)
-    out = qkv.new_empty(*qkv.shape[:3], heads * head_dim)
-    unread = query_weight if cos is None else cos  # any pointer will do
-    _attention_forward[(walk.outer * walk.packs, kv_heads)](
-        qkv, out, query_weight, key_weight, unread, unread if sin is None else sin, starts, ends,
-        **walk.arguments(heads, kv_heads, head_dim, qkv, cos))
-    return out
-
-
-@torch.library.custom_op("wakedream::short_attention_backward", mutates_args=())
-def _backward_op(grad: Tensor, qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor | None,
-                 sin: Tensor | None, starts: Tensor, ends: Tensor, heads: int, kv_heads: int,
-                 axis: str) -> tuple[Tensor, Tensor]:
-    """Gradients of qkv, and float32 (2 e) of both norm weights."""
-    qkv, grad = qkv.contiguous(), grad.contiguous()
-    walk, head_dim = Walk.along(axis, qkv.shape), qkv.shape[-1] // (heads + 2 * kv_heads)
-    grad_qkv = torch.empty_like(qkv)
-    programs = walk.outer * walk.packs
-    parts = torch.empty(programs * kv_heads, 2 * head_dim, device=qkv.device, dtype=torch.float32)
-    unread = query_weight if cos is None else cos
-    _attention_backward[(programs, kv_heads)](
-        qkv, grad, grad_qkv, parts, query_weight, key_weight, unread, unread if sin is None else sin, starts, ends,
-        **walk.arguments(heads, kv_heads, head_dim, qkv, cos))
-    return grad_qkv, parts.sum(0)
-
-
-@short_attention.register_fake
-def _(qkv, query_weight, key_weight, cos, sin, starts, ends, heads, kv_heads, axis):
-    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads)
-
-
-@_backward_op.register_fake
-def _(grad, qkv, query_weight, key_weight, cos, sin, starts, ends, heads, kv_heads, axis):
-    head_dim = qkv.shape[-1] // (heads + 2 * kv_heads)
-    return qkv.new_empty(qkv.shape), qkv.new_empty(2 * head_dim, dtype=torch.float32)
-
-
-def _keep(ctx, inputs, output) -> None:
-    *tensors, ctx.heads, ctx.kv_heads, ctx.axis = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _differentiate(ctx, grad: Tensor):
-    qkv, query_weight, key_weight, *rest = ctx.saved_tensors
-    grad_qkv, weights = _backward_op(grad, qkv, query_weight, key_weight, *rest, ctx.heads, ctx.kv_heads, ctx.axis)
-    query, key = weights.chunk(2)
-    return grad_qkv, query.to(query_weight.dtype), key.to(key_weight.dtype), *(None,) * 7
-
-
-short_attention.register_autograd(_differentiate, setup_context=_keep)
 
 
 @triton.jit
@@ -239,7 +120,7 @@ def _forward_rows(first, ROWS: tl.constexpr, qkv, out, query_weight, cos, sin, s
 
 
 @triton.jit
-def _attention_forward(qkv, out, query_weight, key_weight, cos, sin, starts, ends, scale, packs, sequences,
+def attention_forward(qkv, out, query_weight, key_weight, cos, sin, starts, ends, scale, packs, sequences,
                        stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr,
                        A: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
                        HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
@@ -359,7 +240,7 @@ def _nothing(ROWS: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr):
 
 
 @triton.jit
-def _attention_backward(qkv, grad_out, grad_qkv, parts, query_weight, key_weight, cos, sin, starts, ends, scale, packs,
+def attention_backward(qkv, grad_out, grad_qkv, parts, query_weight, key_weight, cos, sin, starts, ends, scale, packs,
                         sequences, stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr,
                         PACK: tl.constexpr, A: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
                         E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr,

@@ -97,7 +97,7 @@ class Attention(nn.Module):
         return self.out(mixed[:, :, kept])
 
     def _short(self, projected: Tensor, scope: Scope) -> Tensor:
-        from wakedream.transformer.kernels import short_attention  # needs Triton, which not every machine has
+        from wakedream.transformer.short_attention import short_attention  # needs Triton, which not every machine has
 
         cos, sin = (None, None) if self.kind == "space" else (scope.cos[0], scope.sin[0])
         return short_attention(projected, self.query_norm.weight, self.key_norm.weight, cos, sin,

@@ -1,7 +1,7 @@
 """The Triton kernel is `attend` with QK-norm and rotary embedding, forward and backward.
 
 On a GPU: `pytest -m gpu`. Without one, where triton is installed:
-`TRITON_INTERPRET=1 pytest tests/transformer/test_kernels.py`.
+`TRITON_INTERPRET=1 pytest tests/transformer/test_short_attention.py`.
 """
 
 import os
@@ -64,7 +64,7 @@ def make(case, axis, device, dtype):
 @pytest.mark.parametrize("case", CASES)
 def test_the_kernel_equals_its_plain_twin(case, axis, dtype, device):
     pytest.importorskip("triton")
-    from wakedream.transformer.kernels import short_attention
+    from wakedream.transformer.short_attention import short_attention
 
     if device == "cpu" and dtype == torch.bfloat16:
         dtype = torch.float16  # the interpreter takes bfloat16 for integers
