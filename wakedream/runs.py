@@ -50,6 +50,8 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise RunError(f"no permission to write {path}: choose another folder") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise RunError(f"{path} cannot be made, a file is in the way: choose another folder") from error
+        if error.errno == errno.ENOENT:
+            raise RunError(f"{path} cannot be made there: choose another folder") from error
         raise
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from wakedream.errors import Interrupted, RunError
+from wakedream.progress import ProgressBar
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.gradients import clip_and_guard
 from wakedream.training.metrics import Check, read
@@ -170,3 +171,20 @@ def test_metrics_lines(tmp_path, kit) -> None:
             "frames_per_second"} == set(lines[0])
     assert lines[1]["frames"] == 32
     assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_the_console_counts_what_this_process_has_done(kit, tmp_path, capsys):
+    """After a resume too: 2 of 4 steps, each of 8 frames."""
+    kit.run(tmp_path / "run", steps=2)
+    capsys.readouterr()
+    shown = []
+    update = ProgressBar.update
+
+    def keep(bar, done, **words):
+        shown.append((bar.initial, done))
+        update(bar, done, **words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProgressBar, "update", keep)
+        kit.run(tmp_path / "run", steps=4)
+    assert shown == [(16, 24), (16, 32)]

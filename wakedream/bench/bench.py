@@ -1,15 +1,19 @@
 """`wakedream bench`."""
 
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
 
+from wakedream import runs
 from wakedream.bench.config import BENCHMARKS, BenchConfig
 from wakedream.bench.machine import Machine, measure_machine
 from wakedream.bench.report import Report
 from wakedream.bench.result import Result
+from wakedream.config import check
+from wakedream.data.store import Store
 from wakedream.training.distributed import choose_device
 
 
@@ -24,6 +28,7 @@ def bench(config: BenchConfig) -> None:
         from wakedream.bench.plain import plain_implementation
 
         plain_implementation()
+    _check_paths(config)
     benchmarks = [_find(BENCHMARKS[name]) for name in config.names or BENCHMARKS]
     report = Report(measure_machine(device), config.out)
     for benchmark in benchmarks:
@@ -32,6 +37,18 @@ def bench(config: BenchConfig) -> None:
         report.end_table()
     if config.out:
         print(f"\nwritten to {config.out}")
+
+
+def _check_paths(config: BenchConfig) -> None:
+    """Before minutes are spent on what could not be written or read."""
+    if config.data is not None:
+        Store.open(config.data)
+    if config.out is not None:
+        check(not config.out.is_dir(), f"--out {config.out} is a folder: give the name of a JSON file")
+        with runs.disk_errors(config.out):
+            config.out.parent.mkdir(parents=True, exist_ok=True)
+        check(os.access(config.out.parent, os.W_OK),
+                f"--out {config.out}: no file can be written in {config.out.parent}, choose another folder")
 
 
 def _with_need(config: BenchConfig, report: Report) -> BenchConfig:

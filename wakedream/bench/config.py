@@ -23,13 +23,13 @@ class BenchConfig:
     """
 
     names: tuple[str, ...] = ()
-    """Which benchmarks; all if none is named."""
+    """tokenizer-train (the training step), tokenizer-stream (frame by frame), loader (data); all if none is named"""
     baseline: bool = False
     """tokenizer-train: a plain implementation of the same model in turns with ours, and the ratio"""
     baseline_compile: bool = False
     """compile the plain implementation too (it runs eagerly otherwise)"""
     out: Path | None = None
-    """write the results to this JSON file, row by row"""
+    """write the results to this JSON file, row by row, in place of one that is there"""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
     preset: str = "reference"

@@ -49,6 +49,8 @@ class TokenizerStream:
     ):
         self.device = tokenizer.mask_token.device
         on_gpu = self.device.type == "cuda"
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size!r}: expected the number of streams, 1 or more")
         if graph and not on_gpu:
             raise ConfigError(
                 f"graph=True records a CUDA graph, but the tokenizer is on '{self.device}': "

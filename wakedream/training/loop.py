@@ -64,12 +64,13 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     resume(state, checkpoints, config.seed)
     if progress(state.step, state.elapsed, config) >= 1:
         if place.writes:
-            print(f"the run in {folder} has finished; to prolong it raise --train.steps or --train.minutes")
+            print(f"the run in {folder} has finished, at step {state.step:,} after {state.elapsed / 60:.1f} minutes of "
+                  "training; to prolong it raise --train.steps or --train.minutes beyond that")
         return state
     step = Stepper(wrap(state.objective, config, place), state, config)
     frames = frames_per_batch * config.accumulate * place.world_size
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
-    with writing(place, folder, state.step, label) as metrics, Interruption() as asked:
+    with writing(place, folder, state, label) as metrics, Interruption() as asked:
         while not over:
             step()
             state.frames += frames
@@ -155,9 +156,9 @@ def resume(state: TrainState, checkpoints: Checkpoints, seed: int) -> None:
 
 
 @contextmanager
-def writing(place: Place, folder: Path, step: int, label: str) -> Iterator[Metrics | None]:
+def writing(place: Place, folder: Path, state: TrainState, label: str) -> Iterator[Metrics | None]:
     if not place.writes:
         yield None
         return
-    with Metrics(folder, step, label) as metrics:
+    with Metrics(folder, state.step, label, state.frames) as metrics:
         yield metrics

@@ -50,16 +50,19 @@ class Meter:
 
 
 class Metrics:
-    """`with Metrics(folder, step, label) as metrics:`; what a killed run wrote after `step` is cut off."""
+    """`with Metrics(folder, step, label, frames) as metrics:`; what a killed run wrote after `step` is cut off.
 
-    def __init__(self, folder: Path, step: int, label: str):
+    frames: seen before this process, which its rate does not count.
+    """
+
+    def __init__(self, folder: Path, step: int, label: str, frames: int = 0):
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
         self.file = folder / "metrics.jsonl"
         cut(self.file, step)
         self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
-        self.bar = ProgressBar(label, None, "frames")
+        self.bar = ProgressBar(label, None, "frames", initial=frames)
         self.shown: dict[str, str] = {}
 
     def __enter__(self) -> "Metrics":
