@@ -134,7 +134,8 @@ def test_attention_kernels_and_memory_on_the_gpu(tmp_path) -> None:
         assert 0 < row["matrix_share"] < 1, (key, row["matrix_share"])
 
 
-@pytest.mark.parametrize(("words", "message"), [(("--out", "."), "is a folder"), (("--data", "nothing"), "no data set")])
+@pytest.mark.parametrize(("words", "message"), [(("--out", "."), "is a folder"),
+                                                (("--data", "nothing"), "no data set")])
 def test_paths_are_looked_at_before_anything_is_measured(words, message, capsys):
     assert cli.main(["bench", "tokenizer-stream", *QUICK, "--device", "cpu", *words]) == 2
     told = capsys.readouterr()
