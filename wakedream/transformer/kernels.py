@@ -85,6 +85,33 @@ def _logits(query_1, query_2, key_1, key_2, visible, scale, EXACT: tl.constexpr)
 
 
 @triton.jit
+def _queries(at, kept, weight_1, weight_2, cos, sin, position, real, dtype: tl.constexpr, E: tl.constexpr,
+             HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
+    """The queries at `at` as two halves; what they were before the norm's weight, and 1 / rms."""
+    unit_1, unit_2, rstd = _normalised(at, kept, NORM_EPS, E, HALF)
+    query_1, query_2 = _turned(unit_1 * weight_1, unit_2 * weight_2, cos, sin, position, real, HALF, ROTATE, False)
+    return query_1.to(dtype), query_2.to(dtype), unit_1, unit_2, rstd
+
+
+@triton.jit
+def _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale, B: tl.constexpr,
+                  EXACT: tl.constexpr):
+    """The softmax over both parts before its division, and the divisor; without a second part it is the first."""
+    logits_a = _logits(query_1, query_2, keys_a[0], keys_a[1], visible_a, scale, EXACT)
+    highest = tl.max(logits_a, 1)
+    if B > 0:
+        logits_b = _logits(query_1, query_2, keys_b[0], keys_b[1], visible_b, scale, EXACT)
+        highest = tl.maximum(highest, tl.max(logits_b, 1))
+        weights_b = tl.exp2(logits_b - highest[:, None])
+        weights_a = tl.exp2(logits_a - highest[:, None])
+        total = tl.sum(weights_a, 1) + tl.sum(weights_b, 1)
+    else:
+        weights_a = tl.exp2(logits_a - highest[:, None])
+        weights_b, total = weights_a, tl.sum(weights_a, 1)
+    return weights_a, weights_b, total
+
+
+@triton.jit
 def _forward_rows(first, ROWS: tl.constexpr, qkv, out, query_weight, cos, sin, starts, ends, scale, packs, sequences,
                   stride_sequence, stride_position, group, keys_a, rows_a, keys_b, rows_b, LENGTH: tl.constexpr,
                   PACK: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
@@ -95,25 +122,16 @@ def _forward_rows(first, ROWS: tl.constexpr, qkv, out, query_weight, cos, sin, s
     kept, half, whole = real[:, None], tl.arange(0, HALF), tl.arange(0, E)
     weight_1, weight_2 = _norm_weight(query_weight, HALF)
     visible_a = _visible(sequence, position, real, rows_a[1], rows_a[2], rows_a[3], starts, ends)
-    if B > 0:
-        visible_b = _visible(sequence, position, real, rows_b[1], rows_b[2], rows_b[3], starts, ends)
+    visible_b = _visible(sequence, position, real, rows_b[1], rows_b[2], rows_b[3], starts, ends)
     for member in tl.static_range(H // G):
         head = group * (H // G) + member
-        unit_1, unit_2, rstd = _normalised(qkv + token[:, None] * ((H + 2 * G) * E) + head * E + half[None, :], kept,
-                                           NORM_EPS, E, HALF)
-        query_1, query_2 = _turned(unit_1 * weight_1, unit_2 * weight_2, cos, sin, position, real, HALF, ROTATE, False)
-        query_1, query_2 = query_1.to(keys_a[2].dtype), query_2.to(keys_a[2].dtype)
-        logits_a = _logits(query_1, query_2, keys_a[0], keys_a[1], visible_a, scale, EXACT)
-        highest = tl.max(logits_a, 1)
-        if B > 0:
-            logits_b = _logits(query_1, query_2, keys_b[0], keys_b[1], visible_b, scale, EXACT)
-            highest = tl.maximum(highest, tl.max(logits_b, 1))
-        weights_a = tl.exp2(logits_a - highest[:, None])
-        total = tl.sum(weights_a, 1)
+        at = qkv + token[:, None] * ((H + 2 * G) * E) + head * E + half[None, :]
+        query_1, query_2, unit_1, unit_2, rstd = _queries(at, kept, weight_1, weight_2, cos, sin, position, real,
+                                                          keys_a[2].dtype, E, HALF, ROTATE, NORM_EPS)
+        weights_a, weights_b, total = _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale, B,
+                                                    EXACT)
         mixed = _product(weights_a.to(keys_a[2].dtype), keys_a[2], EXACT)
         if B > 0:
-            weights_b = tl.exp2(logits_b - highest[:, None])
-            total += tl.sum(weights_b, 1)
             mixed += _product(weights_b.to(keys_a[2].dtype), keys_b[2], EXACT)
         mixed = mixed / total[:, None]
         tl.store(out + token[:, None] * (H * E) + head * E + whole[None, :], mixed.to(keys_a[2].dtype), mask=kept)
@@ -173,28 +191,16 @@ def _backward_rows(first, ROWS: tl.constexpr, qkv, grad_out, grad_qkv, query_wei
     kept, half, whole = real[:, None], tl.arange(0, HALF), tl.arange(0, E)
     weight_1, weight_2 = _norm_weight(query_weight, HALF)
     visible_a = _visible(sequence, position, real, rows_a[1], rows_a[2], rows_a[3], starts, ends)
-    if B > 0:
-        visible_b = _visible(sequence, position, real, rows_b[1], rows_b[2], rows_b[3], starts, ends)
+    visible_b = _visible(sequence, position, real, rows_b[1], rows_b[2], rows_b[3], starts, ends)
     for member in tl.static_range(H // G):
         head = group * (H // G) + member
         at = token[:, None] * ((H + 2 * G) * E) + head * E + half[None, :]
-        unit_1, unit_2, rstd = _normalised(qkv + at, kept, NORM_EPS, E, HALF)
-        turned_1, turned_2 = _turned(unit_1 * weight_1, unit_2 * weight_2, cos, sin, position, real, HALF, ROTATE,
-                                     False)
         grad = tl.load(grad_out + token[:, None] * (H * E) + head * E + whole[None, :], mask=kept, other=0.0)
-        query_1, query_2 = turned_1.to(grad.dtype), turned_2.to(grad.dtype)
-        logits_a = _logits(query_1, query_2, keys_a[0], keys_a[1], visible_a, scale, EXACT)
-        highest = tl.max(logits_a, 1)
-        if B > 0:
-            logits_b = _logits(query_1, query_2, keys_b[0], keys_b[1], visible_b, scale, EXACT)
-            highest = tl.maximum(highest, tl.max(logits_b, 1))
-        weights_a = tl.exp2(logits_a - highest[:, None])
-        total = tl.sum(weights_a, 1)
-        if B > 0:
-            weights_b = tl.exp2(logits_b - highest[:, None])
-            total += tl.sum(weights_b, 1)
-            weights_b = weights_b / total[:, None]
-        weights_a = weights_a / total[:, None]
+        query_1, query_2, unit_1, unit_2, rstd = _queries(qkv + at, kept, weight_1, weight_2, cos, sin, position, real,
+                                                          grad.dtype, E, HALF, ROTATE, NORM_EPS)
+        weights_a, weights_b, total = _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale, B,
+                                                    EXACT)
+        weights_a, weights_b = weights_a / total[:, None], weights_b / total[:, None]
         grad_a = _product(grad, tl.trans(keys_a[2]), EXACT)
         mean = tl.sum(weights_a * grad_a, 1)
         if B > 0:
