@@ -24,13 +24,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def called(monkeypatch: pytest.MonkeyPatch) -> list:
     """Replaces what the commands do by noting what they were given."""
     notes: list = []
-    find = cli._find
+    find = cli.find
 
     def note(place: str):
         verbs = {verb.run for verb in cli.VERBS.values()} | {stage.run for stage in cli.STAGES.values()}
         return (lambda *given: notes.append(given)) if place in verbs else find(place)
 
-    monkeypatch.setattr(cli, "_find", note)
+    monkeypatch.setattr(cli, "find", note)
     return notes
 
 
@@ -48,7 +48,7 @@ def test_every_command_has_help_and_something_to_do(capsys, name: str) -> None:
     code, out, _ = run(capsys, name, "--help")
     assert code == 0
     assert f"usage: wakedream {name}" in out
-    assert callable(cli._find(cli.VERBS[name].run))
+    assert callable(cli.find(cli.VERBS[name].run))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -87,7 +87,7 @@ def test_train_options_override_the_preset(capsys, called) -> None:
     config, data, out, preset = called[0]
     assert (data, out, preset) == (Path("d"), Path("o"), "debug")
     assert (config.train.steps, config.train.minutes, config.optim.lr) == (7, 1.5, 0.5)
-    default = cli._find(cli.STAGES["tokenizer"].preset)("debug")
+    default = cli.find(cli.STAGES["tokenizer"].preset)("debug")
     assert config.model == default.model
     assert isinstance(config.train, TrainConfig)
 
@@ -97,7 +97,7 @@ def test_positional_arguments(capsys, called) -> None:
     assert run(capsys, "record", "crafter", "--frames", "10", "--out", "d")[0] == 0
     assert called[0][0].videos == ("a.mp4", "b.mp4")
     assert called[1][0].env == "crafter"
-    assert isinstance(called[1][0], cli._find(cli.VERBS["record"].config))
+    assert isinstance(called[1][0], cli.find(cli.VERBS["record"].config))
 
 
 @pytest.mark.parametrize(("error", "code", "message"), [

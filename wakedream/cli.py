@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from types import FrameType
 from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 from wakedream import __version__
-from wakedream.config import suggest
+from wakedream.config import find, suggest
 from wakedream.errors import ConfigError, Interrupted, UserError
 
 
@@ -92,9 +91,9 @@ def _dispatch(arguments: list[str]) -> int:
         _train(rest)
     elif name in VERBS:
         verb = VERBS[name]
-        config_type = _positional(_find(verb.config), verb.positional)
+        config_type = _positional(find(verb.config), verb.positional)
         config = _parse(config_type, rest, f"wakedream {name}", verb.help)
-        _find(verb.run)(config)  # imports torch, so only now
+        find(verb.run)(config)  # imports torch, so only now
     else:
         raise suggest("command", name, [*VERBS, "train"])
     return 0
@@ -110,14 +109,14 @@ def _train(arguments: list[str]) -> None:
         raise suggest("stage", words[0], STAGES)
     stage = STAGES[words[0]]
     if len(words) == 1:
-        table = _find(stage.presets)
+        table = find(stage.presets)
         presets = {name: (preset.__doc__ or "").split("\n")[0] for name, preset in table.items()}
         return _ask_for("a preset", f"wakedream train {words[0]} PRESET", presets, arguments)
     name = words[1]
-    command_type = _train_command(_find(stage.preset)(name))
+    command_type = _train_command(find(stage.preset)(name))
     command = _parse(command_type, arguments[2:], f"wakedream train {words[0]} {name}",
                      f"Train the preset '{name}'. The same command goes on where it was stopped.")
-    _find(stage.run)(command.run, command.data, command.out, name)
+    find(stage.run)(command.run, command.data, command.out, name)
 
 
 def _ask_for(what: str, usage: str, choices: dict[str, str], arguments: list[str]) -> None:
@@ -165,14 +164,9 @@ def inspect(config: Any) -> None:
 
     description = describe(Path(config.path))
     if description is None:
-        _find("wakedream.data.inspect:inspect_data")(config)
+        find("wakedream.data.inspect:inspect_data")(config)
     else:
         print(description)
-
-
-def _find(place: str) -> Any:
-    module, name = place.split(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _help() -> str:

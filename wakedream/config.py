@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 import types
 import typing
 from collections.abc import Iterable
@@ -18,6 +19,12 @@ def suggest(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     return ConfigError(f"unknown {kind} '{name}'{hint} Known: {', '.join(known)}")
+
+
+def find(place: str) -> Any:
+    """What "module:name" names; the module is imported only now."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def check(condition: bool, message: str) -> None:

@@ -105,7 +105,7 @@ def test_wrong_words(capsys, words, message) -> None:
 
 
 def test_every_name_has_something_to_do() -> None:
-    assert all(callable(cli._find(place)) for place in BENCHMARKS.values())
+    assert all(callable(cli.find(place)) for place in BENCHMARKS.values())
     with pytest.raises(ConfigError):
         BenchConfig(names=("nothing",))
 

@@ -1,18 +1,15 @@
 """`wakedream bench`."""
 
-import importlib
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
 
 from wakedream import runs
 from wakedream.bench.config import BENCHMARKS, BenchConfig
-from wakedream.bench.machine import Machine, measure_machine
+from wakedream.bench.machine import measure_machine
 from wakedream.bench.report import Report
-from wakedream.bench.result import Result
-from wakedream.config import check
+from wakedream.config import check, find
 from wakedream.data.store import Store
 from wakedream.training.distributed import choose_device
 
@@ -29,7 +26,7 @@ def bench(config: BenchConfig) -> None:
 
         plain_implementation()
     _check_paths(config)
-    benchmarks = [_find(BENCHMARKS[name]) for name in config.names or BENCHMARKS]
+    benchmarks = [find(BENCHMARKS[name]) for name in config.names or BENCHMARKS]
     report = Report(measure_machine(device), config.out)
     for benchmark in benchmarks:
         for result in benchmark(_with_need(config, report), report.machine):
@@ -48,7 +45,7 @@ def _check_paths(config: BenchConfig) -> None:
         with runs.disk_errors(config.out):
             config.out.parent.mkdir(parents=True, exist_ok=True)
         check(os.access(config.out.parent, os.W_OK),
-                f"--out {config.out}: no file can be written in {config.out.parent}, choose another folder")
+              f"--out {config.out}: no file can be written in {config.out.parent}, choose another folder")
 
 
 def _with_need(config: BenchConfig, report: Report) -> BenchConfig:
@@ -57,7 +54,3 @@ def _with_need(config: BenchConfig, report: Report) -> BenchConfig:
     rates = [rate for rate in trained if rate is not None]
     return replace(config, need=max(rates)) if config.need is None and rates else config
 
-
-def _find(place: str) -> Callable[[BenchConfig, Machine], Iterator[Result]]:
-    module, name = place.split(":")
-    return getattr(importlib.import_module(module), name)
