@@ -5,10 +5,13 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from wakedream.errors import RunError
 
@@ -40,19 +43,26 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk, a missing permission or a file in the way into a RunError that names the path."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        number = _number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
                 f"no space left while writing {path}: free some space and run the same command again; "
                 "what was complete has been kept"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise RunError(f"no permission to write {path}: choose another folder") from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        if number in (errno.ENOTDIR, errno.EEXIST):
             raise RunError(f"{path} cannot be made, a file is in the way: choose another folder") from error
-        if error.errno == errno.ENOENT:
-            raise RunError(f"{path} cannot be made there: choose another folder") from error
         raise
+
+
+def _number(error: OSError | SafetensorError) -> int | None:
+    """The system's number of the error; safetensors has it in its text alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from wakedream import runs
 from wakedream.errors import CheckpointError, RunError
 from wakedream.training import checkpoint as module
 from wakedream.training.checkpoint import Checkpoints
@@ -107,3 +109,13 @@ def test_another_format_is_no_damage(saved: Checkpoints, monkeypatch, other: int
     monkeypatch.setattr(module, "FORMAT", written + other)
     with pytest.raises(RunError, match=rf"has format {written}, this version reads format {written + other}: go on"):
         saved.load(saved.latest())
+
+
+def test_a_full_disk_is_named_as_such_when_safetensors_meets_it(tmp_path):
+    """Its error is none of the system's; this is its text on a full disk."""
+    text = "Error while serializing: I/O error: No space left on device (os error 28)"
+    with pytest.raises(RunError, match="no space left while writing .*step"), runs.atomic(tmp_path / "step"):
+        raise SafetensorError(text)
+    with pytest.raises(SafetensorError, match="another"), runs.atomic(tmp_path / "step"):
+        raise SafetensorError("another")
+    assert list(tmp_path.iterdir()) == []
