@@ -33,9 +33,32 @@ class ActionComponent:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check(self.size >= 1, f"action component '{self.name}': size {self.size}, expected at least 1")
+        about = f"action component '{self.name}'"
+        check(bool(self.name), "an action component has no name")
+        check(self.size >= 1, f"{about}: size {self.size}, expected at least 1")
         counted = not self.labels or len(self.labels) == self.size
-        check(counted, f"action component '{self.name}': {len(self.labels)} labels for size {self.size}")
+        check(counted, f"{about}: {len(self.labels)} labels for size {self.size}")
+        if self.kind == "categorical":
+            first = not self.low or (len(self.low) == 1 and float(self.low[0]).is_integer())
+            check(first and not self.high, f"{about}: low {self.low} and high {self.high}, expected as low the number "
+                                           "of the first choice, or nothing, and no high")
+        elif self.kind == "binary":
+            check(not self.low and not self.high, f"{about}: bits have neither low nor high")
+        else:
+            bounds = len(self.low) == len(self.high) and len(self.low) in (0, self.size)
+            ordered = all(-np.inf < low <= high < np.inf for low, high in zip(self.low, self.high, strict=False))
+            check(bounds and ordered, f"{about}: low {self.low} and high {self.high}, expected {self.size} finite "
+                                      "numbers each, or nothing where it has no bounds")
+
+    @property
+    def values(self) -> str:
+        """What is possible, in words, as stored: choices count from 0."""
+        if self.kind == "categorical":
+            return f"0 to {self.size - 1}"
+        if self.kind == "binary":
+            return f"{self.size} of 0 or 1"
+        bounds = f", from {list(self.low)} to {list(self.high)}" if self.low else ""
+        return f"{self.size} finite numbers{bounds}"
 
     def zeros(self, t: int) -> np.ndarray:
         """int64 (t,) if categorical, else float32 (t, size)."""
@@ -47,7 +70,18 @@ class ActionComponent:
             return np.asarray(int(value) - int(self.low[0] if self.low else 0), np.int64)
         return np.asarray(value, np.float32).reshape(self.size)
 
+    def possible(self, array: np.ndarray) -> np.ndarray:
+        """bool (t): which values, as stored, are finite and within the choices, bits or bounds."""
+        if self.kind == "categorical":
+            return np.asarray((array >= 0) & (array < self.size))
+        if self.kind == "binary":
+            return np.asarray(np.isin(array, (0, 1)).all(-1))
+        low, high = (np.asarray(bounds or infinite, np.float32)  # values are float32, so their bounds are rounded too
+                     for bounds, infinite in ((self.low, -np.inf), (self.high, np.inf)))
+        return np.asarray((np.isfinite(array) & (array >= low) & (array <= high)).all(-1))
+
     def check(self, array: np.ndarray, t: int) -> None:
+        """DataError unless `array` is t values as stored. Bounds are left alone: a placeholder may be outside."""
         expected = self.zeros(t)
         if array.dtype != expected.dtype or array.shape != expected.shape:
             raise DataError(f"action component '{self.name}': got {array.dtype} {array.shape}, "
