@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wakedream.data.actions import ActionSpec
+from wakedream.data.actions import Actions, ActionSpec
 from wakedream.data.codec import CHUNK_FRAMES
 from wakedream.data.episode import Episode
 from wakedream.data.manifest import EpisodeInfo, Manifest, read_manifest, repair, shard_path
@@ -87,13 +87,22 @@ class Store:
             arrays = self._episode_arrays(info)
             self._read_video(info, arrays, start, stop, video)
         except DataError as error:
-            raise DataError(f"episode {info.id} of {self.path}: {error}; {repair(self.path)}") from error
+            raise self._named(info, error) from error
         last, window = stop == info.frames, slice(start, stop)
         return Episode(
             video, {c.name: arrays[f"actions/{c.name}"][window] for c in self.spec.components},
             arrays["has_action"][window], arrays["rewards"][window],
             info.terminated and last, info.truncated and last,
             {name: arrays[f"extras/{name}"][window] for name in info.extras}, info.info)
+
+    def actions(self, episode_id: int) -> tuple[Actions, np.ndarray]:
+        """An episode's actions by component and has_action, bool (t): no frame is decoded. DataError when damaged."""
+        info = self._by_id[episode_id]
+        try:
+            arrays = self._episode_arrays(info)
+        except DataError as error:
+            raise self._named(info, error) from error
+        return {c.name: arrays[f"actions/{c.name}"] for c in self.spec.components}, arrays["has_action"]
 
     def verify(self) -> list[Damage]:
         """Compare every byte with the checksums; what is damaged, located. Empty when all is well."""
@@ -107,6 +116,9 @@ class Store:
                                                     "but no episode in it does")]
             damages += found
         return damages
+
+    def _named(self, info: EpisodeInfo, error: DataError) -> DataError:
+        return DataError(f"episode {info.id} of {self.path}: {error}; {repair(self.path)}")
 
     def _shard(self, number: int) -> Shard:
         with self._mutex:

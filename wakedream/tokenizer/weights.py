@@ -1,8 +1,10 @@
 """Weights folders: config.json beside model.safetensors; and which one a run folder means."""
 
+import hashlib
 import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -53,6 +55,15 @@ def load_tokenizer(path: Path) -> Tokenizer:
         )
     tokenizer.load_state_dict(state)
     return tokenizer.eval()
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """sha256 over config and tensors: the same for the same tokenizer on any device, saved or not."""
+    digest = hashlib.sha256(json.dumps(to_dict(tokenizer.config), sort_keys=True).encode())
+    for name, tensor in sorted(tokenizer.state_dict().items()):
+        digest.update(f" {name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def weights_folder(path: Path) -> Path:

@@ -1,0 +1,111 @@
+"""Batches for the dynamics model: images, packed short clips and long clips, always in the same rows."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from wakedream.data.sampler import WindowSampler
+from wakedream.data.store import Store
+from wakedream.dynamics.clip import LatentClip
+from wakedream.dynamics.config import LatentLoaderConfig
+from wakedream.dynamics.latents import LatentStore
+from wakedream.dynamics.live import LiveRows
+from wakedream.dynamics.rows import Rows, row_segments
+from wakedream.dynamics.table import LatentTable
+from wakedream.errors import ConfigError
+from wakedream.tokenizer.tokenizer import Tokenizer
+
+
+class LatentBatches:
+    """An endless iterator of `LatentClip`s of one shape on `device`, in an order decided by `seed`.
+
+        rows          what                                                  segments    latents
+        first         config.images rows of unrelated frames, no action     t           each frame encoded alone
+        then          short clips side by side, length / short a row        t // short  with their episode's past
+        last          config.longs rows of one clip                         0           with their episode's past
+
+    Every window of each kind comes once per epoch, shared out among the ranks. A clip that begins inside an episode
+    keeps its first action. Of `config.labelled` of the episodes actions are known; elsewhere has_action is False.
+
+    source "stored": from `latents`, kept in memory. "live": from the frames, encoded by `tokenizer`; a clip then has
+    no past but its own. Stored costs the interpreter next to nothing, and neither waits for a GPU.
+    """
+
+    def __init__(self, store: Store, latents: LatentStore | None = None, *, tokenizer: Tokenizer | None = None,
+                 split: str = "train", config: LatentLoaderConfig | None = None, seed: int = 0,
+                 device: torch.device | str = "cpu", rank: int = 0, world_size: int = 1):
+        """DataError when there is no clip of the lengths asked for, or when latents are damaged or of other data."""
+        self.config = config = config or LatentLoaderConfig()
+        device, episodes = torch.device(device), store.split(split)
+        self.labelled = labelled_episodes((info.id for info in episodes), config.labelled)
+        self._segments = row_segments(config).to(device)
+        self._keeps = (torch.arange(config.batch_size) >= config.images).unsqueeze(1).to(device)
+        self._live: LiveRows | None = None
+        if config.source == "live":
+            if tokenizer is None:
+                raise ConfigError('source "live" encodes frames: give the tokenizer')
+            self._live = LiveRows(store, tokenizer, split, config, self.labelled, seed, device, rank, world_size)
+            return
+        if latents is None:
+            raise ConfigError('source "stored" reads latents: encode the data set first, or choose "live"')
+        latents.check(latents.tokenizer, store)
+        self._rows = Rows([info.frames for info in episodes], config, seed=seed, rank=rank, world_size=world_size)
+        self._table = LatentTable(store, latents, episodes, device, config.cache_gib, self.labelled, rank == 0)
+
+    def __iter__(self) -> "LatentBatches":
+        return self
+
+    def __next__(self) -> LatentClip:
+        if self._live:
+            latents, actions, has_action = next(self._live)
+        else:
+            latents, actions, has_action = self._table.gather(next(self._rows), self.config.images)
+        return LatentClip(latents, has_action & self._keeps, self._segments, actions)
+
+    def state_dict(self) -> dict[str, Any]:
+        return (self._live or self._rows).state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The next batches are those that followed the state; DataError when it belongs to other data."""
+        (self._live or self._rows).load_state_dict(state)
+
+    def close(self) -> None:
+        if self._live:
+            self._live.close()
+
+    def __enter__(self) -> "LatentBatches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def labelled_episodes(episodes: Iterable[int], share: float) -> set[int]:
+    """This share of the episodes, at least one unless it is 0. A smaller share is a part of a larger one."""
+    order = sorted(episodes, key=lambda number: hashlib.sha256(f"labelled {number}".encode()).digest())
+    return set(order[:max(round(share * len(order)), 1 if share > 0 else 0)])
+
+
+def evaluation_latents(store: Store, latents: LatentStore, split: str, count: int, length: int,
+                       seed: int = 0) -> LatentClip:
+    """`count` fixed clips on the CPU, of the very windows of data.loader.evaluation_clips, all actions known.
+
+    Fewer when the split has fewer windows. DataError when it has none, or one of them is damaged.
+    """
+    latents.check(latents.tokenizer, store)
+    episodes = store.split(split)
+    sampler = WindowSampler([info.frames for info in episodes], length, seed=seed, shuffle=False)
+    count = min(count, sampler.num_windows)
+    shift = (seed * 0.6180339887498949 + 0.5) % 1  # as there
+    taken, columns = [], []
+    for i in range(count):
+        index, start = sampler.window(int((i + shift) * sampler.num_windows / count))
+        episode, window = episodes[index].id, slice(start, start + length)
+        taken.append(latents.read(episode, window.start, window.stop)[0])
+        actions, has_action = store.actions(episode)
+        columns.append({name: values[window] for name, values in {"": has_action, **actions}.items()})
+    stacked = {name: torch.from_numpy(np.stack([column[name] for column in columns])) for name in columns[0]}
+    return LatentClip(torch.stack(taken), stacked.pop(""), torch.zeros(count, length, dtype=torch.int64), stacked)

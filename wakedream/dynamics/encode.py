@@ -1,0 +1,179 @@
+"""A data set to the latents of a tokenizer: many episodes side by side, each as the tokenizer's stream sees it."""
+
+import copy
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from wakedream import runs
+from wakedream.data import manifest
+from wakedream.data.codec import CHUNK_FRAMES
+from wakedream.data.manifest import EpisodeInfo, shard_path
+from wakedream.data.store import Store
+from wakedream.dynamics.harvest import Harvest, places, sources
+from wakedream.dynamics.latents import FILE, About, LatentStore, different, read_source, write_about
+from wakedream.dynamics.pieces import unpacked
+from wakedream.dynamics.waiting import late_bar
+from wakedream.errors import ConfigError, DataError
+from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.tokenizer.weights import fingerprint
+
+TOKENS = {"cuda": 2**17}  # at a time, unless batch_size says otherwise
+TOKENS_CPU = 2**12
+LEAST_SCALE = 1e-6
+Made = tuple[Tensor, Tensor]
+
+
+def encode_store(tokenizer: Tokenizer, store: Store, folder: Path | str, *, device: torch.device | str = "cpu",
+                 batch_size: int | None = None, workers: int | None = None,
+                 show_progress: bool = True) -> LatentStore:
+    """Encode all episodes into `folder`; one that holds this tokenizer's latents of this data set is only opened.
+
+    Precision is that of `tokenizer.stream()` on the device. What an interrupted call completed, shard by shard, is
+    kept, and the same call goes on. batch_size: frames at a time; workers: threads that unpack frames.
+
+    DataError when the folder holds other latents, an episode is damaged, or latents are not finite; ConfigError
+    when the frames do not fit the tokenizer; RunError when another process writes there.
+    """
+    folder, name, device = Path(folder), fingerprint(tokenizer), torch.device(device)
+    _check_frames(tokenizer, store)
+    if not (folder / FILE).exists():
+        if (folder / manifest.FILE).exists():
+            raise DataError(f"{folder} is a data set: choose another folder for its latents")
+        with runs.locked(folder):
+            if not (folder / FILE).exists():  # another process may just have finished
+                shape = tokenizer.config.num_latents, tokenizer.config.latent_dim
+                episodes = _missing(store, folder, name)
+                if episodes:
+                    encoder = Encoder(tokenizer, _rows(tokenizer, episodes, device, batch_size), device)
+                    with Harvest(store, folder, name, shape) as harvest:
+                        _encode(encoder, store, episodes, harvest, workers or min(16, os.cpu_count() or 1),
+                                show_progress)
+                _finish(store, folder, name, shape)
+    latents = LatentStore.open(folder)
+    latents.check(name, store)
+    return latents
+
+
+class Encoder:
+    """`rows` streams of a tokenizer, CHUNK_FRAMES frames of each at a time; and the same frames each alone."""
+
+    def __init__(self, tokenizer: Tokenizer, rows: int, device: torch.device):
+        self.rows, self.device = rows, device
+        self.model = copy.deepcopy(tokenizer).to(device).stream().tokenizer  # a stream's frozen copy
+        self.cache = self.model.encoder.init_cache(rows, self.model.encoder_layout)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def __call__(self, video: Tensor, new: Tensor) -> Made:
+        """uint8 (b t h w c), and which rows begin a video, bool (b). Never waits for a GPU.
+
+        Latents float16 (2 b t l e), with the past and alone; and which frames' are finite, bool (b t).
+        """
+        video, new = (tensor.to(self.device, non_blocking=True) for tensor in (video, new))
+        frames = rearrange(video, "b t h w c -> b t c h w").float() / 255
+        self.cache.reset(new)
+        with torch.autocast(self.device.type, enabled=False):
+            latents = self.model._encode(frames, None, self.cache)
+            alone = self.model._encode(rearrange(frames, "b t c h w -> (b t) 1 c h w"), None)
+        both = torch.stack([latents, rearrange(alone, "(b t) 1 l e -> b t l e", b=self.rows)])
+        return both.half(), both.isfinite().all(-1).all(-1).all(0)
+
+
+class _Copy:
+    """On its way from the device, which meanwhile goes on."""
+
+    def __init__(self, made: Made):
+        self.copies = tuple(tensor.to("cpu", non_blocking=True) for tensor in made)
+        self.arrived = torch.cuda.Event() if made[0].is_cuda else None
+        if self.arrived:
+            self.arrived.record()
+
+    def get(self) -> Made:
+        if self.arrived:
+            self.arrived.synchronize()
+        both, finite = self.copies
+        return both, finite
+
+
+def _encode(encoder: Encoder, store: Store, episodes: list[EpisodeInfo], harvest: Harvest, workers: int,
+            show_progress: bool) -> None:
+    pinned, total = encoder.device.type == "cuda", sum(info.frames for info in episodes)
+    with (ThreadPoolExecutor(workers, thread_name_prefix="unpack") as pool,
+          late_bar("encoding", total, "frames", show_progress) as advance):
+        try:
+            last = None
+            for batch in unpacked(store, episodes, encoder.rows, pool, pinned):
+                copy = _Copy(encoder(batch.video, batch.new))
+                if last:  # while the device works on this batch
+                    advance(harvest.take(last[0], *last[1].get()))
+                last = batch.pieces, copy
+            if last:
+                advance(harvest.take(last[0], *last[1].get()))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _rows(tokenizer: Tokenizer, episodes: list[EpisodeInfo], device: torch.device, batch_size: int | None) -> int:
+    tokens = TOKENS.get(device.type, TOKENS_CPU)
+    frames = batch_size or tokens // tokenizer.encoder_layout.num_tokens
+    return min(len(episodes), max(1, frames // CHUNK_FRAMES))
+
+
+def _missing(store: Store, folder: Path, tokenizer: str) -> list[EpisodeInfo]:
+    """The episodes of the shards that are not there yet; DataError when others are.
+
+    Shard by shard, so that each is soon whole, and in each the longest first, so that rows end together.
+    """
+    missing = set()
+    for number, source in sources(store, tokenizer).items():
+        path = shard_path(folder, number)
+        if not path.exists():
+            missing.add(number)
+            continue
+        found = read_source(path)
+        if found.tokenizer != source.tokenizer:
+            raise different(folder, "tokenizer", found.tokenizer, source.tokenizer)
+        if found.data_shard != source.data_shard:
+            raise different(folder, f"data set with shard {number}", found.data_shard, source.data_shard)
+    wanted = [info for info in store.episodes if info.shard in missing]
+    return sorted(wanted, key=lambda info: (info.shard, -info.frames))
+
+
+def _finish(store: Store, folder: Path, tokenizer: str, shape: tuple[int, int]) -> None:
+    """Measure the train split, then write `latents.json`."""
+    about = About(tokenizer, store.fingerprint, 1.0, ((0.0,) * shape[1],) * shape[0], tuple(places(store)))
+    mean, scale = statistics(LatentStore(folder, about), [info.id for info in store.split("train")])
+    write_about(folder, replace(about, scale=scale, mean=tuple(tuple(row) for row in mean.tolist())))
+
+
+def statistics(latents: LatentStore, episodes: Sequence[int]) -> tuple[Tensor, float]:
+    """The mean, float32 (l e), of the latents (not of those alone) of these episodes, and one number for all: the
+    root of the mean squared deviation from it."""
+    if not episodes:
+        raise DataError("the data set has no episode to train on: record or ingest more")
+    frames, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for episode in episodes:
+        values = latents.read(episode)[0]
+        frames += len(values)
+        total = total + values.sum(0, dtype=torch.float64)
+        squares = squares + values.square().sum(0, dtype=torch.float64)
+    mean = total / frames
+    variance = (squares / frames - mean.square()).clamp(min=0).mean()
+    return mean.float(), max(float(variance.sqrt()), LEAST_SCALE)
+
+
+def _check_frames(tokenizer: Tokenizer, store: Store) -> None:
+    config = tokenizer.config
+    expected = (config.height, config.width, config.channels)
+    if store.frame_shape != expected:
+        (h, w, c), (eh, ew, ec) = store.frame_shape, expected
+        raise ConfigError(f"the data set {store.path} has frames of {h}x{w} with {c} channels, the tokenizer takes "
+                          f"{eh}x{ew} with {ec}: give a tokenizer trained on such frames, or record or ingest the "
+                          f"data at {eh}x{ew}")
