@@ -1,9 +1,17 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from wakedream.config import from_dict, to_dict
 from wakedream.data.actions import ActionComponent, ActionSpec
-from wakedream.errors import DataError
+from wakedream.data.loader import Loader
+from wakedream.data.record import record
+from wakedream.data.record_config import RecordConfig
+from wakedream.data.store import Store
+from wakedream.errors import ConfigError, DataError
 
 
 def spaces():
@@ -56,3 +64,38 @@ def test_other_spaces_are_refused():
 def test_what_does_not_fit_is_refused(wrong):
     with pytest.raises(DataError, match="action component"):
         ActionSpec((ActionComponent("a", "categorical", 4),)).check(wrong, 3)
+
+
+@pytest.mark.parametrize("wrong", [
+    dict(name="", kind="binary", size=1), dict(name="a", kind="binary", size=0),
+    dict(name="a", kind="binary", size=1, high=(1.0,)), dict(name="a", kind="categorical", size=2, low=(0.5,)),
+    dict(name="a", kind="categorical", size=2, low=(0.0, 1.0)), dict(name="a", kind="categorical", size=2, high=(1.0,)),
+    dict(name="a", kind="continuous", size=2, low=(0.0, 0.0)),
+    dict(name="a", kind="continuous", size=1, low=(0.0,), high=(float("inf"),)),
+    dict(name="a", kind="continuous", size=1, low=(float("nan"),), high=(1.0,)),
+    dict(name="a", kind="continuous", size=2, low=(0.0, 1.0), high=(1.0, 0.0)),
+    dict(name="a", kind="categorical", size=2, labels=("one",))])
+def test_components_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ConfigError, match="action component"):
+        ActionComponent(**wrong)
+
+
+@pytest.mark.parametrize("cache_gib", [0, 1], ids=["unpacked batch by batch", "unpacked whole"])
+def test_from_play_to_batch_an_action_explains_the_frame_it_stands_beside(tmp_path, cache_gib):
+    """In this world a frame is 20 * (choice + 1), plus one more than the frame before had over such a multiple."""
+    pytest.importorskip("gymnasium")
+    sys.path.insert(0, str(Path(__file__).parent))  # the recording process inherits it
+    record(RecordConfig("toy_world:ToyPainter-v0", str(tmp_path), 60, policy="random", held_out=0))
+    with Loader(Store.open(tmp_path), batch_size=24, length=4, device="cpu", cache_gib=cache_gib) as loader:
+        clip = next(loader)
+    level = clip.video[:, :, 0, 0, 0].long()
+    moved, step = clip.actions["action"], torch.where(level == 255, 0, level % 20)
+    explained = 20 * (moved + 1) + step.roll(1, 1) + 1 == level
+    assert clip.has_action[:, 1:].all()
+    assert torch.equal(clip.has_action[:, 0], level[:, 0] != 255)  # a clip cut from the middle keeps its first action
+    assert clip.has_action[:, 0].any() and not clip.has_action[:, 0].all()
+    assert explained[:, 1:].all()
+    assert torch.equal((20 * (moved + 1) + step == level)[:, 0], clip.has_action[:, 0])
+    for other in (-1, 1):  # the action after, the action before
+        wrong = 20 * (moved.roll(other, 1) + 1) + step.roll(1, 1) + 1 == level
+        assert wrong[:, 1:3].float().mean() < 0.5

@@ -1,16 +1,20 @@
-"""`wakedream ingest`: video files and folders to a data set, each video whole or not at all."""
+"""`wakedream ingest`: video files, with actions beside them, to a data set; each video whole or not at all."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from wakedream.data.action_file import SUFFIX, VideoActions, actions_beside, difference, digest, read_actions
 from wakedream.data.actions import ActionSpec
 from wakedream.data.config import IngestConfig, parse_size
 from wakedream.data.episode import Episode
-from wakedream.data.manifest import read_manifest
+from wakedream.data.manifest import FILE, SHARDS, EpisodeInfo, read_manifest
+from wakedream.data.shard import Shard
 from wakedream.data.video import read_video
 from wakedream.data.writer import StoreWriter
 from wakedream.errors import DataError
@@ -23,21 +27,21 @@ SUFFIXES = (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mjpeg", ".mkv", "
 def ingest(config: IngestConfig) -> None:
     """Decode, resize, cut and store. Bad videos are left out, named, and a DataError at the end."""
     files, passed_over = find_videos(config.videos)
-    if passed_over:
-        print(f"{len(passed_over)} files passed over, not videos by their names: {_some(passed_over)}",
-              file=sys.stderr)
+    _tell_passed_over(files, passed_over)
     options = {name: asdict(config)[name] for name in ("size", "fit", "fps", "episode_frames")}
     out, bad = Path(config.out), {}
-    with StoreWriter(out, ActionSpec(), frame_shape=(*parse_size(config.size), 3), held_out=config.held_out,
+    with StoreWriter(out, _spec(out, files), frame_shape=(*parse_size(config.size), 3), held_out=config.held_out,
                      info={"source": "ingest", "ingest": options}) as writer:
         if writer.header.info.get("ingest") != options:
             raise DataError(f"the data set {out} was made with {writer.header.info.get('ingest')}, now it is "
                             f"{options}: use the same options, or choose another --out")
-        done = {info.info["source"]: info.info["bytes"] for info in writer.added if info.info["last"]}
+        before: dict[str, list[EpisodeInfo]] = {}
+        for info in writer.added:
+            before.setdefault(info.info["source"], []).append(info)
         with ProgressBar("ingesting", float(len(files)), "videos") as bar:
             for file in files:
                 try:
-                    _add_video(writer, file, config, done)
+                    _add_video(writer, file, config, before.get(str(file), []))
                 except DataError as error:
                     bad[file] = str(error)
                 bar.advance(1.0, frames=f"{writer.frames:,}", bad=len(bad))
@@ -46,7 +50,7 @@ def ingest(config: IngestConfig) -> None:
 
 
 def find_videos(paths: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
-    """The files to read, sorted within each folder, and those in folders whose names are not videos'.
+    """The files to read, sorted within each folder, and those whose names are not videos'.
 
     DataError when a path does not exist or no video is found. Hidden files are ignored.
     """
@@ -56,7 +60,7 @@ def find_videos(paths: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
         if not path.exists():
             raise DataError(f"{path} does not exist: expected a video or a folder of videos")
         if not path.is_dir():
-            files.append(path)
+            (passed_over if path.name.endswith(SUFFIX) else files).append(path)
             continue
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
             if not any(part.startswith(".") for part in file.relative_to(path).parts):
@@ -66,18 +70,87 @@ def find_videos(paths: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
     return list(dict.fromkeys(files)), passed_over
 
 
-def _add_video(writer: StoreWriter, file: Path, config: IngestConfig, done: dict[str, int]) -> None:
-    source, size = str(file), file.stat().st_size
-    if source in done:
-        if done[source] != size:
-            raise DataError(f"{file} has changed since it was ingested: choose another --out")
+def _tell_passed_over(files: list[Path], passed_over: list[Path]) -> None:
+    beside = set(map(actions_beside, files))
+    others = [path for path in passed_over if path not in beside]
+    alone = [path for path in others if path.name.endswith(SUFFIX)]
+    foreign = [path for path in others if path not in alone]
+    if alone:
+        print(f"{len(alone)} action files passed over, no video of that name is beside them: {_some(alone)}",
+              file=sys.stderr)
+    if foreign:
+        print(f"{len(foreign)} files passed over, not videos by their names: {_some(foreign)}", file=sys.stderr)
+
+
+def _spec(out: Path, files: list[Path]) -> ActionSpec:
+    """That of the data set, where it was begun before; else of the first action file that is right."""
+    if (out / FILE).exists():
+        return read_manifest(out).header.actions
+    for shard in sorted((out / SHARDS).glob("[0-9]*.safetensors")):
+        with contextlib.suppress(DataError):  # a damaged one is told by the writer
+            return Shard(shard).header.actions
+    for path in map(actions_beside, files):
+        with contextlib.suppress(DataError):  # told when its video's turn comes
+            if path.exists():
+                return read_actions(path).spec
+    return ActionSpec()
+
+
+def _add_video(writer: StoreWriter, file: Path, config: IngestConfig, written: list[EpisodeInfo]) -> None:
+    """`written`: its episodes that are in already, from before an interruption or all of them."""
+    about: dict[str, Any] = {"source": str(file), "bytes": file.stat().st_size}
+    if (beside := digest(actions_beside(file))) is not None:
+        about["actions"] = beside
+    for what, path in (("bytes", file), ("actions", actions_beside(file))):
+        if any(info.info.get(what) != about.get(what) for info in written):
+            raise DataError(f"{path} has changed since {file} was ingested: choose another --out")
+    if any(info.info["last"] for info in written):
         return
-    parts = {info.info["first_frame"] for info in writer.added if info.info["source"] == source}
-    frames = read_video(file, parse_size(config.size), config.fit, config.fps, config.keep_truncated)
+    actions = _actions(writer, file, config) if beside else None
+    fps = config.fps if actions is None else None
+    frames = read_video(file, parse_size(config.size), config.fit, fps, config.keep_truncated)
+    parts = {info.info["first_frame"] for info in written}
     with writer.all_or_nothing():
         for first, video, last in _cut(frames, config.episode_frames):
-            if first not in parts:  # else written before an interruption
-                writer.add(Episode.of_video(video, source=source, bytes=size, first_frame=first, last=last))
+            if actions is not None:
+                _check_length(file, actions, first + len(video), last)
+            if first in parts:
+                continue
+            info = {**about, "first_frame": first, "last": last}
+            writer.add(Episode.of_video(video, writer.header.actions, **info) if actions is None
+                       else actions.episode(video, first, last, info))
+
+
+def _actions(writer: StoreWriter, file: Path, config: IngestConfig) -> VideoActions:
+    """The actions beside a video; DataError when they are not the data set's or cannot be kept at --fps."""
+    path = actions_beside(file)
+    actions = read_actions(path)
+    if found := difference(actions.spec, writer.header.actions):
+        raise DataError(f"{path} has {found} as in the rest of the data set {writer.path}: make them alike, or choose "
+                        "another --out")
+    rate = _frame_rate(file) if config.fps else None
+    if config.fps and rate and abs(config.fps / rate - 1) > 0.01:
+        raise DataError(f"{file} has {rate:g} frames/s and actions that led into each of them; at --fps {config.fps:g} "
+                        "frames are left out or repeated, and the actions would no longer fit: leave --fps away, or "
+                        f"convert the video and {path.name} before")
+    return actions
+
+
+def _frame_rate(file: Path) -> float | None:
+    """Frames per second; None when that cannot be told, and `read_video` will say why."""
+    import av
+
+    with contextlib.suppress(av.FFmpegError), av.open(str(file)) as container:
+        rates = [stream.average_rate or stream.guessed_rate for stream in container.streams.video]
+        return float(rates[0]) if rates and rates[0] else None
+    return None
+
+
+def _check_length(file: Path, actions: VideoActions, frames: int, last: bool) -> None:
+    """`frames` is how many there are so far, or in all if `last`."""
+    if frames > len(actions) or (last and frames < len(actions)):
+        raise DataError(f"{actions_beside(file)} has {len(actions)} entries, {file} has {frames} frames"
+                        f"{'' if last else ' or more'}: expected one entry for each frame, frame 0 included")
 
 
 def _cut(frames: Iterator[np.ndarray], length: int) -> Iterator[tuple[int, np.ndarray, bool]]:
@@ -96,9 +169,11 @@ def _report(out: Path, total: int, bad: dict[Path, str], accept: bool) -> None:
     if len(bad) < total:
         made = read_manifest(out)
         frames = sum(info.frames for info in made.episodes)
+        labelled = sum(info.has_actions for info in made.episodes)
         print(f"{out}: {total - len(bad)} videos, {len(made.episodes)} episodes, {frames:,} frames, "
               f"{made.stored_bytes / frames:,.0f} bytes per frame, "
-              f"{made.stored_bytes / made.raw_bytes:.0%} of raw")
+              f"{made.stored_bytes / made.raw_bytes:.0%} of raw"
+              f"{f', {labelled} episodes with actions' if labelled else ''}")
     if not bad:
         return
     names = "\n  ".join(bad.values())
