@@ -37,7 +37,7 @@ def kinds(config: LatentLoaderConfig) -> list[Kind]:
 
 
 def row_segments(config: LatentLoaderConfig) -> Tensor:
-    """int64 (b t). With 4 frames a row and short clips of 2: images 0 1 2 3, short clips 0 0 1 1, a long clip 0 0 0 0."""
+    """int64 (b t). With 4 frames a row, short clips of 2: images 0 1 2 3, short clips 0 0 1 1, long ones 0 0 0 0."""
     frames = torch.arange(config.length)
     return torch.cat([(frames // kind.length).repeat(kind.rows, 1) for kind in kinds(config)])
 
