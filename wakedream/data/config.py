@@ -36,7 +36,7 @@ class IngestConfig:
     """Video files to a data set. The same command goes on where it was stopped."""
 
     videos: tuple[str, ...]
-    """video files, and folders to search for them"""
+    """video files, and folders to search for them; NAME.actions.json beside NAME.mp4 holds its actions"""
     out: str
     """the data set's folder"""
     size: str = "64"

@@ -13,7 +13,7 @@ from wakedream.data.action_file import SUFFIX, VideoActions, actions_beside, dif
 from wakedream.data.actions import ActionSpec
 from wakedream.data.config import IngestConfig, parse_size
 from wakedream.data.episode import Episode
-from wakedream.data.manifest import FILE, SHARDS, EpisodeInfo, read_manifest
+from wakedream.data.manifest import SHARDS, EpisodeInfo, read_manifest
 from wakedream.data.shard import Shard
 from wakedream.data.video import read_video
 from wakedream.data.writer import StoreWriter
@@ -84,8 +84,6 @@ def _tell_passed_over(files: list[Path], passed_over: list[Path]) -> None:
 
 def _spec(out: Path, files: list[Path]) -> ActionSpec:
     """That of the data set, where it was begun before; else of the first action file that is right."""
-    if (out / FILE).exists():
-        return read_manifest(out).header.actions
     for shard in sorted((out / SHARDS).glob("[0-9]*.safetensors")):
         with contextlib.suppress(DataError):  # a damaged one is told by the writer
             return Shard(shard).header.actions
