@@ -29,6 +29,7 @@ class CoinRunEnv(gymnasium.Env):
         self.action_space = gymnasium.spaces.Discrete(15)
         self.frame = np.zeros(self.observation_space.shape, np.uint8)
         self.game: Any = None
+        self.level, self.taken = 0, list[int]()  # of this episode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
@@ -36,16 +37,26 @@ class CoinRunEnv(gymnasium.Env):
         self.game = self.envpool.make(ID, env_type="gymnasium", num_envs=1, num_threads=1, seed=level,
                                       start_level=level, num_levels=1)
         frames, _ = self.game.reset()
-        self.frame = to_rgb(frames[0], self.size)
+        self.frame, self.level, self.taken = to_rgb(frames[0], self.size), level, []
         return self.frame, {"level": level}
 
     def step(self, action: int):
         frames, rewards, terminated, truncated, _ = self.game.step(np.array([action], np.int32))
         self.frame = to_rgb(frames[0], self.size)
+        self.taken.append(int(action))
         return self.frame, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
 
     def render(self) -> np.ndarray:
         return self.frame
+
+    def become(self, other: "CoinRunEnv") -> None:
+        """Go on from where `other`, of the same size, is now: from here the same actions bring the same frames.
+
+        envpool gives out no state: the level is played again, which it repeats to the pixel.
+        """
+        self.reset(seed=other.level)
+        for action in list(other.taken):
+            self.step(action)
 
 
 class Runner:

@@ -1,5 +1,6 @@
 """Crafter (Hafner, 2021) with Gymnasium's interface: 17 actions, 22 achievements, days and nights."""
 
+import copy
 from typing import Any
 
 import gymnasium
@@ -41,6 +42,15 @@ class CrafterEnv(gymnasium.Env):
 
     def render(self) -> np.ndarray:
         return self.frame
+
+    def become(self, other: "CrafterEnv") -> None:
+        """Go on from where `other`, of the same size, is now: from here the same actions bring the same frames."""
+        mine, its = self.simulator, other.simulator
+        drawing = ("_world", "_textures", "_local_view", "_item_view", "_sem_view")  # stay, with what they cache
+        memo: dict[int, Any] = {id(getattr(its, name)): getattr(mine, name) for name in drawing}
+        mine.world.__dict__.update(copy.deepcopy(its.world.__dict__, memo))
+        mine.__dict__.update(copy.deepcopy(its.__dict__, memo))
+        self.steps, self.length, self.frame = other.steps, other.length, other.frame
 
     def _info(self) -> dict[str, Any]:
         return {"extras": {"daylight": float(self.simulator.world.daylight)},
