@@ -63,7 +63,7 @@ class LatentBatches:
             latents, actions, has_action = next(self._live)
         else:
             latents, actions, has_action = self._table.gather(next(self._rows), self.config.images)
-        return LatentClip(latents, has_action & self._keeps, self._segments, actions)
+        return LatentClip(latents, actions, has_action & self._keeps, self._segments)
 
     def state_dict(self) -> dict[str, Any]:
         return (self._live or self._rows).state_dict()
@@ -105,7 +105,8 @@ def evaluation_latents(store: Store, latents: LatentStore, split: str, count: in
         index, start = sampler.window(int((i + shift) * sampler.num_windows / count))
         episode, window = episodes[index].id, slice(start, start + length)
         taken.append(latents.read(episode, window.start, window.stop)[0])
-        actions, has_action = store.actions(episode)
-        columns.append({name: values[window] for name, values in {"": has_action, **actions}.items()})
+        actions, known = store.actions(episode)
+        columns.append({name: values[window] for name, values in {"": known, **actions}.items()})
     stacked = {name: torch.from_numpy(np.stack([column[name] for column in columns])) for name in columns[0]}
-    return LatentClip(torch.stack(taken), stacked.pop(""), torch.zeros(count, length, dtype=torch.int64), stacked)
+    has_action = stacked.pop("")
+    return LatentClip(torch.stack(taken), stacked, has_action, torch.zeros(count, length, dtype=torch.int64))

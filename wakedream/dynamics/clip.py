@@ -1,7 +1,7 @@
 """What the dynamics model is fed: rows of frames as latents, with the actions that led into them."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool
@@ -22,9 +22,9 @@ class LatentClip:
     """
 
     latents: Latents
+    actions: dict[str, Tensor]
     has_action: Bool[Tensor, "b t"]
     segments: FrameIds
-    actions: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "LatentClip":
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))

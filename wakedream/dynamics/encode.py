@@ -93,7 +93,7 @@ class _Copy:
         self.copies = tuple(tensor.to("cpu", non_blocking=True) for tensor in made)
         self.arrived = torch.cuda.Event() if made[0].is_cuda else None
         if self.arrived:
-            self.arrived.record()
+            self.arrived.record(torch.cuda.current_stream(made[0].device))
 
     def get(self) -> Made:
         if self.arrived:
