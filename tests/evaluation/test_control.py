@@ -49,8 +49,8 @@ def replayed(name, origin, then=()):
 def test_outcomes_are_what_the_environment_does_when_played_from_the_start(name, made):
     found = made(name)
     actions = environment_commands(found)
-    for i in range(0, 12, 4):
-        k = 1 + (i // 4) % (len(found.commands) - 1)
+    for i in (0, 11):
+        k = 1 + i % (len(found.commands) - 1)
         frames = replayed(name, found.origins[i], [actions[k]] * 3)
         assert (frames[-3:] == found.outcomes[i, k]).all()
         assert (frames[-3 - CONTEXT : -3] == found.contexts[i]).all()
@@ -102,7 +102,7 @@ def test_worlds_are_not_those_of_a_recording_with_the_same_seed(made):
     from wakedream.data.environments.play import play_episode
 
     env = environment("crafter").make(None)
-    recorded = {play_episode("crafter", env, None, 1, index, max_frames=1).info["seed"] for index in range(3)}
+    recorded = {play_episode("crafter", env, None, 1, index, max_frames=1).info["seed"] for index in range(2)}
     assert not recorded & {seed for seed, _ in made("crafter").origins}
 
 
@@ -181,20 +181,24 @@ def drawn(n=40, groups=(0, 1, 2, 3, 4), seed=0) -> Branches:
 
 
 class Playing:
-    """A dream that is the real environment, at the end of each context."""
+    """A dream that is the real environment, played from its reset to the end of each context."""
 
     def __init__(self, known: Branches):
         self.known = known
+        self.ready = []
+        for seed, taken in known.origins:
+            env = environment(known.environment).make(None)
+            env.reset(seed=seed)
+            for action in taken:
+                env.step(action)
+            self.ready.append(env)
 
     def __call__(self, frames, actions, has_action):
         self.envs = []
         for one in frames.permute(0, 1, 3, 4, 2).numpy():
             row = next(i for i, c in enumerate(self.known.contexts) if (c == one).all())
-            env = environment(self.known.environment).make(None)
-            env.reset(seed=self.known.origins[row][0])
-            for action in self.known.origins[row][1]:
-                env.step(action)
-            self.envs.append(env)
+            self.envs.append(environment(self.known.environment).make(None))
+            self.envs[-1].become(self.ready[row])
         return self
 
     def step(self, actions):
