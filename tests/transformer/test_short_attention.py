@@ -68,6 +68,8 @@ def test_the_kernel_equals_its_plain_twin(case, axis, dtype, device):
 
     if device == "cpu" and dtype == torch.bfloat16:
         dtype = torch.float16  # the interpreter takes bfloat16 for integers
+    if device == "cuda" and dtype == torch.float32:
+        pytest.skip("attention.kernel_fits leaves float32 out")
     inputs, angles, mask, (starts, ends), heads, kv_heads = make(case, axis, device, dtype)
     cos, sin = (x[0] for x in angles) if angles else (None, None)
     out = short_attention(*inputs, cos, sin, starts, ends, heads, kv_heads, axis)

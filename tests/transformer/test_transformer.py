@@ -138,3 +138,14 @@ def test_a_gpu_gives_the_same_outputs_and_gradients(pattern, frames, compiled):
     for (name, weight), other in zip(cpu.named_parameters(), gpu.parameters(), strict=True):
         error = (other.grad.cpu() - weight.grad).norm() / weight.grad.norm()
         assert error < 1e-3, (name, error)
+
+
+@pytest.mark.gpu
+def test_in_mixed_precision_a_gpu_takes_the_kernel():
+    model, x = build(PATTERNS[0], heads=1, kv_heads=1).cuda(), tokens(8).cuda()
+    wanted = model(x, LAYOUT)
+    assert not model._scope(x, LAYOUT, None, None).ranges
+    with torch.autocast("cuda", torch.bfloat16):
+        assert set(model._scope(x.bfloat16(), LAYOUT, None, None).ranges) == {"space", "time"}
+        ours = model(x, LAYOUT).float()
+    assert (ours - wanted).norm() < 0.03 * wanted.norm()

@@ -108,8 +108,12 @@ def dense_block_mask(layout: TokenLayout, num_frames: int, window: int, device: 
 
 
 def kernel_fits(tokens: Tensor, head_dim: int, soft_cap: float | None) -> bool:
-    """Whether the short-attention kernel takes such tokens: on a GPU, with Triton, heads of 32, 64 or 128."""
-    return tokens.is_cuda and head_dim in (32, 64, 128) and soft_cap is None and _has_triton()
+    """Whether the short-attention kernel takes such tokens: on a GPU, with Triton, 16 bits, heads of 32, 64 or 128.
+
+    Not float32: without tensor cores the products are unrolled, which fills more registers than there are.
+    """
+    narrow = tokens.dtype in (torch.bfloat16, torch.float16)
+    return tokens.is_cuda and narrow and head_dim in (32, 64, 128) and soft_cap is None and _has_triton()
 
 
 @functools.cache  # without bound: a CUDA graph goes on reading them

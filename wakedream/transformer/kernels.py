@@ -73,14 +73,9 @@ def _keys(qkv, token, position, real, key_weight, cos, sin, group, H: tl.constex
 
 
 @triton.jit
-def _product(a, b, EXACT: tl.constexpr):
-    return tl.dot(a, b, input_precision="ieee" if EXACT else "tf32")
-
-
-@triton.jit
-def _logits(query_1, query_2, key_1, key_2, visible, scale, EXACT: tl.constexpr):
+def _logits(query_1, query_2, key_1, key_2, visible, scale):
     """In powers of 2; rows that see nothing are not real and get zeros everywhere."""
-    logits = _product(query_1, tl.trans(key_1), EXACT) + _product(query_2, tl.trans(key_2), EXACT)
+    logits = tl.dot(query_1, tl.trans(key_1)) + tl.dot(query_2, tl.trans(key_2))
     return tl.where(visible, logits * (scale * 1.4426950408889634), -1e30)
 
 
@@ -94,13 +89,12 @@ def _queries(at, kept, weight_1, weight_2, cos, sin, position, real, dtype: tl.c
 
 
 @triton.jit
-def _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale, B: tl.constexpr,
-                  EXACT: tl.constexpr):
+def _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale, B: tl.constexpr):
     """The softmax over both parts before its division, and the divisor; without a second part it is the first."""
-    logits_a = _logits(query_1, query_2, keys_a[0], keys_a[1], visible_a, scale, EXACT)
+    logits_a = _logits(query_1, query_2, keys_a[0], keys_a[1], visible_a, scale)
     highest = tl.max(logits_a, 1)
     if B > 0:
-        logits_b = _logits(query_1, query_2, keys_b[0], keys_b[1], visible_b, scale, EXACT)
+        logits_b = _logits(query_1, query_2, keys_b[0], keys_b[1], visible_b, scale)
         highest = tl.maximum(highest, tl.max(logits_b, 1))
         weights_b = tl.exp2(logits_b - highest[:, None])
         weights_a = tl.exp2(logits_a - highest[:, None])
@@ -115,7 +109,7 @@ def _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale,
 def _forward_rows(first, ROWS: tl.constexpr, qkv, out, query_weight, cos, sin, starts, ends, scale, packs, sequences,
                   stride_sequence, stride_position, group, keys_a, rows_a, keys_b, rows_b, LENGTH: tl.constexpr,
                   PACK: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
-                  HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
+                  HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
     """The outputs of ROWS queries."""
     token, sequence, position, real = _rows(first, packs, sequences, stride_sequence, stride_position, LENGTH, PACK,
                                             ROWS)
@@ -128,11 +122,10 @@ def _forward_rows(first, ROWS: tl.constexpr, qkv, out, query_weight, cos, sin, s
         at = qkv + token[:, None] * ((H + 2 * G) * E) + head * E + half[None, :]
         query_1, query_2, unit_1, unit_2, rstd = _queries(at, kept, weight_1, weight_2, cos, sin, position, real,
                                                           keys_a[2].dtype, E, HALF, ROTATE, NORM_EPS)
-        weights_a, weights_b, total = _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale, B,
-                                                    EXACT)
-        mixed = _product(weights_a.to(keys_a[2].dtype), keys_a[2], EXACT)
+        weights_a, weights_b, total = _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale, B)
+        mixed = tl.dot(weights_a.to(keys_a[2].dtype), keys_a[2])
         if B > 0:
-            mixed += _product(weights_b.to(keys_a[2].dtype), keys_b[2], EXACT)
+            mixed += tl.dot(weights_b.to(keys_a[2].dtype), keys_b[2])
         mixed = mixed / total[:, None]
         tl.store(out + token[:, None] * (H * E) + head * E + whole[None, :], mixed.to(keys_a[2].dtype), mask=kept)
 
@@ -141,7 +134,7 @@ def _forward_rows(first, ROWS: tl.constexpr, qkv, out, query_weight, cos, sin, s
 def attention_forward(qkv, out, query_weight, key_weight, cos, sin, starts, ends, scale, packs, sequences,
                        stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr,
                        A: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
-                       HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
+                       HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
     group, base = tl.program_id(1), _base(packs, stride_outer, stride_sequence, PACK)
     qkv += base * ((H + 2 * G) * E)
     out += base * (H * E)
@@ -153,12 +146,12 @@ def attention_forward(qkv, out, query_weight, key_weight, cos, sin, starts, ends
                        NORM_EPS)
         _forward_rows(A, B, qkv, out, query_weight, cos, sin, starts, ends, scale, packs, sequences, stride_sequence,
                       stride_position, group, keys_a, rows_a, keys_b, rows_b, LENGTH, PACK, B, H, G, E, HALF, ROTATE,
-                      NORM_EPS, EXACT)
+                      NORM_EPS)
     else:
         rows_b, keys_b = rows_a, keys_a
     _forward_rows(0, A, qkv, out, query_weight, cos, sin, starts, ends, scale, packs, sequences, stride_sequence,
                   stride_position, group, keys_a, rows_a, keys_b, rows_b, LENGTH, PACK, B, H, G, E, HALF, ROTATE,
-                  NORM_EPS, EXACT)
+                  NORM_EPS)
 
 
 @triton.jit
@@ -172,11 +165,11 @@ def _norm_gradient(grad_1, grad_2, unit_1, unit_2, rstd, weight_1, weight_2, E: 
 
 
 @triton.jit
-def _gather(of_keys, weights, grad_logits, grad, query_1, query_2, EXACT: tl.constexpr):
+def _gather(of_keys, weights, grad_logits, grad, query_1, query_2):
     """Add one head's part to the gradients of keys (both halves) and values."""
     weights, grad_logits = tl.trans(weights.to(grad.dtype)), tl.trans(grad_logits)
-    return (of_keys[0] + _product(grad_logits, query_1, EXACT), of_keys[1] + _product(grad_logits, query_2, EXACT),
-            of_keys[2] + _product(weights, grad, EXACT))
+    return (of_keys[0] + tl.dot(grad_logits, query_1), of_keys[1] + tl.dot(grad_logits, query_2),
+            of_keys[2] + tl.dot(weights, grad))
 
 
 @triton.jit
@@ -184,7 +177,7 @@ def _backward_rows(first, ROWS: tl.constexpr, qkv, grad_out, grad_qkv, query_wei
                    packs, sequences, stride_sequence, stride_position, group, keys_a, rows_a, keys_b, rows_b, of_a,
                    of_b, of_query, LENGTH: tl.constexpr, PACK: tl.constexpr, B: tl.constexpr, H: tl.constexpr,
                    G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr,
-                   NORM_EPS: tl.constexpr, EXACT: tl.constexpr):
+                   NORM_EPS: tl.constexpr):
     """Store the gradients of ROWS queries; add theirs to those of keys, values and the norm's weight."""
     token, sequence, position, real = _rows(first, packs, sequences, stride_sequence, stride_position, LENGTH, PACK,
                                             ROWS)
@@ -198,22 +191,21 @@ def _backward_rows(first, ROWS: tl.constexpr, qkv, grad_out, grad_qkv, query_wei
         grad = tl.load(grad_out + token[:, None] * (H * E) + head * E + whole[None, :], mask=kept, other=0.0)
         query_1, query_2, unit_1, unit_2, rstd = _queries(qkv + at, kept, weight_1, weight_2, cos, sin, position, real,
                                                           grad.dtype, E, HALF, ROTATE, NORM_EPS)
-        weights_a, weights_b, total = _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale, B,
-                                                    EXACT)
+        weights_a, weights_b, total = _exponentials(query_1, query_2, keys_a, keys_b, visible_a, visible_b, scale, B)
         weights_a, weights_b = weights_a / total[:, None], weights_b / total[:, None]
-        grad_a = _product(grad, tl.trans(keys_a[2]), EXACT)
+        grad_a = tl.dot(grad, tl.trans(keys_a[2]))
         mean = tl.sum(weights_a * grad_a, 1)
         if B > 0:
-            grad_b = _product(grad, tl.trans(keys_b[2]), EXACT)
+            grad_b = tl.dot(grad, tl.trans(keys_b[2]))
             mean += tl.sum(weights_b * grad_b, 1)
             grad_b = (weights_b * (grad_b - mean[:, None]) * scale).to(grad.dtype)
-            of_b = _gather(of_b, weights_b, grad_b, grad, query_1, query_2, EXACT)
+            of_b = _gather(of_b, weights_b, grad_b, grad, query_1, query_2)
         grad_a = (weights_a * (grad_a - mean[:, None]) * scale).to(grad.dtype)
-        of_a = _gather(of_a, weights_a, grad_a, grad, query_1, query_2, EXACT)
-        back_1, back_2 = _product(grad_a, keys_a[0], EXACT), _product(grad_a, keys_a[1], EXACT)
+        of_a = _gather(of_a, weights_a, grad_a, grad, query_1, query_2)
+        back_1, back_2 = tl.dot(grad_a, keys_a[0]), tl.dot(grad_a, keys_a[1])
         if B > 0:
-            back_1 += _product(grad_b, keys_b[0], EXACT)
-            back_2 += _product(grad_b, keys_b[1], EXACT)
+            back_1 += tl.dot(grad_b, keys_b[0])
+            back_2 += tl.dot(grad_b, keys_b[1])
         back_1, back_2 = _turned(back_1, back_2, cos, sin, position, real, HALF, ROTATE, True)
         back_1, back_2, in_1, in_2 = _norm_gradient(back_1, back_2, unit_1, unit_2, rstd, weight_1, weight_2, E)
         of_query = (of_query[0] + in_1, of_query[1] + in_2)
@@ -249,8 +241,7 @@ def _nothing(ROWS: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr):
 def attention_backward(qkv, grad_out, grad_qkv, parts, query_weight, key_weight, cos, sin, starts, ends, scale, packs,
                         sequences, stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr,
                         PACK: tl.constexpr, A: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
-                        E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr,
-                        EXACT: tl.constexpr):
+                        E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
     group, base, half = tl.program_id(1), _base(packs, stride_outer, stride_sequence, PACK), tl.arange(0, HALF)
     qkv += base * ((H + 2 * G) * E)
     grad_qkv += base * ((H + 2 * G) * E)
@@ -266,13 +257,13 @@ def attention_backward(qkv, grad_out, grad_qkv, parts, query_weight, key_weight,
         of_a, of_b, of_query = _backward_rows(
             A, B, qkv, grad_out, grad_qkv, query_weight, cos, sin, starts, ends, scale, packs, sequences,
             stride_sequence, stride_position, group, keys_a, rows_a, keys_b, rows_b, of_a, _nothing(B, E, HALF),
-            of_query, LENGTH, PACK, B, H, G, E, HALF, ROTATE, NORM_EPS, EXACT)
+            of_query, LENGTH, PACK, B, H, G, E, HALF, ROTATE, NORM_EPS)
     else:
         rows_b, keys_b, of_b = rows_a, keys_a, of_a
     of_a, of_b, of_query = _backward_rows(
         0, A, qkv, grad_out, grad_qkv, query_weight, cos, sin, starts, ends, scale, packs, sequences,
         stride_sequence, stride_position, group, keys_a, rows_a, keys_b, rows_b, of_a, of_b, of_query, LENGTH, PACK, B,
-        H, G, E, HALF, ROTATE, NORM_EPS, EXACT)
+        H, G, E, HALF, ROTATE, NORM_EPS)
     of_1, of_2 = _store_keys(rows_a, of_a, qkv, grad_qkv, key_weight, cos, sin, group, H, G, E, HALF, ROTATE, NORM_EPS)
     if B > 0:
         more_1, more_2 = _store_keys(rows_b, of_b, qkv, grad_qkv, key_weight, cos, sin, group, H, G, E, HALF, ROTATE,

@@ -51,14 +51,14 @@ class Walk:
         second = 0 if rows <= MOST else max(LEAST, triton.next_power_of_2(rows - MOST))
         return min(MOST, max(LEAST, triton.next_power_of_2(rows))), second
 
-    def arguments(self, heads: int, kv_heads: int, head_dim: int, qkv: Tensor, cos: Tensor | None) -> dict:
+    def arguments(self, heads: int, kv_heads: int, head_dim: int, cos: Tensor | None) -> dict:
         outer, sequence, position = self.strides
         first, second = self.parts
         return {"scale": 1 / math.sqrt(head_dim), "packs": self.packs, "sequences": self.sequences,
                 "stride_outer": outer, "stride_sequence": sequence, "stride_position": position,
                 "LENGTH": self.length, "PACK": self.pack, "A": first, "B": second, "H": heads, "G": kv_heads,
                 "E": head_dim, "HALF": head_dim // 2, "ROTATE": cos is not None, "NORM_EPS": EPS,
-                "EXACT": qkv.dtype == torch.float32, "num_stages": 1, "num_warps": WARPS[first]}
+                "num_stages": 1, "num_warps": WARPS[first]}
 
 
 @torch.library.custom_op("wakedream::short_attention", mutates_args=())
@@ -77,7 +77,7 @@ def short_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: 
     unread = query_weight if cos is None else cos  # any pointer will do
     attention_forward[(walk.outer * walk.packs, kv_heads)](
         qkv, out, query_weight, key_weight, unread, unread if sin is None else sin, starts, ends,
-        **walk.arguments(heads, kv_heads, head_dim, qkv, cos))
+        **walk.arguments(heads, kv_heads, head_dim, cos))
     return out
 
 
@@ -94,7 +94,7 @@ def _backward_op(grad: Tensor, qkv: Tensor, query_weight: Tensor, key_weight: Te
     unread = query_weight if cos is None else cos
     attention_backward[(programs, kv_heads)](
         qkv, grad, grad_qkv, parts, query_weight, key_weight, unread, unread if sin is None else sin, starts, ends,
-        **walk.arguments(heads, kv_heads, head_dim, qkv, cos))
+        **walk.arguments(heads, kv_heads, head_dim, cos))
     return grad_qkv, parts.sum(0)
 
 

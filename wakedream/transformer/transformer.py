@@ -52,10 +52,10 @@ class Transformer(nn.Module):
         keep: the one modality whose outputs are wanted; the last layer then leaves out most work for the others.
         """
         assert tokens.shape[2] == layout.num_tokens, (tokens.shape, layout)
-        scope = self._scope(tokens, layout, segments, cache)
         device = tokens.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             tokens = tokens.to(torch.get_autocast_dtype(device))
+        scope = self._scope(tokens, layout, segments, cache)
         kept = slice(None) if keep is None else layout.spans[keep]
         *others, last = self.layers
         for layer in others:
