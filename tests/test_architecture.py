@@ -54,8 +54,8 @@ def python(code: str, *arguments: str) -> str:
     return result.stdout
 
 
-LIGHT = [path for path in FILES if path.stem in ("config", "presets", "cli", "summary", "interrupt")
-         or (path.stem.endswith("_config") and path.stem != "run_config")]
+LIGHT = [path for path in FILES if path.stem in ("config", "cli", "summary", "interrupt")
+         or (path.stem.endswith("_config") and path.stem != "run_config") or path.parent.name == "presets"]
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: str(path.relative_to(ROOT)))

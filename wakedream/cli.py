@@ -62,7 +62,9 @@ VERBS = {
 }
 STAGES = {
     "tokenizer": Stage("frames to latents and back", "wakedream.stages.tokenizer:train_tokenizer",
-                       "wakedream.presets:tokenizer_preset", "wakedream.presets:TOKENIZER_PRESETS"),
+                       "wakedream.presets.tokenizer:tokenizer_preset", "wakedream.presets.tokenizer:PRESETS"),
+    "dynamics": Stage("past latents and actions to the next", "wakedream.stages.dynamics:train_dynamics",
+                      "wakedream.presets.dynamics:dynamics_preset", "wakedream.presets.dynamics:PRESETS"),
 }
 TRAIN_HELP = "train a stage; the same command resumes"
 TRAIN_USAGE = "STAGE PRESET --data DATA --out RUN [--a.b value ...]"

@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 
 from wakedream.errors import RunError
 
+BEST = "best"  # in a run folder: the weights that did best on held-out data, where the stage judges them
+
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:

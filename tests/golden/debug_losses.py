@@ -8,7 +8,7 @@ import numpy as np
 from wakedream.data.actions import ActionSpec
 from wakedream.data.episode import Episode
 from wakedream.data.writer import StoreWriter
-from wakedream.presets import tokenizer_preset
+from wakedream.presets.tokenizer import tokenizer_preset
 from wakedream.stages.tokenizer import train_tokenizer
 from wakedream.training.metrics import read
 

@@ -7,7 +7,7 @@ import torch
 from small import SMALL
 
 from wakedream.errors import CheckpointError, ConfigError
-from wakedream.presets import TOKENIZER_PRESETS, tokenizer_preset
+from wakedream.presets.tokenizer import PRESETS, tokenizer_preset
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.tokenizer import Tokenizer
 
@@ -113,7 +113,7 @@ def test_damaged_weights_are_refused(tmp_path):
         Tokenizer.from_pretrained(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", TOKENIZER_PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_build(name):
     config = tokenizer_preset(name).model
     with torch.device("meta"):

@@ -44,6 +44,12 @@ class Objective(nn.Module):
     def compiled(self) -> list[nn.Module]:
         return self.blocks
 
+    def prepare(self, step):
+        return None
+
+    def follow(self, averaged):
+        pass
+
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
         self.calls += 1
         out = self.model(clip + 0.1 * torch.randn_like(clip))

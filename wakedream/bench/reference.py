@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from wakedream.data.config import LoaderConfig
-from wakedream.presets import TOKENIZER_PRESETS, tokenizer_preset
+from wakedream.presets.tokenizer import PRESETS, tokenizer_preset
 from wakedream.stages.config import TokenizerRun
 from wakedream.tokenizer.config import TokenizerConfig, TokenizerObjectiveConfig
 from wakedream.training.config import OptimConfig, TrainConfig
@@ -18,7 +18,7 @@ def reference() -> TokenizerRun:
 
 
 def known_geometries() -> list[str]:
-    return ["reference", *TOKENIZER_PRESETS]
+    return ["reference", *PRESETS]
 
 
 def geometry(name: str, length: int | None = None) -> TokenizerRun:

@@ -40,6 +40,8 @@ class DynamicsConfig:
     finest_steps: int = 64
     """sampling steps of the finest grid (K_max): a power of two; signal levels and step sizes are multiples of
     1 / finest_steps"""
+    predict: Literal["x", "v"] = "x"
+    """what the network puts out: clean latents, or velocities (for comparison)"""
     mouse_bins: int | None = None
     """continuous actions as so many mu-law bins for each dimension (paper: 11); default: as numbers"""
 
@@ -69,8 +71,6 @@ class DynamicsConfig:
 class DynamicsObjectiveConfig:
     """Shortcut forcing (paper section 3.2, eq. 7): flow matching at the smallest step, bootstrap at larger ones."""
 
-    predict: Literal["x", "v"] = "x"
-    """what the network predicts: clean latents, or velocities (for comparison)"""
     ramp: bool = True
     """weigh by 0.9 * signal level + 0.1 (paper eq. 8)"""
     bootstrap_fraction: float = 0.25

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from wakedream.data.config import LoaderConfig
+from wakedream.dynamics.config import DynamicsConfig, DynamicsObjectiveConfig, LatentLoaderConfig
 from wakedream.tokenizer.config import TokenizerConfig, TokenizerObjectiveConfig
 from wakedream.training.config import OptimConfig, TrainConfig
 
@@ -16,3 +17,18 @@ class TokenizerRun:
     loader: LoaderConfig
     optim: OptimConfig
     train: TrainConfig
+
+
+@dataclass(frozen=True)
+class DynamicsRun:
+    """All options of a dynamics model's training."""
+
+    model: DynamicsConfig
+    objective: DynamicsObjectiveConfig
+    loader: LatentLoaderConfig
+    optim: OptimConfig
+    train: TrainConfig
+    tokenizer: str = ""
+    """the tokenizer's run folder or weights folder"""
+    latents: str = ""
+    """where the data set's latents are kept (default: in the tokenizer's folder, under latents/)"""

@@ -38,6 +38,13 @@ class TokenizerObjective(nn.Module):
         more than one without, and 35 ms more once it was compiled."""
         return [*self.blocks, self.lpips] if self.lpips is not None and self.lpips.gain.is_cuda else self.blocks
 
+    def prepare(self, step: int) -> bool:
+        """All steps are of one kind."""
+        return False
+
+    def follow(self, averaged: nn.Module | None) -> None:
+        """Needs no averaged weights."""
+
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         frames = clip.video.float() / 255
         prediction, _ = self.model(frames, self.draw_mask(*frames.shape[:2]))

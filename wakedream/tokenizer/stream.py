@@ -1,6 +1,5 @@
 """Frames to latents and latents to frames, one at a time (paper section 3.1: "decoded one by one")."""
 
-import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -10,10 +9,9 @@ from torch import Tensor
 from wakedream.errors import ConfigError
 from wakedream.notation import Frame, Latent
 from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.transformer.frozen import DTYPES, frozen
 from wakedream.transformer.graph import Recorded
-from wakedream.transformer.layers import Layer
 
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 Step = Callable[[Tensor], Tensor]
 RECOMPILATIONS = 256  # each layer has a cache of its own, each shape of stream its own code
 
@@ -59,7 +57,7 @@ class TokenizerStream:
         if precision not in (None, *DTYPES):
             raise ConfigError(f"precision is {precision!r}: expected 'float32', 'bf16' or None")
         self.batch_size, self._compile = batch_size, compile
-        self.tokenizer = model = _frozen(tokenizer, precision or ("bf16" if on_gpu else None))
+        self.tokenizer = model = frozen(tokenizer, precision or ("bf16" if on_gpu else None), "to_patch.weight")
         decoder = model.encoder if model.decoder is None else model.decoder
         self._encoder_cache = model.encoder.init_cache(batch_size, model.encoder_layout)
         self._decoder_cache = decoder.init_cache(batch_size, model.decoder_layout)
@@ -118,14 +116,3 @@ class TokenizerStream:
                 f"{(self.batch_size, *shape)}, got {tuple(value.shape)}"
             )
 
-
-def _frozen(tokenizer: Tokenizer, precision: str | None) -> Tokenizer:
-    """A copy for inference, in a precision but for the last layer, its weights joined where they make one product."""
-    model = copy.deepcopy(tokenizer).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        if precision is not None and parameter is not model.to_patch.weight:
-            parameter.data = parameter.data.to(DTYPES[precision])
-    for layer in model.modules():
-        if isinstance(layer, Layer):
-            layer.freeze()
-    return model

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from einops import repeat
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wakedream.notation import Frames, Latents, Patches, PatchMask
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.masking import fixed_mask
 from wakedream.tokenizer.patches import grid_embedding, latent_grid, patchify, unpatchify
 from wakedream.transformer.cache import Cache
+from wakedream.transformer.layers import in_float32
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.transformer import Transformer
 
@@ -100,7 +100,7 @@ class Tokenizer(nn.Module):
     @classmethod
     def from_preset(cls, name: str) -> "Tokenizer":
         """An untrained tokenizer of a preset's shape."""
-        from wakedream.presets import tokenizer_preset
+        from wakedream.presets.tokenizer import tokenizer_preset
 
         return cls(tokenizer_preset(name).model)
 
@@ -138,7 +138,7 @@ class Tokenizer(nn.Module):
         )
         decoder = self.encoder if self.decoder is None else self.decoder
         tokens = decoder(tokens, self.decoder_layout, cache=cache, keep="patch")
-        patches = self._float32(self.to_patch, tokens) * PIXEL_STD + PIXEL_MEAN
+        patches = in_float32(self.to_patch, tokens) * PIXEL_STD + PIXEL_MEAN
         return self._unpatchify(patches)
 
     def _patchify(self, frames: Frames) -> Patches:
@@ -146,13 +146,6 @@ class Tokenizer(nn.Module):
 
     def _unpatchify(self, patches: Patches) -> Frames:
         return unpatchify(patches, self.config.patch_size, self.config.frame_size, self.config.grid)
-
-    def _float32(self, layer: nn.Linear, x: Tensor) -> Tensor:
-        """The output layer leaves mixed precision."""
-        if not torch.amp.is_autocast_available(x.device.type):
-            return F.linear(x.float(), layer.weight.float())
-        with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.float(), layer.weight.float())
 
     def _join(self, patches: Tensor, latents: Tensor, registers: Tensor) -> Tensor:
         batch, num_frames = patches.shape[:2]

@@ -11,10 +11,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from wakedream import runs
 from wakedream.errors import Interrupted, RunError
 from wakedream.training.balance import LossBalance
 from wakedream.training.checkpoint import Checkpoints
-from wakedream.training.clock import Clock
+from wakedream.training.clock import UNCOUNTED_STEPS, Clock
 from wakedream.training.config import TrainConfig
 from wakedream.training.distributed import Place, autocast, settle, shards, wrap
 from wakedream.training.ema import Ema
@@ -45,6 +46,10 @@ class Objective(Protocol):
     @property
     def compiled(self) -> list[nn.Module]: ...  # what is compiled, each by itself: the blocks, and what else is large
 
+    def prepare(self, step: int) -> Any: ...  # before each step: its kind; steps of one kind do the same work
+
+    def follow(self, averaged: nn.Module | None) -> None: ...  # the averaged model, for objectives that learn from it
+
     def __call__(self, clip: Any) -> dict[str, Tensor]: ...
 
 
@@ -73,6 +78,8 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     with writing(place, folder, state, label) as metrics, Interruption() as asked:
         while not over:
             step()
+            if step.is_new:
+                clock.uncounted = UNCOUNTED_STEPS
             state.frames += frames
             log, check, keep = (state.step % every == 0
                                 for every in (config.log_every, config.evaluate_every, config.save_every))
@@ -85,7 +92,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
             if log or finished:
                 record(metrics, state, frames, clock.lap())
             if evaluate and (check or finished):
-                look(metrics, state, config, evaluate)
+                look(metrics, state, config, evaluate, folder)
             if over or keep or state.elapsed - saved >= 60 * (config.save_minutes or math.inf):
                 save(state, checkpoints)
                 saved = state.elapsed
@@ -102,8 +109,10 @@ def begin(objective: Objective, make_optimizers: Callable[[nn.Module], list[torc
     """The state before the first step, on this process's device."""
     host = copy.deepcopy(objective.model) if shards(config, place) and place.writes else None
     settle(objective, config, place)  # type: ignore[arg-type]
-    return TrainState(objective, make_optimizers(objective.model),  # type: ignore[arg-type]
-                      Ema(objective.model, config.ema_decay, host), LossBalance(objective.weights, place.mean),
+    ema = Ema(objective.model, config.ema_decay, host)
+    objective.follow(None if ema.is_sharded else ema.model)
+    return TrainState(objective, make_optimizers(objective.model), ema,  # type: ignore[arg-type]
+                      LossBalance(objective.weights, place.mean),
                       batches, FiniteCheck(place.device), Meter(), place)
 
 
@@ -123,14 +132,19 @@ def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_se
                        "or use --train.precision float32")
 
 
-def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evaluate: Evaluate) -> None:
-    """The first process evaluates the averaged weights; training's random numbers stay what they would have been."""
+def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evaluate: Evaluate, folder: Path) -> None:
+    """The first process evaluates the averaged weights, and keeps them if none were better before; training's random
+    numbers stay what they would have been."""
     before = generators(state.place.device)
     with state.ema.gathered(state.place.device) as model:  # all processes take part
         if metrics is None or model is None:
             return
         with torch.no_grad(), autocast(state.place.device, config.precision):
             result = evaluate(model)
+        if result.score is not None and result.score > state.best:
+            state.best = result.score
+            with runs.atomic(folder / runs.BEST) as beside:
+                model.save_pretrained(beside)  # type: ignore[operator]
     set_generators(before, state.place.device)
     metrics.write("held_out", state.step, result.values)
     if result.picture is not None:

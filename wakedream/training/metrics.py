@@ -16,10 +16,14 @@ from wakedream.progress import ProgressBar
 
 @dataclass
 class Check:
-    """The result of a look at held-out data: numbers by name, and a picture uint8 (h w 3) on the host."""
+    """The result of a look at held-out data: numbers by name, and a picture uint8 (h w 3) on the host.
+
+    score: by which the best weights are chosen, higher is better; None: the last ones are what is used
+    """
 
     values: dict[str, float]
     picture: Tensor | None = None
+    score: float | None = None
 
 
 class Meter:

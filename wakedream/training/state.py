@@ -1,5 +1,6 @@
 """All that must survive the end of a process for training to go on as if nothing had happened."""
 
+import math
 import random
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ class TrainState:
     step: int = 0  # optimizer steps done
     frames: int = 0  # trained on in them, by all processes
     elapsed: float = 0.0  # seconds of training
+    best: float = -math.inf  # score of the best weights so far
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values, nested. Collective: all processes must call it."""
@@ -52,6 +54,7 @@ class TrainState:
             "step": self.step,
             "frames": self.frames,
             "elapsed": self.elapsed,
+            "best": None if self.best == -math.inf else self.best,
             "objective": self._trained(),
             "optimizers": [optimizer.state_dict()["state"] for optimizer in self.optimizers],
             "ema": self.ema.state_dict(),
@@ -68,6 +71,7 @@ class TrainState:
         generators belong to one process each: with another number, all are seeded anew.
         """
         self.step, self.frames, self.elapsed = state["step"], state["frames"], state["elapsed"]
+        self.best = -math.inf if state["best"] is None else state["best"]
         trained = self._trained()
         assert trained.keys() == state["objective"].keys(), trained.keys() ^ state["objective"].keys()
         for name, tensor in trained.items():

@@ -29,6 +29,8 @@ class Stepper:
         self.forward, self.state, self.config = forward, state, config
         place = state.place
         self.records = place.device.type == "cuda" and place.world_size == 1 and wants_compile(config, place.device)
+        self.kind: Any = None  # of the last step: a graph serves one kind
+        self.is_new = False  # the last step was the first of its kind here: it may have compiled
         self.warmed = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.clips: list[Any] = []  # where the graph reads
@@ -39,6 +41,10 @@ class Stepper:
         set_rates(state.optimizers,
                   learning_rate_scale(state.step, progress(state.step, state.elapsed, config), config))
         state.ema.prepare(state.step)
+        kind = state.objective.prepare(state.step)  # type: ignore[operator]
+        self.is_new = kind != self.kind
+        if self.is_new:
+            self.kind, self.warmed, self.graph = kind, 0, None
         if not self.records:
             self._step(clips)
         elif self.warmed < WARM_UP:

@@ -47,6 +47,14 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate) * up)
 
 
+def in_float32(layer: nn.Linear, x: Tensor) -> Tensor:
+    """For output layers, which leave mixed precision."""
+    if not torch.amp.is_autocast_available(x.device.type):
+        return F.linear(x.float(), layer.weight.float())
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(x.float(), layer.weight.float())
+
+
 @dataclass
 class Scope:
     """What one forward pass shares between its layers.

@@ -44,14 +44,18 @@ class Transformer(nn.Module):
         *,
         segments: FrameIds | None = None,
         cache: Cache | None = None,
+        commit: bool = True,
         keep: str | None = None,
     ) -> Float[Tensor, "b t k d"]:
         """Normalised outputs for a whole clip or, with a cache, for the frames after those it has seen.
 
         segments: int64 (b t); time and dense layers join only frames of the same segment.
+        commit: whether the cache goes on to the next frame. Without it one frame may be looked at again and again, in
+        its place among those before it (a sampler's passes).
         keep: the one modality whose outputs are wanted; the last layer then leaves out most work for the others.
         """
         assert tokens.shape[2] == layout.num_tokens, (tokens.shape, layout)
+        assert commit or tokens.shape[1] == 1, "of several frames the ring would keep what is not committed"
         device = tokens.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             tokens = tokens.to(torch.get_autocast_dtype(device))
@@ -61,7 +65,7 @@ class Transformer(nn.Module):
         for layer in others:
             tokens = layer(tokens, scope)
         tokens = last(tokens, scope, kept)
-        if scope.arrival is not None:
+        if scope.arrival is not None and commit:
             scope.arrival.commit()
         return self.norm(tokens)
 

@@ -1,4 +1,4 @@
-"""Complete configs by name: what to train, on what, for how long, and the number to expect. Imports no torch."""
+"""Complete configs of tokenizers by name: what, for how long, and the number to expect. Imports no torch."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -131,7 +131,7 @@ def paper() -> TokenizerRun:
     )
 
 
-TOKENIZER_PRESETS: dict[str, Callable[[], TokenizerRun]] = {
+PRESETS: dict[str, Callable[[], TokenizerRun]] = {
     "debug": debug,
     "demo": demo,
     "crafter": crafter,
@@ -142,6 +142,6 @@ TOKENIZER_PRESETS: dict[str, Callable[[], TokenizerRun]] = {
 
 def tokenizer_preset(name: str) -> TokenizerRun:
     """The preset's complete config; ConfigError with the nearest name if there is none."""
-    if name not in TOKENIZER_PRESETS:
-        raise suggest("tokenizer preset", name, TOKENIZER_PRESETS)
-    return TOKENIZER_PRESETS[name]()
+    if name not in PRESETS:
+        raise suggest("tokenizer preset", name, PRESETS)
+    return PRESETS[name]()
