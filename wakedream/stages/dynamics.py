@@ -21,7 +21,7 @@ from wakedream.evaluation.metrics import ReconstructionMetrics
 from wakedream.evaluation.rollouts import pictures_of, roll_out
 from wakedream.stages.config import DynamicsRun
 from wakedream.stages.tokenizer import SHOWN, picture
-from wakedream.tokenizer.perceptual import LPIPS
+from wakedream.tokenizer.perceptual import LPIPS, trunk
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.tokenizer.weights import fingerprint
 from wakedream.training.distributed import Place, join
@@ -52,16 +52,16 @@ def train_dynamics(run: DynamicsRun, data: Path, out: Path, preset: str = "custo
         dynamics.tokenizer = mark
         dynamics.latent_mean.copy_(latents.mean)
         dynamics.latent_scale.fill_(latents.scale)
+        batches = stack.enter_context(LatentBatches(
+            store, latents, tokenizer=tokenizer, config=run.loader, seed=run.train.seed, device=place.device,
+            rank=place.rank, world_size=place.world_size))
+        check = held_out(store, latents, tokenizer, run, place)
         if place.writes:
             stack.enter_context(runs.locked(out))
             claim(out, "dynamics", preset, to_dict(run), {"path": str(data), "fingerprint": store.fingerprint},
                   tokenizer={"path": run.tokenizer, "fingerprint": mark})
             tokenizer.save_pretrained(out / TOKENIZER)
-        batches = stack.enter_context(LatentBatches(
-            store, latents, tokenizer=tokenizer, config=run.loader, seed=run.train.seed, device=place.device,
-            rank=place.rank, world_size=place.world_size))
         torch.manual_seed(run.train.seed + place.rank)  # every process draws its own noise
-        check = held_out(store, latents, tokenizer, run, place)
         state = fit(DynamicsObjective(dynamics, run.objective), lambda model: build_optimizers(model, run.optim),
                     batches, run.train, place, out, run.loader.batch_size * run.loader.length, check, label="dynamics")
     if place.writes:
@@ -75,6 +75,17 @@ def check_latents(tokenizer: Tokenizer, run: DynamicsRun) -> None:
     if made != taken:
         raise ConfigError(f"the tokenizer {run.tokenizer} makes {made[0]}x{made[1]} latents a frame, the model takes "
                           f"{taken[0]}x{taken[1]}: use --model.num-latents {made[0]} --model.latent-dim {made[1]}")
+
+
+def perceptual(store: Store, place: Place) -> LPIPS | None:
+    """None where it has no weights, or the frames are too small for it or have no colours."""
+    h, w, c = store.frame_shape
+    if c != 3 or min(h, w) < trunk("alex").min_size:
+        return None
+    try:
+        return LPIPS.load("alex").to(place.device)
+    except WeightsError:
+        return None
 
 
 def encoded(store: Store, tokenizer: Tokenizer, mark: str, run: DynamicsRun, place: Place) -> LatentStore:
@@ -91,16 +102,13 @@ def encoded(store: Store, tokenizer: Tokenizer, mark: str, run: DynamicsRun, pla
 def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: DynamicsRun,
              place: Place) -> Evaluate | None:
     """The check during training: dreams of held-out episodes, 16 frames after 16 of context; the best by LPIPS, or by
-    PSNR where LPIPS has no weights, are kept."""
+    PSNR where there is none, are kept."""
     length = CONTEXT + HORIZON
     if not any(info.frames >= length for info in store.split("held_out")):
         if place.writes:
             print(f"{store.path} has no held-out episode of {length} frames: training goes unchecked", file=sys.stderr)
         return None
-    try:
-        lpips = LPIPS.load("alex").to(place.device)
-    except WeightsError:
-        lpips = None
+    lpips = perceptual(store, place)
     seen = ("held_out", run.train.evaluation_clips, length, run.train.seed)
     clip = evaluation_latents(store, latents, *seen).to(place.device)
     truth = evaluation_clips(store, *seen).video[:, CONTEXT:].to(place.device).float() / 255

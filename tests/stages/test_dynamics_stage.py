@@ -1,0 +1,252 @@
+"""Stage 2: resumed bit for bit, the best dreamer kept, what does not fit refused before anything is written."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from stages.conftest import small_dynamics, write_played, write_tokenizer
+
+from wakedream import runs
+from wakedream.data.manifest import shard_path
+from wakedream.data.store import Store
+from wakedream.dynamics.dynamics import Dynamics
+from wakedream.dynamics.encode import encode_store
+from wakedream.dynamics.latents import LatentStore, read_source, write_latents
+from wakedream.dynamics.objective import DynamicsObjective
+from wakedream.errors import CheckpointError, ConfigError, DataError
+from wakedream.stages import dynamics as stage
+from wakedream.stages.dynamics import train_dynamics
+from wakedream.tokenizer.perceptual import LPIPS
+from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.tokenizer.weights import fingerprint
+from wakedream.training.checkpoint import read_json
+from wakedream.training.metrics import Check, read
+from wakedream.world.model import World
+
+
+class Killed(BaseException):
+    pass
+
+
+CLOCKS = ("elapsed", "frames_per_second")
+
+
+def numbers(out: Path) -> list[dict]:
+    """metrics.jsonl without what a clock measured."""
+    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in read(out / "metrics.jsonl")]
+
+
+def final(out: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """All tensors of the state after four steps, and all plain values but the clock's."""
+    folder = out / "checkpoints" / "step_00000004"
+    plain = read_json(folder)["state"]
+    return load_file(folder / "state.safetensors"), {name: plain[name] for name in plain if name not in CLOCKS}
+
+
+def unequal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> list[str]:
+    assert ours.keys() == theirs.keys()
+    return [name for name in ours if not torch.equal(ours[name], theirs[name])]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, played, eyes) -> dict[str, Path]:
+    """A finished run for each source of latents."""
+    folder = tmp_path_factory.mktemp("runs")
+    for source in ("stored", "live"):
+        train_dynamics(small_dynamics(eyes, source, evaluate_every=1), played, folder / source, "debug")
+    return {source: folder / source for source in ("stored", "live")}
+
+
+@pytest.mark.parametrize(("source", "dies_at"), [("stored", 1), ("stored", 2), ("stored", 3), ("live", 3)])
+def test_killed_and_resumed_is_the_same_bit_for_bit(tmp_path, played, eyes, whole, monkeypatch, source, dies_at):
+    """Also over step 2, the first with bootstrap rows. dies_at 1 comes before the first checkpoint."""
+    forward, calls = DynamicsObjective.forward, []
+
+    def dies(self, clip):
+        calls.append(1)
+        if len(calls) == dies_at + 1:
+            raise Killed
+        return forward(self, clip)
+
+    monkeypatch.setattr(DynamicsObjective, "forward", dies)
+    run, out = small_dynamics(eyes, source, evaluate_every=1), tmp_path / "run"
+    with pytest.raises(Killed):
+        train_dynamics(run, played, out, "debug")
+    monkeypatch.undo()
+    torch.rand(3)
+    train_dynamics(run, played, out, "debug")
+    assert numbers(out) == numbers(whole[source])
+    (ours, plain), (theirs, expected) = final(out), final(whole[source])
+    assert unequal(ours, theirs) == []
+    assert plain == expected
+    assert plain["best"] is not None
+    assert "batches" in plain["processes"][0]
+    assert {name.split(".")[0] for name in ours} >= {"objective", "optimizers", "ema", "balance", "processes"}
+    best = [load_file(run / "best" / "model.safetensors") for run in (out, whole[source])]
+    assert unequal(*best) == []
+
+
+def test_the_run_folder(whole, played, eyes) -> None:
+    out = whole["stored"]
+    names = {path.name for path in out.iterdir()} - {".lock"}
+    assert names == {"config.json", "metrics.jsonl", "tensorboard", "images", "checkpoints", "tokenizer", "best"}
+    lines = read(out / "metrics.jsonl")
+    assert ["bootstrap" in line for line in lines if line["kind"] == "train"] == [False, False, True, True]
+    assert {"psnr", "psnr_1", "psnr_8", "psnr_16"} <= lines[-1].keys()
+    world = World.from_pretrained(out)
+    assert world.dynamics.tokenizer == fingerprint(Tokenizer.from_pretrained(eyes))
+    latents = next((eyes / "latents").iterdir())
+    stored = LatentStore.open(latents)
+    assert torch.equal(world.dynamics.latent_mean, stored.mean)
+    assert float(world.dynamics.latent_scale) == pytest.approx(stored.scale)
+    assert world.dynamics.actions == Store.open(played).spec
+
+
+def test_the_teacher_is_the_averaged_model_after_a_resume_too(tmp_path, played, eyes, monkeypatch) -> None:
+    fit, states = stage.fit, []
+    monkeypatch.setattr(stage, "fit", lambda *given, **options: states.append(fit(*given, **options)) or states[-1])
+    for steps in (3, 4):
+        train_dynamics(small_dynamics(eyes, steps=steps), played, tmp_path / "run", "debug")
+        state = states[-1]
+        (teacher,) = state.objective._teacher
+        assert unequal(teacher.state_dict(), state.ema.model.state_dict()) == []
+        assert unequal(dict(teacher.named_parameters()), dict(state.objective.model.named_parameters()))
+
+
+def judged(monkeypatch, scores: list[float]) -> list[dict[str, torch.Tensor]]:
+    """Training's checks give these scores, one after the other; the weights that each was given."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def evaluate(model: Dynamics) -> Check:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return Check({"psnr": 0.0}, None, scores[len(seen) - 1])
+
+    monkeypatch.setattr(stage, "held_out", lambda *_: evaluate)
+    return seen
+
+
+def test_the_weights_that_dreamed_best_are_kept(tmp_path, played, eyes, monkeypatch) -> None:
+    """Not the last ones; and a resumed run remembers how good they were."""
+    run, out = small_dynamics(eyes, evaluate_every=1), tmp_path / "run"
+    seen = judged(monkeypatch, [1.0, 3.0, 2.0, float("nan")])
+    train_dynamics(run, played, out, "debug")
+    assert unequal(World.from_pretrained(out).dynamics.state_dict(), seen[1]) == []
+    assert unequal(seen[1], seen[3])
+    judged(monkeypatch, [2.9, 2.9])
+    train_dynamics(small_dynamics(eyes, evaluate_every=1, steps=6), played, out, "debug")
+    assert unequal(World.from_pretrained(out).dynamics.state_dict(), seen[1]) == []
+    better = judged(monkeypatch, [3.1])
+    train_dynamics(small_dynamics(eyes, evaluate_every=1, steps=7), played, out, "debug")
+    assert unequal(World.from_pretrained(out).dynamics.state_dict(), better[0]) == []
+
+
+def test_dreams_are_judged_against_what_happened(tmp_path, played, eyes, monkeypatch) -> None:
+    """By PSNR where LPIPS cannot be had: a dream that is the truth has more than one that is late by a frame."""
+    store, tokenizer, place = Store.open(played), Tokenizer.from_pretrained(eyes), stage.Place(torch.device("cpu"))
+    latents = encode_store(tokenizer, store, tmp_path / "latents")
+    made = {}
+    for late in (0, 1):
+        monkeypatch.setattr(stage, "roll_out", lambda model, clip, context, late=late:
+                            clip.latents[:, context - late:clip.latents.shape[1] - late])
+        made[late] = stage.held_out(store, latents, tokenizer, small_dynamics(eyes), place)(None)
+    assert made[0].score == made[0].values["psnr"] > made[1].score
+
+
+def test_lpips_judges_where_it_can(tmp_path, played, monkeypatch) -> None:
+    """Its network has a least size; without its weights training goes on all the same."""
+    monkeypatch.setattr(LPIPS, "load", lambda net: torch.nn.Identity())
+    place, large = stage.Place(torch.device("cpu")), Store.open(write_played(tmp_path / "large", size=32))
+    assert stage.perceptual(Store.open(played), place) is None
+    assert stage.perceptual(large, place) is not None
+    monkeypatch.undo()
+    monkeypatch.setenv("WAKEDREAM_CACHE", str(tmp_path / "empty"))
+    assert stage.perceptual(large, place) is None
+
+
+def test_minutes_end_training(tmp_path, played, eyes) -> None:
+    run = small_dynamics(eyes, steps=10**6, minutes=0.01, log_every=10**5, evaluate_every=10**5, save_every=10**6)
+    train_dynamics(run, played, tmp_path / "run", "debug")
+    state = read_json(tmp_path / "run" / "checkpoints" / (tmp_path / "run/checkpoints/latest").read_text().strip())
+    assert 2 < state["step"] < 10**5
+    assert 0.6 <= state["state"]["elapsed"] < 10
+    assert World.from_pretrained(tmp_path / "run").dynamics.shortcut
+
+
+def test_a_tokenizer_must_be_given_and_must_fit(tmp_path, played, eyes) -> None:
+    run, out = small_dynamics(eyes), tmp_path / "run"
+    other = write_tokenizer(tmp_path / "wide", num_latents=6, latent_dim=10)
+    for tokenizer, error, message in (
+            ("", ConfigError, "--tokenizer: expected the run folder"),
+            (str(tmp_path / "none"), CheckpointError, "does not exist"),
+            (str(other), ConfigError, r"6x10 latents .*takes 4x8: use --model\.num-latents 6 --model\.latent-dim 10")):
+        with pytest.raises(error, match=message):
+            train_dynamics(dataclasses.replace(run, tokenizer=tokenizer), played, out)
+    assert not out.exists()
+    assert not (other / "latents").exists()
+
+
+def test_latents_of_another_tokenizer_are_refused(tmp_path, played, eyes) -> None:
+    own, other = (fingerprint(Tokenizer.from_pretrained(path))
+                  for path in (eyes, write_tokenizer(tmp_path / "other", seed=1)))
+    encode_store(Tokenizer.from_pretrained(tmp_path / "other"), Store.open(played), tmp_path / "latents")
+    run = dataclasses.replace(small_dynamics(eyes), latents=str(tmp_path / "latents"))
+    with pytest.raises(DataError, match=f"tokenizer {other[:12]}.*given is {own[:12]}"):
+        train_dynamics(run, played, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_latents_that_are_not_finite_are_refused(tmp_path, played, eyes) -> None:
+    """A tokenizer that has diverged, and a number gone bad in what was stored."""
+    broken = Tokenizer.from_pretrained(eyes)
+    with torch.no_grad():
+        broken.to_latent.weight[0, 0] = float("nan")
+    broken.save_pretrained(tmp_path / "broken")
+    with pytest.raises(DataError, match="latents that are not finite, first at frame 0"):
+        train_dynamics(small_dynamics(tmp_path / "broken"), played, tmp_path / "run")
+    store = Store.open(played)
+    encode_store(Tokenizer.from_pretrained(eyes), store, tmp_path / "latents")
+    path = shard_path(tmp_path / "latents", 0)
+    tensors, source = load_file(path), read_source(path)
+    for split in ("train", "held_out"):
+        episode = store.split(split)[-1].id
+        latents = tensors["latents"].clone()
+        latents[LatentStore.open(tmp_path / "latents")._places[episode].start + 20] = float("nan")
+        write_latents(path, latents, tensors["alone"], source)
+        run = dataclasses.replace(small_dynamics(eyes), latents=str(tmp_path / "latents"))
+        with pytest.raises(DataError, match=f"episode {episode} .*not finite, first at frame 20"):
+            train_dynamics(run, played, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_has_the_same_data_tokenizer_and_options(tmp_path, played, eyes, whole) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole["stored"], out)
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file() and path.name != ".lock"}
+    buttons, large = write_played(tmp_path / "buttons", choices=6), write_played(tmp_path / "large", size=32)
+    run, other = small_dynamics(eyes), write_tokenizer(tmp_path / "other", seed=1)
+    wide = dataclasses.replace(run, model=dataclasses.replace(run.model, dim=64))
+    kept = dataclasses.replace(run, latents=str(next((eyes / "latents").iterdir())))
+    for changed, data, error, message in (
+            (run, buttons, ConfigError, f"another data set: .*squares.*now {buttons}"),
+            (kept, buttons, DataError, "are those of the data set .* the data set given is"),
+            (run, large, ConfigError, "frames of 32x32 with 3 channels, the tokenizer takes 16x16 with 3"),
+            (small_dynamics(other), played, ConfigError, f"another tokenizer: {eyes}.*now {other}"),
+            (wide, played, ConfigError, r"model\.dim was 32, now 64")):
+        with pytest.raises(error, match=message):
+            train_dynamics(changed, data, out, "debug")
+    assert {path: path.read_bytes() for path in before} == before
+    moved = shutil.copytree(eyes, tmp_path / "moved")  # the same one from elsewhere is welcome
+    train_dynamics(small_dynamics(moved, steps=5), played, out, "debug")
+    assert json.loads((out / "config.json").read_text())["tokenizer"]["path"] == str(moved)
+
+
+def test_a_run_without_long_enough_held_out_episodes_goes_unchecked(tmp_path, played, eyes, monkeypatch, capsys):
+    monkeypatch.setattr(stage, "HORIZON", 40)
+    train_dynamics(small_dynamics(eyes, steps=1), played, tmp_path / "run")
+    assert "no held-out episode of 56 frames: training goes unchecked" in capsys.readouterr().err
+    assert not (tmp_path / "run" / runs.BEST).exists()
+    assert World.from_pretrained(tmp_path / "run").dynamics.config == small_dynamics(eyes).model
