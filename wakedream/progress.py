@@ -2,12 +2,15 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LINE_EVERY = 10.0  # seconds between plain lines
+QUIET_SECONDS = 2.0  # before a `late_bar` is shown
 
 
 class ProgressBar:
@@ -67,3 +70,19 @@ class ProgressBar:
         if self.total and self.done > self.initial:
             left = f"  {(self.total - self.done) * elapsed / (self.done - self.initial):,.0f} s left"
         print(f"{self.label}: {self._text()}{left}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def late_bar(label: str, total: int, unit: str, show: bool = True) -> Iterator[Callable[[int], None]]:
+    """`with late_bar("encoding", total, "frames") as advance: advance(16)`: a bar, once it has taken 2 seconds."""
+    began, done, bar = time.monotonic(), 0, None
+    with ExitStack() as stack:
+        def advance(amount: int) -> None:
+            nonlocal done, bar
+            done += amount
+            if bar:
+                bar.update(done)
+            elif show and time.monotonic() - began > QUIET_SECONDS:
+                bar = stack.enter_context(ProgressBar(label, total, unit, initial=done))
+
+        yield advance

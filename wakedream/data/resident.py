@@ -1,11 +1,9 @@
 """A split unpacked once, where training wants it: a batch is then one gather, without threads or decoding."""
 
 import math
-import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import accumulate
 
 import torch
@@ -17,10 +15,9 @@ from wakedream.data.frames import FrameTable, clip_of
 from wakedream.data.manifest import EpisodeInfo
 from wakedream.data.store import Store
 from wakedream.errors import DataError
-from wakedream.progress import ProgressBar
+from wakedream.progress import late_bar
 
 PIECE_FRAMES = 16 * CHUNK_FRAMES  # unpacked at a time by a thread
-QUIET_SECONDS = 2.0  # before progress is shown
 
 
 def unpacked_bytes(store: Store, episodes: Sequence[EpisodeInfo], length: int) -> int:
@@ -70,14 +67,10 @@ class Resident:
     def _unpack(self, table: FrameTable, workers: int, show_progress: bool) -> None:
         pieces = [(index, start) for index, info in enumerate(self.episodes) if info.frames >= self.length
                   for start in range(0, info.frames, PIECE_FRAMES)]
-        done, began, bar = 0, time.monotonic(), None
-        with ThreadPoolExecutor(workers, thread_name_prefix="unpack") as pool, ExitStack() as stack:
+        with (ThreadPoolExecutor(workers, thread_name_prefix="unpack") as pool,
+              late_bar("unpacking", self._first[-1], "frames", show_progress) as advance):
             for frames in pool.map(lambda piece: self._unpack_piece(table, *piece), pieces):
-                done += frames
-                if bar:
-                    bar.update(done)
-                elif show_progress and time.monotonic() - began > QUIET_SECONDS:
-                    bar = stack.enter_context(ProgressBar("unpacking", self._first[-1], "frames", initial=done))
+                advance(frames)
 
     def _unpack_piece(self, table: FrameTable, index: int, start: int) -> int:
         info, first = self.episodes[index], self._first[index]

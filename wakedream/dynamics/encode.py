@@ -19,8 +19,8 @@ from wakedream.data.store import Store
 from wakedream.dynamics.harvest import Harvest, places, sources
 from wakedream.dynamics.latents import FILE, About, LatentStore, different, read_source, write_about
 from wakedream.dynamics.pieces import unpacked
-from wakedream.dynamics.waiting import late_bar
 from wakedream.errors import ConfigError, DataError
+from wakedream.progress import late_bar
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.tokenizer.weights import fingerprint
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from wakedream.data.manifest import EpisodeInfo
 from wakedream.data.store import Store
 from wakedream.dynamics.latents import LatentStore
-from wakedream.dynamics.waiting import late_bar
+from wakedream.progress import late_bar
 
 
 class LatentTable:
