@@ -34,7 +34,7 @@ def prepare(out: Path) -> Path:
     return out
 
 
-def start(out: Path, device: str) -> tuple[list[int], list[str]]:
+def start(out: Path, *arguments: str, script: str = ranks.__file__) -> tuple[list[int], list[str]]:
     """Exit codes and what was said, of two processes that did their work."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -42,7 +42,7 @@ def start(out: Path, device: str) -> tuple[list[int], list[str]]:
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
                   "GLOO_SOCKET_IFNAME": "lo"}
     processes = [
-        subprocess.Popen([sys.executable, ranks.__file__, str(out), device],
+        subprocess.Popen([sys.executable, script, str(out), *arguments],
                          env=os.environ | rendezvous | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                          stderr=subprocess.PIPE, text=True)
         for rank in range(2)
