@@ -65,7 +65,7 @@ def test_configs_are_free_of_torch(path: Path) -> None:
            "sorted({'torch', 'numpy', 'tyro', 'rich'} & sys.modules.keys())")
 
 
-TRAIN = """
+BLOCKED = """
 import sys
 from pathlib import Path
 
@@ -77,24 +77,38 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 sys.path.insert(0, sys.argv[1])
+folder = Path(sys.argv[2])
+"""
+TRAIN = {
+    "tokenizer": """
 from conftest import small_run
 from wakedream.stages.tokenizer import train_tokenizer
-train_tokenizer(small_run(), Path(sys.argv[2]), Path(sys.argv[3]), "debug")
-assert (Path(sys.argv[3]) / "checkpoints" / "latest").exists()
-"""
+train_tokenizer(small_run(), folder / "data", folder / "run", "debug")
+""",
+    "dynamics": """
+from conftest import small_dynamics
+from wakedream.stages.dynamics import train_dynamics
+train_dynamics(small_dynamics(folder / "eyes"), folder / "data", folder / "run", "debug")
+assert (folder / "run" / "best").exists()  # evaluated, too
+""",
+}
 MAKE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import conftest
-conftest.write_data(Path(sys.argv[2]))
+conftest.write_played(Path(sys.argv[2]) / "data")
+conftest.write_tokenizer(Path(sys.argv[2]) / "eyes")
 """
 
 
-def test_training_on_a_prepared_data_set_needs_none_of_what_made_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", TRAIN)
+def test_training_on_a_prepared_data_set_needs_none_of_what_made_it(tmp_path: Path, stage: str) -> None:
+    """Nor does encoding it."""
     stages = str(Path(__file__).parent / "stages")
-    python(MAKE, stages, str(tmp_path / "data"))
-    python(TRAIN, stages, str(tmp_path / "data"), str(tmp_path / "run"))
+    python(MAKE, stages, str(tmp_path))
+    python(BLOCKED + TRAIN[stage], stages, str(tmp_path))
+    assert (tmp_path / "run" / "checkpoints" / "latest").exists()
 
 
 def test_the_tour_names_every_file() -> None:

@@ -2,12 +2,23 @@
 
 import json
 
+import debug_losses
+import dynamics_losses
 import pytest
-from debug_losses import GOLDEN, STEPS, debug_losses
+
+MEANT = "if this was meant: python tests/golden/make.py"
 
 
 def test_losses_of_the_debug_preset(tmp_path) -> None:
-    expected = json.loads(GOLDEN.read_text())["mse"]
-    assert len(expected) == STEPS
-    losses = debug_losses(tmp_path)
-    assert losses == pytest.approx(expected, rel=1e-3), "if this was meant: python tests/golden/make.py"
+    expected = json.loads(debug_losses.GOLDEN.read_text())["mse"]
+    assert len(expected) == debug_losses.STEPS
+    assert debug_losses.debug_losses(tmp_path) == pytest.approx(expected, rel=1e-3), MEANT
+
+
+def test_losses_of_the_dynamics_preset(tmp_path) -> None:
+    """From the tenth step on with bootstrap rows."""
+    expected = json.loads(dynamics_losses.GOLDEN.read_text())
+    found = dynamics_losses.dynamics_losses(tmp_path)
+    assert [len(found[name]) for name in ("flow", "bootstrap")] == [20, 10]
+    for name, losses in found.items():
+        assert losses == pytest.approx(expected[name], rel=1e-3), f"{name}; {MEANT}"
