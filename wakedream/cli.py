@@ -44,7 +44,7 @@ VERBS = {
     "ingest": Verb("video files or folders to a data set",
                    "wakedream.data.ingest:ingest", "wakedream.data.config:IngestConfig", ("videos",),
                    "VIDEO... --out DATA --size 64"),
-    "inspect": Verb("what a data set, run or checkpoint is; --repair",
+    "inspect": Verb("what a data set, run, checkpoint or folder of latents is; --repair",
                     "wakedream.cli:inspect", "wakedream.data.config:InspectConfig", ("path",), "PATH"),
     "evaluate": Verb("metrics as JSON and a page with pictures and videos",
                      "wakedream.evaluation.evaluate:evaluate", "wakedream.evaluation.config:EvaluateConfig",
@@ -66,6 +66,7 @@ STAGES = {
     "dynamics": Stage("past latents and actions to the next", "wakedream.stages.dynamics:train_dynamics",
                       "wakedream.presets.dynamics:dynamics_preset", "wakedream.presets.dynamics:PRESETS"),
 }
+LATENTS = "latents.json"  # as dynamics/latents.py, which imports torch, has it
 TRAIN_HELP = "train a stage; the same command resumes"
 TRAIN_USAGE = "STAGE PRESET --data DATA --out RUN [--a.b value ...]"
 
@@ -161,14 +162,17 @@ def _parse(config: type, arguments: list[str], name: str, description: str) -> A
 
 
 def inspect(config: Any) -> None:
-    """A run or checkpoint folder is described here, all else is taken for a data set."""
+    """A run, a checkpoint or weights are described here; what holds no latents is taken for a data set."""
     from wakedream.training.summary import describe
 
-    description = describe(Path(config.path))
-    if description is None:
-        find("wakedream.data.inspect:inspect_data")(config)
-    else:
+    path = Path(config.path)
+    description = describe(path)
+    if description is not None:
         print(description)
+    elif (path / LATENTS).exists():
+        find("wakedream.dynamics.inspect:inspect_latents")(config)
+    else:
+        find("wakedream.data.inspect:inspect_data")(config)
 
 
 def _help() -> str:

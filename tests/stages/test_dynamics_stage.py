@@ -25,6 +25,7 @@ from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.tokenizer.weights import fingerprint
 from wakedream.training.checkpoint import read_json
 from wakedream.training.metrics import Check, read
+from wakedream.training.summary import describe
 from wakedream.world.model import World
 
 
@@ -250,3 +251,16 @@ def test_a_run_without_long_enough_held_out_episodes_goes_unchecked(tmp_path, pl
     assert "no held-out episode of 56 frames: training goes unchecked" in capsys.readouterr().err
     assert not (tmp_path / "run" / runs.BEST).exists()
     assert World.from_pretrained(tmp_path / "run").dynamics.config == small_dynamics(eyes).model
+
+
+def test_inspect_tells_what_a_run_its_checkpoint_and_its_weights_are(whole, played, eyes) -> None:
+    out, name = whole["stored"], fingerprint(Tokenizer.from_pretrained(eyes))[:12]
+    for path, parts in {
+        out: ("stage: dynamics", "preset: debug", f"data: {played}", f"tokenizer: {eyes} ({name})", "step: 4",
+              f"best weights: {out / 'best'}", "held_out: step 4, psnr"),
+        out / "checkpoints" / "step_00000004": ("of: dynamics model", "step: 4", "parameters: "),
+        out / "best": ("of: dynamics model", "finest_steps 8", "action: move, categorical, 4", name),
+        out / "tokenizer": ("of: tokenizer", "latent_dim 8"),
+    }.items():
+        said = describe(path)
+        assert [part for part in parts if part not in said] == [], said

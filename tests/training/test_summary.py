@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from wakedream.errors import RunError
@@ -26,3 +28,14 @@ def test_anything_else_is_not_a_run(tmp_path) -> None:
     assert describe(tmp_path / "missing") is None
     (tmp_path / "config.json").write_text('{"format": 1, "kind": "tokenizer"}')
     assert describe(tmp_path) is None
+
+
+def test_a_weights_folder_says_what_it_is(tmp_path) -> None:
+    values = {"format": 1, "kind": "dynamics model", "model": {"dim": 64, "pattern": ["space", "time"]},
+              "actions": {"components": [{"name": "move", "kind": "categorical", "size": 4}]}, "tokenizer": "f" * 64}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "model.safetensors").touch()
+    text = describe(tmp_path)
+    for part in ("weights: ", "of: dynamics model", "dim 64, pattern space-time", "action: move, categorical, 4",
+                 f"tokenizer: {'f' * 12}\n"):
+        assert part in text + "\n"

@@ -65,10 +65,10 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """What a data set holds, and whether it is whole."""
+    """What a folder holds, and whether it is whole."""
 
     path: str
-    """the data set's folder"""
+    """a data set, a run, a checkpoint, weights, or latents"""
     repair: bool = False
     """drop what is damaged, say what, keep all else"""
     sheet: str | None = None

@@ -78,6 +78,11 @@ class LatentStore:
             raise DataError(f"the shard {shard_path(path, missing[0])} is missing; {remedy(path)}")
         return latents
 
+    @property
+    def places(self) -> list[Place]:
+        """Where each episode lies."""
+        return list(self._places.values())
+
     def check(self, tokenizer: str, store: Store) -> None:
         """DataError unless these are the latents of this tokenizer (its fingerprint) and this data set."""
         if self.tokenizer != tokenizer:
