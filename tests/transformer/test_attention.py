@@ -4,8 +4,19 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from wakedream.transformer.attention import _flex, attend, dense_block_mask, frame_mask, kernel_ranges, token_mask
+from wakedream.transformer.attention import (
+    _flex,
+    attend,
+    dense_block_mask,
+    frame_mask,
+    kernel_fits,
+    kernel_ranges,
+    range_mask,
+    segment_ranges,
+    token_mask,
+)
 from wakedream.transformer.layout import TokenLayout
 
 CPU = torch.device("cpu")
@@ -83,6 +94,29 @@ def test_frame_mask_equals_its_worked_example():
     assert not frame_mask(ids, empty, 8)[0, :, 0].any()
 
 
+def test_segment_ranges_equal_their_worked_example():
+    starts, ends = segment_ranges(torch.tensor([[0, 0, 0, 1, 1, 2]]), 2)
+    assert starts.tolist() == [[0, 0, 1, 3, 3, 5]]
+    assert ends.tolist() == [[1, 2, 3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize("window", [1, 3, 100])
+def test_the_ranges_of_segments_say_what_their_mask_says(window):
+    generator = torch.Generator().manual_seed(0)
+    segments = (torch.rand(64, 20, generator=generator) < 0.3).long().cumsum(1) + torch.arange(64)[:, None] % 3
+    segments = torch.cat((segments, torch.zeros(1, 20, dtype=torch.int64), torch.arange(20)[None]))
+    ids = torch.arange(20)[None]
+    spans = segment_ranges(segments[1::2], window)
+    assert all(part.dtype == torch.int32 and part.is_contiguous() for part in spans)
+    expected = frame_mask(ids, ids, window, segments, segments)[1::2]
+    assert torch.equal(range_mask(*spans), expected)
+
+
+def test_a_number_that_comes_back_is_another_segment():
+    starts, _ = segment_ranges(torch.tensor([[7, 7, 3, 7, 7], [0, 1, 0, 0, 0]]), 5)
+    assert starts.tolist() == [[0, 0, 2, 3, 3], [0, 1, 2, 2, 2]]
+
+
 def test_token_mask_joins_frames_and_layout():
     layout = TokenLayout((("a", 1), ("b", 1)), (("a", ("a",)), ("b", ("a", "b"))))
     mask = token_mask(frame_mask(torch.arange(2)[None], torch.arange(2)[None], 2), layout)[0]
@@ -107,3 +141,20 @@ def test_tables_made_in_inference_mode_serve_training():
     for table in (*ranges["time"], blocks.kv_indices):
         assert not table.is_inference()
     assert [part.tolist() for part in ranges["time"]] == [[0, 0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize(("device", "dtype", "head_dim", "soft_cap", "capability", "fits"), [
+    ("cuda", torch.bfloat16, 64, None, (9, 0), True),
+    ("cuda", torch.float16, 32, None, (8, 0), True),
+    ("cpu", torch.bfloat16, 64, None, (9, 0), False),
+    ("cuda", torch.float32, 64, None, (9, 0), False),
+    ("cuda", torch.bfloat16, 48, None, (9, 0), False),
+    ("cuda", torch.bfloat16, 64, 30.0, (9, 0), False),
+    ("cuda", torch.bfloat16, 64, None, (7, 5), False),
+])
+def test_the_kernel_is_taken_where_it_fits(device, dtype, head_dim, soft_cap, capability, fits, monkeypatch):
+    """On tensors that only claim to lie on a GPU."""
+    monkeypatch.setattr("wakedream.transformer.attention._has_triton", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    with FakeTensorMode():
+        assert kernel_fits(torch.empty(1, 2, 3, head_dim, dtype=dtype, device=device), head_dim, soft_cap) is fits

@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from torch.nn import functional as F
 
-from wakedream.transformer.attention import attend
+from wakedream.transformer.attention import attend, frame_mask, segment_ranges
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotary_angles, rotate
 
@@ -28,9 +28,13 @@ CASES = {  # frames, (patches, latents, registers), what they see, heads, kv_hea
     "two full parts": (2, (96, 24, 8), DECODER, 1, 1, 32, 16),
     "long": (37, (3, 1, 0), DECODER, 2, 2, 32, 5),
 }
+LONGEST = (100, (2, 0, 0), ENCODER, 2, 1, 32, 9)
+RUNS = [*((name, axis) for name in CASES for axis in ("space", "time")),
+        *((name, "segments") for name in ("grouped", "long", "longest"))]
 
 
 def reference(qkv, query_weight, key_weight, angles, mask, heads, kv_heads, axis):
+    """mask: bool (1 q k), or one for each sequence."""
     parts = rearrange(qkv, "b t s (h e) -> b t s h e", h=heads + 2 * kv_heads).split((heads, kv_heads, kv_heads), -2)
     query, key = (F.rms_norm(x, x.shape[-1:], weight, eps=1e-6)
                   for x, weight in zip(parts, (query_weight, key_weight), strict=False))
@@ -39,29 +43,32 @@ def reference(qkv, query_weight, key_weight, angles, mask, heads, kv_heads, axis
     there, back = {"space": ("b t s h e -> (b t) h s e", "(b t) h s e -> b t s (h e)"),
                    "time": ("b t s h e -> (b s) h t e", "(b s) h t e -> b t s (h e)")}[axis]
     query, key, value = (rearrange(x, there) for x in (query, key, parts[2]))
-    return rearrange(attend(query, key, value, mask=mask[None, None]), back, b=qkv.shape[0])
+    return rearrange(attend(query, key, value, mask=mask[:, None]), back, b=qkv.shape[0])
 
 
 def make(case, axis, device, dtype):
-    frames, counts, sees, heads, kv_heads, size, window = CASES[case]
+    frames, counts, sees, heads, kv_heads, size, window = (CASES | {"longest": LONGEST})[case]
     layout = TokenLayout(tuple(zip(ALL, counts, strict=True)), sees)
     generator = torch.Generator().manual_seed(0)
-    qkv = torch.randn(2, frames, layout.num_tokens, (heads + 2 * kv_heads) * size, generator=generator)
+    rows = 3 if axis == "segments" else 2
+    qkv = torch.randn(rows, frames, layout.num_tokens, (heads + 2 * kv_heads) * size, generator=generator)
     weights = [1 + 0.3 * torch.randn(size, generator=generator) for _ in range(2)]
     inputs = [x.to(device).requires_grad_() for x in (qkv.to(dtype), *weights)]
     if axis == "space":
-        return inputs, None, layout.mask(device), layout.ranges(device), heads, kv_heads
+        return inputs, None, layout.mask(device)[None], layout.ranges(device), heads, kv_heads
     ids = torch.arange(frames, device=device)
     angles = rotary_angles(ids[None], size)
-    ahead = ids[:, None] - ids
+    if axis == "segments":  # short clips, images, one long clip
+        segments = torch.stack((ids // max(2, frames // 3), ids, torch.zeros_like(ids)))
+        mask = frame_mask(ids[None], ids[None], window, segments, segments)
+        return inputs, angles, mask.repeat_interleave(sum(counts), 0), segment_ranges(segments, window), heads, kv_heads
     starts, ends = (ids - window + 1).clamp_min(0).int(), (ids + 1).int()
-    return inputs, angles, (ahead >= 0) & (ahead < window), (starts, ends), heads, kv_heads
+    return inputs, angles, frame_mask(ids[None], ids[None], window), (starts, ends), heads, kv_heads
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("axis", ["space", "time"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "axis"), RUNS)
 def test_the_kernel_equals_its_plain_twin(case, axis, dtype, device):
     pytest.importorskip("triton")
     from wakedream.transformer.short_attention import short_attention
@@ -72,6 +79,7 @@ def test_the_kernel_equals_its_plain_twin(case, axis, dtype, device):
         pytest.skip("attention.kernel_fits leaves float32 out")
     inputs, angles, mask, (starts, ends), heads, kv_heads = make(case, axis, device, dtype)
     cos, sin = (x[0] for x in angles) if angles else (None, None)
+    axis = "time" if axis == "segments" else axis
     out = short_attention(*inputs, cos, sin, starts, ends, heads, kv_heads, axis)
     exact = [x.detach().float().requires_grad_() for x in inputs]
     wanted = reference(*exact, angles, mask, heads, kv_heads, axis)

@@ -1,6 +1,7 @@
 """The laws of the shared backbone, for space/time and for dense layers."""
 
 import copy
+import os
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ LAYOUT = TokenLayout(
     (("patch", 4), ("latent", 2), ("register", 1)),
     (("patch", ("patch",)), ("latent", EVERYTHING), ("register", EVERYTHING)),
 )
+INTERPRETED = pytest.param("cpu", marks=pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1",
+                                                            reason="needs TRITON_INTERPRET=1"))
 PATTERNS = [("space", "time"), ("dense",), ("space", "dense", "time")]
 
 
@@ -74,6 +77,21 @@ def test_segments_are_as_separate_clips(pattern):
     for row, start, stop in ((0, 0, 2), (0, 2, 5), (0, 5, 6), (1, 3, 4)):
         alone = model(x[row : row + 1, start:stop], LAYOUT)
         torch.testing.assert_close(joined[row : row + 1, start:stop], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_number_that_comes_back_is_another_segment(pattern):
+    model, x = build(pattern, window=16), tokens(frames=5)
+    twice, apart = torch.tensor([[7, 7, 3, 7, 7]] * 2), torch.tensor([[0, 0, 1, 2, 2]] * 2)
+    assert torch.equal(model(x, LAYOUT, segments=twice), model(x, LAYOUT, segments=apart))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_host_reads_no_segments(pattern):
+    """A meta tensor has nothing to read, so the GPU's queue need not be waited for."""
+    model, x = build(pattern).to("meta"), tokens().to("meta")
+    segments = torch.empty(x.shape[:2], dtype=torch.int64, device="meta")
+    assert model(x, LAYOUT, segments=segments).shape == x.shape
 
 
 def test_rotation_stays_exact_for_any_frame_number():
@@ -149,3 +167,67 @@ def test_in_mixed_precision_a_gpu_takes_the_kernel():
         assert set(model._scope(x.bfloat16(), LAYOUT, None, None).ranges) == {"space", "time"}
         ours = model(x, LAYOUT).float()
     assert (ours - wanted).norm() < 0.03 * wanted.norm()
+
+
+def packed(frames, device):
+    """Rows of short clips, of images, and of one clip."""
+    ids = torch.arange(frames, device=device)
+    return torch.stack((ids // 5, ids, torch.zeros_like(ids)))
+
+
+def outputs_and_gradients(model, x, **options):
+    model.zero_grad()
+    out = model(x, LAYOUT, **options)
+    wanted = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(x.device)
+    (out.float() * wanted).sum().backward()
+    return [out.detach().float(), *(parameter.grad.clone() for parameter in model.parameters())]
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu), INTERPRETED])
+@pytest.mark.parametrize(("frames", "window"), [(8, 3), (8, 16), (40, 16)])
+@pytest.mark.parametrize("pattern", [("space", "time"), ("space", "dense", "time")])
+def test_the_kernel_takes_segments(pattern, frames, window, device, monkeypatch):
+    """In mixed precision on a GPU, in float32 in Triton's interpreter; the twin is float32 with a mask."""
+    pytest.importorskip("triton")
+    model = build(pattern, window, depth=len(pattern), heads=1, kv_heads=1).to(device)
+    x, segments = tokens(frames, 3).to(device), packed(frames, device)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.attention.out.weight *= 10  # else what attention finds is too little to tell
+    exact = outputs_and_gradients(model, x, segments=segments)
+    if device == "cpu":
+        monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        seen = model._scope(x.to(torch.bfloat16 if device == "cuda" else x.dtype), LAYOUT, segments, None).ranges
+        assert seen["time"][0].shape == segments.shape
+        ours = outputs_and_gradients(model, x, segments=segments)
+    limits = (0.02, 0.1) if device == "cuda" else (1e-5, 1e-4)
+    names = ("output", *(name for name, _ in model.named_parameters()))
+    for name, mine, theirs in zip(names, ours, exact, strict=True):
+        error = (mine - theirs).norm() / theirs.norm()
+        assert error < limits[name != "output"], (name, error)
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+def test_a_cuda_graph_takes_other_segments_without_being_recorded_again():
+    model, x, segments = build(heads=1, kv_heads=1).cuda(), tokens(20, 3).cuda(), packed(20, "cuda")
+
+    def look(where):
+        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+            return model(x, LAYOUT, segments=where)
+
+    given = segments.clone()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        look(given)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = look(given)
+    given.copy_(segments.flip(0))
+    graph.replay()
+    expected = look(segments.flip(0))
+    torch.testing.assert_close(out, expected)
+    assert not torch.equal(expected, look(segments))

@@ -21,11 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from wakedream.notation import FrameIds
 from wakedream.transformer.layout import TokenLayout
 
 FLEX_FROM = 512  # shorter sequences waste flex's 128-token blocks
 FLEX_HEAD = 16  # numbers in a head: flex takes no fewer
 SHORT = 128  # keys: the kernel takes no more; on the CPU explicit products make a demo step 80 ms, SDPA 170
+
+Spans = tuple[Tensor, Tensor]  # int32 (length) or (b length) each: position i sees positions [starts[i], ends[i])
 
 
 def attend(
@@ -89,6 +92,26 @@ def frame_mask(
     return mask
 
 
+def segment_ranges(segments: FrameIds, window: int) -> Spans:
+    """int32 (b t) each: frame i may see frames starts[i] up to, not including, ends[i]: itself and those before it,
+    within the window, back to where its run of equal numbers begins.
+
+    A number that comes back later begins another segment. Example with window 2:
+
+        segments   0 0 0 1 1 2      starts   0 0 1 3 3 5      ends   1 2 3 4 5 6
+    """
+    runs = (segments != segments.roll(1, dims=1)).cumsum(1)
+    first = torch.searchsorted(runs, runs, out_int32=True)
+    ends = torch.arange(1, segments.shape[1] + 1, dtype=torch.int32, device=segments.device)
+    return torch.maximum(first, ends - window), ends.expand_as(first).contiguous()
+
+
+def range_mask(starts: Tensor, ends: Tensor) -> Tensor:
+    """bool (b t t): True where the row's frame may see the column's."""
+    frame_ids = torch.arange(starts.shape[1], device=starts.device)
+    return (frame_ids >= starts.unsqueeze(-1)) & (frame_ids < ends.unsqueeze(-1))
+
+
 def token_mask(frames: Tensor, layout: TokenLayout) -> Tensor:
     """bool (b (q s) (k s)): a frame mask (b q k) and the layout's rule inside every frame."""
     tokens = layout.mask(frames.device)
@@ -110,16 +133,18 @@ def dense_block_mask(layout: TokenLayout, num_frames: int, window: int, device: 
 def kernel_fits(tokens: Tensor, head_dim: int, soft_cap: float | None) -> bool:
     """Whether the short-attention kernel takes such tokens: on a GPU, with Triton, 16 bits, heads of 32, 64 or 128.
 
-    Not float32: without tensor cores the products are unrolled, which fills more registers than there are.
+    Not float32, nor GPUs before Ampere, which multiply no bfloat16: without tensor cores the products are unrolled,
+    which fills more registers than there are.
     """
     narrow = tokens.dtype in (torch.bfloat16, torch.float16)
-    return tokens.is_cuda and narrow and head_dim in (32, 64, 128) and soft_cap is None and _has_triton()
+    fits = tokens.is_cuda and narrow and head_dim in (32, 64, 128) and soft_cap is None
+    return fits and _has_triton() and torch.cuda.get_device_capability(tokens.device) >= (8, 0)
 
 
 @functools.cache  # without bound: a CUDA graph goes on reading them
 @torch.inference_mode(False)
 def kernel_ranges(layout: TokenLayout, num_frames: int, window: int,
-                  device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
+                  device: torch.device) -> dict[str, Spans]:
     """By kind of layer: the first position that each position sees, and the one after the last; int32 each.
 
     A kind is absent where the sequence is too long for the kernel or a range cannot say what is seen.

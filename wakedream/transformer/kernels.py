@@ -23,6 +23,13 @@ def _rows(first, packs, sequences, stride_sequence, stride_position,
 
 
 @triton.jit
+def _ranges(starts, ends, packs, stride_ranges):
+    """Those of the program's row: what each position sees."""
+    row = tl.program_id(0) // packs
+    return starts + row * stride_ranges, ends + row * stride_ranges
+
+
+@triton.jit
 def _visible(sequence, position, real, key_sequence, key_position, key_real, starts, ends):
     """bool (query key)."""
     start = tl.load(starts + position, mask=real, other=0)
@@ -132,10 +139,11 @@ def _forward_rows(first, ROWS: tl.constexpr, qkv, out, query_weight, cos, sin, s
 
 @triton.jit
 def attention_forward(qkv, out, query_weight, key_weight, cos, sin, starts, ends, scale, packs, sequences,
-                       stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr, PACK: tl.constexpr,
-                       A: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr, E: tl.constexpr,
-                       HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
+                       stride_outer, stride_sequence, stride_position, stride_ranges, LENGTH: tl.constexpr,
+                       PACK: tl.constexpr, A: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
+                       E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
     group, base = tl.program_id(1), _base(packs, stride_outer, stride_sequence, PACK)
+    starts, ends = _ranges(starts, ends, packs, stride_ranges)
     qkv += base * ((H + 2 * G) * E)
     out += base * (H * E)
     rows_a = _rows(0, packs, sequences, stride_sequence, stride_position, LENGTH, PACK, A)
@@ -239,10 +247,12 @@ def _nothing(ROWS: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr):
 
 @triton.jit
 def attention_backward(qkv, grad_out, grad_qkv, parts, query_weight, key_weight, cos, sin, starts, ends, scale, packs,
-                        sequences, stride_outer, stride_sequence, stride_position, LENGTH: tl.constexpr,
-                        PACK: tl.constexpr, A: tl.constexpr, B: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
-                        E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
+                        sequences, stride_outer, stride_sequence, stride_position, stride_ranges,
+                        LENGTH: tl.constexpr, PACK: tl.constexpr, A: tl.constexpr, B: tl.constexpr, H: tl.constexpr,
+                        G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, ROTATE: tl.constexpr,
+                        NORM_EPS: tl.constexpr):
     group, base, half = tl.program_id(1), _base(packs, stride_outer, stride_sequence, PACK), tl.arange(0, HALF)
+    starts, ends = _ranges(starts, ends, packs, stride_ranges)
     qkv += base * ((H + 2 * G) * E)
     grad_qkv += base * ((H + 2 * G) * E)
     grad_out += base * (H * E)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 
 from wakedream.notation import FrameIds, Tokens
-from wakedream.transformer.attention import attend, attend_long
+from wakedream.transformer.attention import Spans, attend, attend_long
 from wakedream.transformer.cache import Arrival
 from wakedream.transformer.config import LayerKind, TransformerConfig
 from wakedream.transformer.layout import TokenLayout
@@ -74,7 +74,7 @@ class Scope:
     frames: Tensor | None = None
     tokens: Tensor | BlockMask | None = None
     arrival: Arrival | None = None
-    ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    ranges: dict[str, Spans] = field(default_factory=dict)
 
 
 class Attention(nn.Module):

@@ -3,7 +3,8 @@
 Space attention has some hundred keys and time attention a few dozen: a whole sequence fits into one tile. So the
 kernel reads the product of the qkv projection where it lies, (b t s c) with c = (heads + 2 kv_heads) * head_dim, along
 either axis, and nothing but its output goes back to memory. The backward pass recomputes the softmax from the same
-input: no statistics are stored. What a query sees is one range of keys, [starts, ends), so there is no mask either.
+input: no statistics are stored. What a query sees is one range of keys, [starts, ends), so there is no mask either;
+over time each row of the batch may have its own ranges, as where several clips lie side by side (segments).
 
 Tiles have sizes of powers of 2. Very short sequences share one; one of over 64 rows is two parts, so that 80 rows cost
 64 + 16 and not 128. The plain twin is `attend`; tests/transformer/test_short_attention.py.
@@ -51,14 +52,18 @@ class Walk:
         second = 0 if rows <= MOST else max(LEAST, triton.next_power_of_2(rows - MOST))
         return min(MOST, max(LEAST, triton.next_power_of_2(rows))), second
 
-    def arguments(self, heads: int, kv_heads: int, head_dim: int, cos: Tensor | None) -> dict:
+    def arguments(self, heads: int, kv_heads: int, head_dim: int, cos: Tensor | None, starts: Tensor,
+                  ends: Tensor) -> dict:
         outer, sequence, position = self.strides
         first, second = self.parts
+        for ranges in (starts, ends):  # else the kernel would read what is not theirs
+            assert ranges.shape in ((self.length,), (self.outer, self.length)), (ranges.shape, self)
+            assert ranges.shape == starts.shape and ranges.dtype == torch.int32 and ranges.is_contiguous(), ranges
         return {"scale": 1 / math.sqrt(head_dim), "packs": self.packs, "sequences": self.sequences,
                 "stride_outer": outer, "stride_sequence": sequence, "stride_position": position,
-                "LENGTH": self.length, "PACK": self.pack, "A": first, "B": second, "H": heads, "G": kv_heads,
-                "E": head_dim, "HALF": head_dim // 2, "ROTATE": cos is not None, "NORM_EPS": EPS,
-                "num_stages": 1, "num_warps": WARPS[first]}
+                "stride_ranges": 0 if starts.ndim == 1 else self.length, "LENGTH": self.length, "PACK": self.pack,
+                "A": first, "B": second, "H": heads, "G": kv_heads, "E": head_dim, "HALF": head_dim // 2,
+                "ROTATE": cos is not None, "NORM_EPS": EPS, "num_stages": 1, "num_warps": WARPS[first]}
 
 
 @torch.library.custom_op("wakedream::short_attention", mutates_args=())
@@ -69,7 +74,8 @@ def short_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: 
     qkv                   (b t s c), c = (heads + 2 kv_heads) e: the queries, keys and values of every token
     query_weight, key_weight   (e): QK-norm's weights
     cos, sin              float32 (length e/2): rotary angles by position, or None
-    starts, ends          int32 (length): each position attends to positions [start, end)
+    starts, ends          int32 (length) or, over time, (b length): each position attends to positions [start, end),
+                          of which it must be one
     """
     qkv = qkv.contiguous()
     walk, head_dim = Walk.along(axis, qkv.shape), qkv.shape[-1] // (heads + 2 * kv_heads)
@@ -77,7 +83,7 @@ def short_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: 
     unread = query_weight if cos is None else cos  # any pointer will do
     attention_forward[(walk.outer * walk.packs, kv_heads)](
         qkv, out, query_weight, key_weight, unread, unread if sin is None else sin, starts, ends,
-        **walk.arguments(heads, kv_heads, head_dim, cos))
+        **walk.arguments(heads, kv_heads, head_dim, cos, starts, ends))
     return out
 
 
@@ -94,7 +100,7 @@ def _backward_op(grad: Tensor, qkv: Tensor, query_weight: Tensor, key_weight: Te
     unread = query_weight if cos is None else cos
     attention_backward[(programs, kv_heads)](
         qkv, grad, grad_qkv, parts, query_weight, key_weight, unread, unread if sin is None else sin, starts, ends,
-        **walk.arguments(heads, kv_heads, head_dim, cos))
+        **walk.arguments(heads, kv_heads, head_dim, cos, starts, ends))
     return grad_qkv, parts.sum(0)
 
 

@@ -8,10 +8,13 @@ from wakedream.notation import FrameIds, Tokens
 from wakedream.transformer.attention import (
     FLEX_FROM,
     FLEX_HEAD,
+    Spans,
     dense_block_mask,
     frame_mask,
     kernel_fits,
     kernel_ranges,
+    range_mask,
+    segment_ranges,
     token_mask,
 )
 from wakedream.transformer.cache import Arrival, Cache, LayerCache
@@ -49,7 +52,8 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "b t k d"]:
         """Normalised outputs for a whole clip or, with a cache, for the frames after those it has seen.
 
-        segments: int64 (b t); time and dense layers join only frames of the same segment.
+        segments: int64 (b t); time and dense layers join only frames of the same segment. A segment is a run of equal
+        numbers: one that comes back later is another segment (with a cache: must not come back within the window).
         commit: whether the cache goes on to the next frame. Without it one frame may be looked at again and again, in
         its place among those before it (a sampler's passes).
         keep: the one modality whose outputs are wanted; the last layer then leaves out most work for the others.
@@ -91,11 +95,10 @@ class Transformer(nn.Module):
         frame_ids = arrival.frame_ids if arrival else torch.arange(num_frames, device=device).expand(batch, -1)
         cos, sin = rotary_angles(frame_ids, config.head_dim)
         scope = Scope(layout, frame_ids, cos, sin, causal=plain and num_frames <= config.window, arrival=arrival)
-        if kernel_fits(tokens, config.head_dim, config.soft_cap):
-            ranges = kernel_ranges(layout, num_frames, config.window, device)
-            scope.ranges = {kind: ranges[kind] for kind in ranges if plain or kind == "space"}
-        if not scope.causal:
-            scope.frames = self._frames(frame_ids, segments, arrival)
+        spans = segment_ranges(segments, config.window) if segments is not None and arrival is None else None
+        scope.ranges = self._ranges(tokens, layout, spans, arrival)
+        if not scope.causal and ("time" not in scope.ranges or "dense" in config.layers):
+            scope.frames = self._frames(frame_ids, spans, arrival)
         if "dense" in config.layers:
             length = num_frames * layout.num_tokens
             if plain and tokens.is_cuda and length >= FLEX_FROM and config.head_dim >= FLEX_HEAD:
@@ -107,12 +110,29 @@ class Transformer(nn.Module):
                 scope.tokens = token_mask(frames, layout)
         return scope
 
-    def _frames(self, frame_ids: FrameIds, segments: FrameIds | None, arrival: Arrival | None) -> Tensor:
+    def _ranges(self, tokens: Tokens, layout: TokenLayout, spans: Spans | None,
+                arrival: Arrival | None) -> dict[str, Spans]:
+        """Which kinds of layers the short-attention kernel takes, and what each position then sees.
+
+        `spans` are those of the segments, if there are any. Keys from a cache lie in no order, so no range says
+        which of them are seen.
+        """
+        config = self.config
+        if not kernel_fits(tokens, config.head_dim, config.soft_cap):
+            return {}
+        ranges = dict(kernel_ranges(layout, tokens.shape[1], config.window, tokens.device))
+        if arrival is not None:
+            ranges.pop("time", None)
+        elif spans is not None and "time" in ranges:
+            ranges["time"] = spans
+        return ranges
+
+    def _frames(self, frame_ids: FrameIds, spans: Spans | None, arrival: Arrival | None) -> Tensor:
         """Which frames see which, bool (b t k); one row for the batch when all rows are alike."""
         window = self.config.window
         if arrival is not None:
             key_ids, key_segments = arrival.seen()
             return frame_mask(frame_ids, key_ids, window, arrival.segments, key_segments)
-        if segments is None:
+        if spans is None:
             return frame_mask(frame_ids[:1], frame_ids[:1], window)
-        return frame_mask(frame_ids, frame_ids, window, segments, segments)
+        return range_mask(*spans)
