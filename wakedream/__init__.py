@@ -3,13 +3,15 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "Tokenizer", "__version__"]
+__all__ = ["Clip", "Tokenizer", "World", "__version__"]
 
 if TYPE_CHECKING:
     from wakedream.data.clip import Clip
     from wakedream.tokenizer.tokenizer import Tokenizer
+    from wakedream.world.model import World
 
-_HOMES = {"Clip": "wakedream.data.clip", "Tokenizer": "wakedream.tokenizer.tokenizer"}
+_HOMES = {"Clip": "wakedream.data.clip", "Tokenizer": "wakedream.tokenizer.tokenizer",
+          "World": "wakedream.world.model"}
 
 
 def __getattr__(name: str):
