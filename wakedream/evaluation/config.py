@@ -1,4 +1,4 @@
-"""Options of `wakedream evaluate` and `wakedream reconstruct`. Imports no torch."""
+"""Options of `wakedream evaluate`, `wakedream reconstruct` and `wakedream dream`. Imports no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,17 @@ from typing import Literal
 
 from wakedream.config import check
 
+CHUNK = 16  # frames in which Fréchet distances are measured
+EDGE = 100  # frames at either end of a long dream
+DYNAMICS_ONLY = ("context", "sampling_steps", "compare", "chunks", "drift", "control", "batch_size")
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a trained tokenizer on held-out episodes: metrics.json and a page with pictures and videos."""
+    """Measure a trained tokenizer or dynamics model on held-out episodes: metrics.json and a page with videos.
+
+    What RUN is says itself. Options marked (dynamics) are for a dynamics model alone.
+    """
 
     run: Path
     """A run folder or a weights folder."""
@@ -19,22 +26,44 @@ class EvaluateConfig:
     """Where to write (default: RUN/evaluation)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
-    clips: int = 32
-    """How many clips, spread evenly over the held-out episodes."""
+    clips: int | None = None
+    """How many clips, spread evenly over the held-out episodes (default: 32; dynamics: 64, on a CPU 16)."""
     length: int | None = None
-    """Frames per clip (default: twice the training clip where most episodes are that long, else once)."""
+    """Frames per clip (default: twice the training clip where most episodes are that long, else once; dynamics: the
+    context and 64 more)."""
     videos: bool = True
     """Put short videos on the page."""
     lpips: bool = True
-    """Measure LPIPS; needs `wakedream weights lpips`."""
+    """Measure LPIPS and Fréchet distances; needs `wakedream weights lpips`."""
     lpips_net: Literal["alex", "vgg"] = "alex"
-    """The network LPIPS is measured with."""
+    """The network these are measured with."""
     seed: int = 0
-    """Which clips and which masks."""
+    """Which clips, which masks, which noise."""
+    context: int | None = None
+    """(dynamics) Frames that a dream is shown (default: 16)."""
+    sampling_steps: int | None = None
+    """(dynamics) Sampling steps K for each dreamed frame (default: 4)."""
+    compare: tuple[int, ...] | None = None
+    """(dynamics) The K that are compared (default: 1 2 4 8 and the finest; on a CPU only up to 16)."""
+    chunks: int | None = None
+    """(dynamics) Chunks of 16 frames for each Fréchet distance (default: 256, on a CPU 24; 100 and more mean much)."""
+    drift: int | None = None
+    """(dynamics) Frames of the long dreams, at least 216; 0: none (default: 1000, on a CPU 216)."""
+    control: int | None = None
+    """(dynamics) Moments of the real environment at which every command is tried, where the data was recorded from
+    one that can branch; 0: none (default: 200, on a CPU 12)."""
+    batch_size: int | None = None
+    """(dynamics) Dreams side by side: fewer need less memory (default: 64, on a CPU 16)."""
 
     def __post_init__(self) -> None:
-        check(self.clips >= 1, f"--clips is {self.clips}, expected at least 1")
-        check(self.length is None or self.length >= 1, f"--length is {self.length}, expected at least 1")
+        for name in ("clips", "length", "context", "sampling_steps", "batch_size"):
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"--{name.replace('_', '-')} is {value}, expected at least 1")
+        check(self.chunks is None or self.chunks >= 2, f"--chunks is {self.chunks}, expected at least 2")
+        check(self.control is None or self.control >= 0, f"--control is {self.control}, expected at least 0")
+        shortest = CHUNK + 2 * EDGE
+        check(self.drift is None or self.drift == 0 or self.drift >= shortest,
+              f"--drift is {self.drift}, expected 0 or at least {shortest}")
 
 
 @dataclass(frozen=True)
@@ -62,3 +91,43 @@ class ReconstructConfig:
         for name in ("fps", "max_frames", "scale"):
             value = getattr(self, name)
             check(value is None or value > 0, f"--{name.replace('_', '-')} is {value}, expected more than 0")
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """Write a video of dreams. With --data each goes on after a held-out clip: truth, dream and difference; without,
+    dreams begin from nothing."""
+
+    run: Path
+    """The run folder of a dynamics model."""
+    out: Path
+    """The video to write, for example dream.mp4."""
+    data: Path | None = None
+    """A data set; its held-out episodes are dreamed on."""
+    context: int = 16
+    """Frames that a dream is shown, with --data."""
+    frames: int = 64
+    """Frames to dream."""
+    sampling_steps: int = 4
+    """Sampling steps K for each frame."""
+    clips: int = 3
+    """Dreams, below one another."""
+    actions: tuple[str, ...] = ()
+    """true (those of the data), random (each kept for 8 frames), or NAME=VALUE ...: held throughout; a value is a
+    choice's number or label, or numbers with commas; components not named are 0 (default: true with --data, else
+    random)."""
+    seed: int = 0
+    """Which clips, which noise, which random actions."""
+    fps: float = 10.0
+    """Frames per second."""
+    scale: int | None = None
+    """Enlarge by this whole factor (default: to about 128 pixels in height)."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N"""
+
+    def __post_init__(self) -> None:
+        for name in ("context", "frames", "sampling_steps", "clips", "fps", "scale"):
+            value = getattr(self, name)
+            check(value is None or value > 0, f"--{name.replace('_', '-')} is {value}, expected more than 0")
+        check(self.out.suffix.lower() == ".mp4", f"--out {self.out}: expected a name that ends in .mp4")
+        check(self.data is not None or self.actions != ("true",), "--actions true are those of the data: give --data")

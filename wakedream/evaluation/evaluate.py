@@ -1,58 +1,59 @@
-"""`wakedream evaluate`: a run's tokenizer on held-out episodes, as numbers and as a page."""
+"""`wakedream evaluate`: a run on held-out episodes, as numbers and as a page, whatever it trained."""
 
 import json
 import platform
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from wakedream import __version__, runs
 from wakedream.data.store import Store
-from wakedream.errors import ConfigError
-from wakedream.evaluation.config import EvaluateConfig
-from wakedream.evaluation.pictures import heat, take_pictures
-from wakedream.evaluation.reconstruction import check_data, evaluate_tokenizer
-from wakedream.evaluation.report import UNITS, write_report
+from wakedream.dynamics.weights import KIND as DYNAMICS
+from wakedream.errors import CheckpointError, ConfigError
+from wakedream.evaluation.config import DYNAMICS_ONLY, EvaluateConfig
+from wakedream.evaluation.report import foot, training, write_report
 from wakedream.tokenizer.perceptual import LPIPS
-from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.tokenizer.weights import KIND as TOKENIZER
+from wakedream.transformer.weights import weights_folder
+from wakedream.world.model import DYNAMICS as IN_WORLD
 
-DEFAULT_LENGTH = 16  # of the training clip, where the run does not say
+
+class Evaluation(Protocol):
+    """Loading and checking is done by its making, before anything is written."""
+
+    title: str
+
+    def measure(self) -> dict[str, Any]:
+        """All numbers, as JSON values."""
+
+    def sections(self, results: dict[str, Any], out: Path) -> list[str]:
+        """Of the page, from the numbers and from pictures; other files go to `out`."""
+
+    def lines(self, results: dict[str, Any]) -> list[str]:
+        """The headline, as text."""
 
 
 def evaluate(config: EvaluateConfig) -> None:
     """Measure, write metrics.json and index.html to `config.out`, print the headline.
 
-    CheckpointError without usable weights, DataError for frames of another size or no held-out episodes,
-    WeightsError without LPIPS weights: all before anything is written.
+    CheckpointError without usable weights, DataError for frames of another size, other actions, or no held-out
+    episodes that are long enough, WeightsError without LPIPS weights: all before anything is written.
     """
     device = pick_device(config.device)
-    tokenizer = Tokenizer.from_pretrained(config.run).to(device).eval()
-    store = Store.open(config.data)
-    check_data(tokenizer, store, "held_out")
-    lpips = LPIPS.load(config.lpips_net).to(device) if config.lpips else None
-    trained = _training_length(config.run)
-    length = config.length or _fitting_length(store, trained or DEFAULT_LENGTH)
+    evaluation = _of_kind(config, device)
     out = config.out or config.run / "evaluation"
     with runs.locked(out):
         started = time.perf_counter()
-        results, maps = evaluate_tokenizer(
-            tokenizer,
-            store,
-            clips=config.clips,
-            length=length,
-            lpips=lpips,
-            training_length=trained,
-            seed=config.seed,
-        )
-        results = _about(tokenizer, store, config, device) | results
+        measured = evaluation.measure()
+        results = _about(config, device) | measured
         results["seconds"] = round(time.perf_counter() - started, 1)
-        pictures = take_pictures(tokenizer, store, length, videos=config.videos, seed=config.seed)
-        pictures.maps = dict(zip(results["latents"]["influence"]["latent"], heat(maps), strict=True))
-        page = write_report(out, results, pictures, metrics_file=config.run / "metrics.jsonl")
-    _print(results, page)
+        parts = [*evaluation.sections(results, out), training(config.run / "metrics.jsonl"), foot(results)]
+        page = write_report(out, f"wakedream: {evaluation.title}", results, parts)
+    print("\n".join([*evaluation.lines(results), f"page: {page}"]))
 
 
 def pick_device(name: str) -> torch.device:
@@ -67,32 +68,37 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _training_length(run: Path) -> int | None:
-    """Frames per clip in training, from the run's config.json; None for a bare weights folder."""
-    file = run / "config.json"
-    values = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return values.get("config", {}).get("loader", {}).get("length")
+def kind_of(run: Path) -> str:
+    """What the weights of a run folder or of a weights folder are; CheckpointError when there are none."""
+    if (run / IN_WORLD).exists():
+        return DYNAMICS
+    file = weights_folder(run) / "config.json"
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{file} is missing or damaged ({error}): take another checkpoint") from error
 
 
-def _fitting_length(store: Store, trained: int) -> int:
-    """Twice the training clip, to see beyond it, where half of the held-out episodes are that long."""
-    lengths = sorted(info.frames for info in store.split("held_out"))
-    median, longest = lengths[len(lengths) // 2], lengths[-1]
-    return 2 * trained if median >= 2 * trained else min(trained, longest)
+def _of_kind(config: EvaluateConfig, device: torch.device) -> Evaluation:
+    from wakedream.evaluation.dynamics_run import DynamicsEvaluation
+    from wakedream.evaluation.tokenizer_run import TokenizerEvaluation
+
+    made: dict[str, Callable[..., Evaluation]] = {TOKENIZER: TokenizerEvaluation, DYNAMICS: DynamicsEvaluation}
+    kind = kind_of(config.run)
+    if kind not in made:
+        raise CheckpointError(f"{config.run} holds a '{kind}': expected the run of a {' or a '.join(made)}")
+    given = [name for name in DYNAMICS_ONLY if getattr(config, name) is not None]
+    if kind == TOKENIZER and given:
+        option = given[0].replace("_", "-")
+        raise ConfigError(f"--{option} is for a dynamics model, {config.run} is a tokenizer: leave it out")
+
+    store = Store.open(config.data)
+    return made[kind](config, store, device, LPIPS.load(config.lpips_net).to(device) if config.lpips else None)
 
 
-def _about(tokenizer: Tokenizer, store: Store, config: EvaluateConfig, device: torch.device) -> dict[str, Any]:
-    own = tokenizer.config
+def _about(config: EvaluateConfig, device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {
-        "tokenizer": {
-            "run": str(config.run),
-            "frame_size": list(own.frame_size),
-            "num_latents": own.num_latents,
-            "latent_dim": own.latent_dim,
-            "parameters": sum(p.numel() for p in tokenizer.parameters()),
-        },
-        "data": {"path": str(store.path), "fingerprint": store.fingerprint},
         "lpips_net": config.lpips_net if config.lpips else None,
         "device": name,
         "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -102,10 +108,3 @@ def _about(tokenizer: Tokenizer, store: Store, config: EvaluateConfig, device: t
             "python": platform.python_version(),
         },
     }
-
-
-def _print(results: dict[str, Any], page: Path) -> None:
-    for row in results["reconstruction"]:
-        shown = "  ".join(f"{unit.split(',')[0]} {row[name]:.4g}" for name, unit in UNITS.items() if name in row)
-        print(f"{row['of']:>10}, {row['frames_of']}: {shown}  ({row['frames']} frames)")
-    print(f"page: {page}")

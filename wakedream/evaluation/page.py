@@ -28,7 +28,7 @@ th { color: var(--soft); font-weight: 500; font-size: .85rem }
 figure { margin: 0 0 14px }
 .strip { width: 100%; min-width: 640px; display: block; image-rendering: pixelated; border-radius: 4px }
 .label { font-size: .85rem; color: var(--soft); margin: 8px 0 2px }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); gap: 16px }
 .plot { width: 100%; height: auto; display: block } .plot text { font-family: inherit !important }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 12px }
 .maps img { width: 100%; display: block; image-rendering: pixelated; border-radius: 4px }

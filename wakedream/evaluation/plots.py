@@ -21,8 +21,9 @@ def plot(
     y_label: str,
     log: bool = False,
     mark: tuple[float, str] | None = None,
+    doubling: bool = False,
 ) -> str:
-    """Named curves (x, y) in one panel; `mark`: a vertical line at x, with its name."""
+    """Named curves (x, y) in one panel; `mark`: a vertical line at x, with its name; `doubling`: x in powers of 2."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -56,6 +57,10 @@ def plot(
                 va="top",
             )
         axes.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+        if doubling:
+            axes.set_xscale("log", base=2)
+            ticks = sorted({value for x, _ in curves.values() for value in x})
+            axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=9)

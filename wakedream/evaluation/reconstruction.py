@@ -11,7 +11,7 @@ from wakedream.data.store import Store
 from wakedream.errors import DataError
 from wakedream.evaluation.latents import latent_influence, latent_statistics
 from wakedream.evaluation.metrics import ReconstructionMetrics
-from wakedream.notation import Frames, Latents
+from wakedream.notation import Latents
 from wakedream.progress import ProgressBar
 from wakedream.tokenizer.perceptual import LPIPS
 from wakedream.tokenizer.tokenizer import Tokenizer
@@ -45,12 +45,13 @@ def evaluate_tokenizer(
     clip = evaluation_clips(store, split, clips, length, seed)
     device = tokenizer.mask_token.device
     found = {ratio: ReconstructionMetrics(lpips) for ratio in ratios}
-    mean_image, of_mean = _mean_image(store, seed).to(device), ReconstructionMetrics(lpips)
+    mean, of_mean = mean_image(store, seed).to(device), ReconstructionMetrics(lpips)
     generator = torch.Generator(device).manual_seed(seed)
     latents: list[Latents] = []
     with ProgressBar("evaluating", clip.video.shape[0] * length * (len(ratios) + 1), "frames") as bar:
-        for frames in _batches(clip.video, device):
-            of_mean.update(mean_image.expand_as(frames), frames)
+        for part in row_batches(len(clip.video), length, tokenizer):
+            frames = clip.video[part].to(device).float() / 255
+            of_mean.update(mean.expand_as(frames), frames)
             bar.advance(frames.shape[0] * length)
             for ratio, metrics in found.items():
                 mask = tokenizer.patch_mask(len(frames), length, ratio, generator) if ratio else None
@@ -107,7 +108,7 @@ def _influence(tokenizer: Tokenizer, video: Tensor, latents: Latents) -> tuple[d
     return latent_influence(tokenizer, frames, latents[chosen.to(latents.device), :t], latents.mean((0, 1)))
 
 
-def _mean_image(store: Store, seed: int) -> Tensor:
+def mean_image(store: Store, seed: int) -> Tensor:
     """The mean frame (c h w) of the training split, of 256 frames spread over it."""
     split = "train" if store.split("train") else "held_out"
     video = evaluation_clips(store, split, 256, 1, seed).video
@@ -115,10 +116,12 @@ def _mean_image(store: Store, seed: int) -> Tensor:
     return total / (255 * video.shape[0])
 
 
-def _batches(video: Tensor, device: torch.device) -> Iterator[Frames]:
-    clips = max(1, (CPU_PIXELS if device.type == "cpu" else PIXELS) // (video[0].numel() // video.shape[2]))
-    for part in video.split(clips):
-        yield part.to(device).float() / 255
+def row_batches(rows: int, frames: int, tokenizer: Tokenizer) -> Iterator[slice]:
+    """Rows of clips of so many frames that are encoded or decoded at a time."""
+    pixels = CPU_PIXELS if tokenizer.mask_token.device.type == "cpu" else PIXELS
+    height, width = tokenizer.config.frame_size
+    size = max(1, pixels // (frames * height * width))
+    return (slice(start, start + size) for start in range(0, rows, size))
 
 
 def check_data(tokenizer: Tokenizer, store: Store, split: str) -> None:

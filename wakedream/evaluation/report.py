@@ -1,179 +1,44 @@
-"""One page with all that was measured, and the same numbers as JSON beside it."""
+"""What the pages of all models share: how numbers are written, training curves, the foot, the files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wakedream import runs
 from wakedream.evaluation import page
-from wakedream.evaluation.pictures import Pictures, enlarge, png
-from wakedream.evaluation.plots import plot, training_curves
+from wakedream.evaluation.plots import training_curves
 
-PAGE, NUMBERS, PICTURE = "index.html", "metrics.json", "reconstruction.png"
+PAGE, NUMBERS = "index.html", "metrics.json"
 UNITS = {"psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS"}
 DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4}
 VIDEO_HEIGHT, VIDEO_CRF = 128, 18  # pixels, about; h264 quality: small enough for a page
 
 
-def write_report(
-    folder: Path,
-    results: dict[str, Any],
-    pictures: Pictures,
-    *,
-    metrics_file: Path | None = None,
-    fps: float = 10.0,
-) -> Path:
-    """Write metrics.json, reconstruction.png and index.html to `folder`; returns the page's path.
-
-    results: what `evaluate_tokenizer` measured, and beside it "tokenizer", "data", "device", "date".
-    metrics_file: the run's metrics.jsonl, for its learning curves.
-    """
-    parts = [
-        _head(results),
-        _pictures(pictures),
-        _videos(pictures, fps),
-        _tables(results),
-        _by_frame(results),
-        _latents(results, pictures),
-        _training(metrics_file),
-        _foot(results),
-    ]
+def write_report(folder: Path, title: str, results: dict[str, Any], parts: Sequence[str]) -> Path:
+    """Write metrics.json and index.html to `folder`; returns the page's path."""
     runs.write_json(folder / NUMBERS, results)
-    if pictures.strips:
-        with runs.atomic(folder / PICTURE) as beside:
-            beside.write_bytes(png(enlarge(_stacked(pictures), 2)))
     with runs.atomic(folder / PAGE) as beside:
-        beside.write_text(page.document("wakedream: tokenizer", [p for p in parts if p]), encoding="utf-8")
+        beside.write_text(page.document(title, [part for part in parts if part]), encoding="utf-8")
     return folder / PAGE
 
 
-def _head(results: dict[str, Any]) -> str:
-    best, mean = results["reconstruction"][:2]
-    about = results.get("tokenizer", {})
-    seen = results["evaluated"]
-    shown = [
-        (_number(best, name), f"{unit} (mean image {_number(mean, name)})")
-        for name, unit in UNITS.items()
-        if name in best
-    ]
-    if "num_latents" in about:
-        shown.append((f"{about['num_latents']} x {about['latent_dim']}", "latents per frame"))
-    lines = [
-        f"{best['frames']:,} frames in {seen['clips']} clips of {seen['length']}, episodes never trained on"
-        if seen["split"] == "held_out"
-        else f"{best['frames']:,} frames of the split {seen['split']}"
-    ]
-    if "parameters" in about:
-        size = " x ".join(map(str, about["frame_size"]))
-        lines.append(f"{about['parameters'] / 1e6:.1f} M parameters, frames of {size}")
-    lines += [str(results[name]) for name in ("device", "date") if name in results]
-    return f"<h1>Tokenizer</h1><p>{page.html.escape('; '.join(lines))}</p>" + page.numbers(shown)
-
-
-def _pictures(pictures: Pictures) -> str:
-    if not pictures.strips:
-        return ""
-    text = "One frame from each of several clips; every column is the same moment. Masked patches are grey."
-    return page.section(
-        "Reconstructions", text, page.strips([(name, png(strip)) for name, strip in pictures.strips.items()])
-    )
-
-
-def _videos(pictures: Pictures, fps: float) -> str:
-    if not pictures.videos:
-        return ""
+def videos(shown: Sequence[np.ndarray], fps: float) -> list[str]:
+    """Players for videos uint8 (t h w 3), enlarged to be seen."""
     from wakedream.data.video import encode_mp4
 
-    text = f"From left: {'; '.join(pictures.strips)}."
-    scale = max(1, round(VIDEO_HEIGHT / pictures.videos[0].shape[1]))
-    return page.section("Videos", text, *(page.video(encode_mp4(v, fps, scale, VIDEO_CRF)) for v in pictures.videos))
+    return [page.video(encode_mp4(v, fps, max(1, round(VIDEO_HEIGHT / v.shape[1])), VIDEO_CRF)) for v in shown]
 
 
-def _tables(results: dict[str, Any]) -> str:
-    rows = results["reconstruction"]
-    names = [name for name in UNITS if name in rows[0]]
-    headings = [UNITS[name] for name in names]
-    first = page.table(
-        ["frames", "", *headings, "frames"],
-        [[row["frames_of"], row["of"], *(_number(row, n) for n in names), f"{row['frames']:,}"] for row in rows],
-        text_columns=2,
-    )
-    second = page.table(
-        ["masked", "", *headings],
-        [
-            [
-                "" if row["ratio"] is None else f"{row['ratio']:.0%}",
-                row["of"],
-                *(_number(row, n) for n in names),
-            ]
-            for row in results["by_mask_ratio"]
-        ],
-        text_columns=2,
-    )
-    text = (
-        "PSNR of the error pooled over all pixels; SSIM and LPIPS are means over frames. The mean image of "
-        "the training data is the least to beat."
-    )
-    if results.get("lpips_net"):
-        text += f" LPIPS v0.1 ({results['lpips_net']})."
-    more = "A random share of every frame's patches is hidden from the encoder; all pixels count."
-    return page.section("Numbers", text, first) + page.section("By share of masked patches", more, second)
-
-
-def _by_frame(results: dict[str, Any]) -> str:
-    curves = results["by_frame"]
-    if len(curves["tokenizer"]["psnr"]) < 2:
-        return ""
-    trained = results["evaluated"].get("training_length")
-    beyond = trained is not None and trained < len(curves["tokenizer"]["psnr"])
-    mark = (trained - 0.5, "training length") if beyond else None
-    svgs = [
-        plot(
-            {
-                of: ([float(t) for t in range(len(c[name]))], c[name])
-                for of, c in curves.items()
-                if name == "psnr" or of == "tokenizer"
-            },
-            "frame within the clip",
-            unit,
-            mark=mark,
-        )
-        for name, unit in UNITS.items()
-        if name in curves["tokenizer"]
-    ]
-    text = "The first frame is encoded without a past; later ones lean on the frames before."
-    return page.section("By frame within the clip", text, page.plots(svgs))
-
-
-def _latents(results: dict[str, Any], pictures: Pictures) -> str:
-    found = results.get("latents")
-    if not found:
-        return ""
-    text = (
-        f"Standard deviation {found['std']:.2f}; {found['saturated']:.1%} of all values beyond ±0.99; "
-        f"{found['dead_channels']} of {found['channels']} channels never move. Below: where and by how much "
-        "the picture changes when one latent is replaced by its mean in all frames, and the PSNR that costs."
-    )
-    influence = found["influence"]
-    captions = [
-        f"{i}: {drop:.2f} dB, {share:.0%} of pixels"
-        for i, drop, share in zip(influence["latent"], influence["psnr_drop"], influence["changed_pixels"], strict=True)
-    ]
-    shown = [
-        (caption, png(pictures.maps[i]))
-        for caption, i in zip(captions, influence["latent"], strict=True)
-        if i in pictures.maps
-    ]
-    return page.section("Latents", text, page.maps(shown))
-
-
-def _training(metrics_file: Path | None) -> str:
+def training(metrics_file: Path | None) -> str:
     curves = training_curves(metrics_file) if metrics_file else {}
     if not curves:
         return ""
     return page.section("Training", "Held-out numbers and losses over training.", page.plots(list(curves.values())))
 
 
-def _foot(results: dict[str, Any]) -> str:
+def foot(results: dict[str, Any]) -> str:
     data = results.get("data", {})
     parts = [
         f"data set {data['path']} ({data['fingerprint'][:12]})" if "path" in data else "",
@@ -182,13 +47,5 @@ def _foot(results: dict[str, Any]) -> str:
     return page.footer("; ".join(part for part in parts if part) + f". All numbers: {NUMBERS}")
 
 
-def _number(row: dict[str, Any], name: str) -> str:
+def number(row: dict[str, Any], name: str) -> str:
     return f"{row[name]:.{DIGITS[name]}f}" if name in row else "-"
-
-
-def _stacked(pictures: Pictures) -> Any:
-    import numpy as np
-
-    rows = list(pictures.strips.values())
-    gap = np.full((2, *rows[0].shape[1:]), 255, np.uint8)
-    return np.concatenate([part for row in rows for part in (row, gap)][:-1])

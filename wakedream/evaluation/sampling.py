@@ -1,0 +1,52 @@
+"""What more sampling steps buy."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from wakedream.evaluation.chunks import Reference
+from wakedream.evaluation.horizons import CEILING, DREAM, LAST, predictions
+from wakedream.evaluation.metrics import ReconstructionMetrics
+from wakedream.evaluation.reconstruction import row_batches
+from wakedream.evaluation.rollouts import RollOut
+from wakedream.evaluation.windows import DreamClips
+from wakedream.notation import Frames, Latents
+from wakedream.tokenizer.perceptual import LPIPS
+from wakedream.tokenizer.tokenizer import Tokenizer
+
+AT = (8, 16)  # horizons
+REAL = "real"
+
+
+@torch.no_grad()
+def sampling_table(tokenizer: Tokenizer, clips: DreamClips, roll: RollOut, steps: Sequence[int], reference: Reference,
+                   lpips: LPIPS | None = None) -> list[dict[str, Any]]:
+    """A row for each number of sampling steps, from the same noise; then for the tokenizer's reconstruction of what
+    really followed, for the last context frame repeated, and for what really followed.
+
+    The clips have exactly 16 frames after the context: one chunk each. of, sampling_steps, psnr_8, psnr_16, lpips_8,
+    lpips_16, frechet (against the training split), motion.
+    """
+    truth = clips.clip.latents[:, clips.context:]
+    rolled = ((DREAM, count, roll(clips.clip, clips.context, sampling_steps=count)) for count in steps)
+    table = []
+    for of, count, latents in (*rolled, (CEILING, None, truth), (LAST, None, truth)):
+        metrics = ReconstructionMetrics(lpips)
+        chunks = reference.measure(_watched(tokenizer, clips, latents, of, metrics))
+        found = {f"{name}_{h}": values[i] for name, values in metrics.by_frame().items() if name != "ssim"
+                 for i, h in enumerate(AT)}
+        table.append({"of": of, "sampling_steps": count, **found, "frechet": reference.distance(chunks),
+                      "motion": chunks.motion})
+    real = reference.of_video(clips.video[:, clips.context:])
+    return [*table, {"of": REAL, "sampling_steps": None, "frechet": reference.distance(real), "motion": real.motion}]
+
+
+def _watched(tokenizer: Tokenizer, clips: DreamClips, latents: Latents, of: str,
+             metrics: ReconstructionMetrics) -> Iterator[Frames]:
+    """The frames in parts, which are also held against the truth."""
+    columns, unused = torch.tensor(AT) - 1, torch.zeros(3, 1, 1)
+    for rows in row_batches(len(clips.real), clips.real.shape[1], tokenizer):
+        made, truth = predictions(tokenizer, clips, latents, unused, rows)
+        metrics.update(made[of][:, columns], truth[:, columns])
+        yield made[of]
