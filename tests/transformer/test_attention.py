@@ -105,7 +105,7 @@ def test_the_ranges_of_segments_say_what_their_mask_says(window):
     generator = torch.Generator().manual_seed(0)
     segments = (torch.rand(64, 20, generator=generator) < 0.3).long().cumsum(1) + torch.arange(64)[:, None] % 3
     segments = torch.cat((segments, torch.zeros(1, 20, dtype=torch.int64), torch.arange(20)[None]))
-    ids = torch.arange(20)[None]
+    ids = torch.arange(20).expand_as(segments)
     spans = segment_ranges(segments[1::2], window)
     assert all(part.dtype == torch.int32 and part.is_contiguous() for part in spans)
     expected = frame_mask(ids, ids, window, segments, segments)[1::2]

@@ -60,7 +60,7 @@ def make(case, axis, device, dtype):
     angles = rotary_angles(ids[None], size)
     if axis == "segments":  # short clips, images, one long clip
         segments = torch.stack((ids // max(2, frames // 3), ids, torch.zeros_like(ids)))
-        mask = frame_mask(ids[None], ids[None], window, segments, segments)
+        mask = frame_mask(ids.expand_as(segments), ids.expand_as(segments), window, segments, segments)
         return inputs, angles, mask.repeat_interleave(sum(counts), 0), segment_ranges(segments, window), heads, kv_heads
     starts, ends = (ids - window + 1).clamp_min(0).int(), (ids + 1).int()
     return inputs, angles, frame_mask(ids[None], ids[None], window), (starts, ends), heads, kv_heads

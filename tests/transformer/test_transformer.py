@@ -208,6 +208,14 @@ def test_the_kernel_takes_segments(pattern, frames, window, device, monkeypatch)
         assert error < limits[name != "output"], (name, error)
 
 
+def test_with_a_cache_only_space_layers_take_the_kernel(monkeypatch):
+    monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
+    model, x, segments = build(), tokens(8, 3), packed(8, "cpu")
+    for given in (None, segments):
+        assert set(model._scope(x, LAYOUT, given, None).ranges) == {"space", "time"}
+        assert set(model._scope(x, LAYOUT, given, model.init_cache(3, LAYOUT)).ranges) == {"space"}
+
+
 @pytest.mark.gpu
 @torch.inference_mode()
 def test_a_cuda_graph_takes_other_segments_without_being_recorded_again():

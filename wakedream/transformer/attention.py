@@ -1,6 +1,6 @@
 """Attention through PyTorch's fused kernels, by what a group of tokens may see.
 
-    short, on the GPU, in training     one kernel with QK-norm and rotary embedding (short_attention.py)
+    short, on the GPU, in training     one kernel with QK-norm and rotary embedding (short_attention.py), segments too
     nothing hidden, or plain causal    SDPA without a mask
     a mask, short or on the CPU        SDPA with a boolean mask (flex has no backward on the CPU)
     a mask on the GPU, long            flex attention with a block mask

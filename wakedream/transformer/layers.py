@@ -60,7 +60,7 @@ class Scope:
     """What one forward pass shares between its layers.
 
     causal      frames see all earlier frames of the clip: no mask
-    frames      else bool (b t k): which frames a frame may see
+    frames      else bool (b t k): which frames a frame may see; None where no layer needs it
     tokens      for dense layers: bool (b (t s) (k s)), or flex's block mask
     arrival     the new frames' place in the cache, if there is one
     ranges      by kind of layer: where the short-attention kernel can be used, what each position sees
