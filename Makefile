@@ -1,4 +1,4 @@
-# make demo   from nothing to a page with pictures, about 10 minutes on 2 CPU cores
+# make demo   from nothing to a page of reconstructions and a page of dreams, about 10 minutes on 2 CPU cores
 # make test   the laws, under 10 minutes on 2 CPU cores, offline
 # make check  lint and types
 # make e2e    the slow tests: the whole pipeline on real data
@@ -11,6 +11,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 DEMO ?= runs/demo
 DEMO_FRAMES ?= 24000
+DEMO_TOKENIZER_MINUTES ?= 4
+DEMO_DYNAMICS_MINUTES ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,9 +31,11 @@ weights: $(VENV)/.installed
 
 demo: $(VENV)/.installed weights
 	$(BIN)/wakedream record crafter --out $(DEMO)/data --frames $(DEMO_FRAMES) --processes 2 --max-episode-frames 150
-	$(BIN)/wakedream train tokenizer demo --data $(DEMO)/data --out $(DEMO)/tokenizer
+	$(BIN)/wakedream train tokenizer demo --data $(DEMO)/data --out $(DEMO)/tokenizer --train.minutes $(DEMO_TOKENIZER_MINUTES)
 	$(BIN)/wakedream evaluate $(DEMO)/tokenizer --data $(DEMO)/data --out $(DEMO)/report
-	@echo "Open $(DEMO)/report/index.html in a browser."
+	$(BIN)/wakedream train dynamics demo --data $(DEMO)/data --tokenizer $(DEMO)/tokenizer --out $(DEMO)/dynamics --train.minutes $(DEMO_DYNAMICS_MINUTES)
+	$(BIN)/wakedream evaluate $(DEMO)/dynamics --data $(DEMO)/data --out $(DEMO)/dreams
+	@echo "Open $(DEMO)/report/index.html (reconstructions) and $(DEMO)/dreams/index.html (dreams) in a browser."
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --jaxtyping-packages=wakedream,typecheck.checked

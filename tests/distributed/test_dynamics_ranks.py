@@ -9,7 +9,7 @@ import ranks
 import torch
 from safetensors.torch import load_file
 from stages.conftest import small_dynamics, write_played, write_tokenizer
-from test_ranks import ALONE, PARALLEL, of, same, start
+from test_ranks import ALONE, PARALLEL, of, same, saved, start
 
 from wakedream.stages.dynamics import train_dynamics
 from wakedream.training.distributed import Place
@@ -51,6 +51,8 @@ def test_every_rank_draws_its_own_noise_and_the_gradient_is_the_mean(out) -> Non
     found = of(out, "ddp_own_noise")
     same(found, {name: (gradient + alone[1][name]) / 2 for name, gradient in alone[0].items()}, 2e-6)
     assert any((gradient - alone[1][name]).abs().max() > 1e-2 for name, gradient in alone[0].items())
+    generators = [saved(out / "real_ddp")[f"processes.{rank}.generators.torch"] for rank in range(2)]
+    assert not torch.equal(*generators)  # so it is in stage 2
 
 
 @PARALLEL

@@ -3,10 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
+from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
+from wakedream.world.model import World
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("crafter")
@@ -18,23 +22,60 @@ def wakedream(*words: str) -> str:
     return done.stdout
 
 
-def test_record_train_resume_evaluate_reconstruct(tmp_path):
-    data, run, page = (str(tmp_path / name) for name in ("data", "run", "page"))
+def lines(run: Path, kind: str) -> dict[int, dict[str, float]]:
+    """metrics.jsonl's lines of a kind, by step; none is there twice."""
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in found if line["kind"] == kind]
+    assert steps == sorted(set(steps))
+    return {line["step"]: line for line in found if line["kind"] == kind}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with data and a tokenizer, trained in two parts."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    data, run = str(folder / "data"), str(folder / "tokenizer")
     wakedream("record", "crafter", "--out", data, "--frames", "3000", "--max-episode-frames", "150")
-    assert Store.open(data).frames() == 3000
-    assert "checksums" in wakedream("inspect", data)
     train = ("train", "tokenizer", "debug", "--data", data, "--out", run, "--train.steps")
     wakedream(*train, "200")
     wakedream(*train, "400")  # goes on
-    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    trained = [line["step"] for line in lines if line["kind"] == "train"]
-    assert trained == sorted(set(trained))
-    assert trained[-1] == 400
-    psnr = {line["step"]: line["psnr"] for line in lines if line["kind"] == "held_out"}
-    assert psnr[400] > psnr[200]
+    return folder
+
+
+def test_data_and_tokenizer(made, tmp_path):
+    data, run, page = str(made / "data"), str(made / "tokenizer"), str(tmp_path / "page")
+    assert Store.open(data).frames() == 3000
+    assert "checksums" in wakedream("inspect", data)
+    assert max(lines(made / "tokenizer", "train")) == 400
+    held_out = lines(made / "tokenizer", "held_out")
+    assert held_out[400]["psnr"] > held_out[200]["psnr"]
     wakedream("evaluate", run, "--data", data, "--out", page, "--no-lpips")
     rows = json.loads((tmp_path / "page/metrics.json").read_text())["reconstruction"]
     own, mean_image = rows[0]["psnr"], rows[1]["psnr"]
     assert own > mean_image
     wakedream("reconstruct", run, data, "--out", str(tmp_path / "comparison.mp4"))
     assert (tmp_path / "comparison.mp4").stat().st_size > 10_000
+
+
+def test_dynamics_model_and_dreams(made):
+    run = made / "dynamics"
+    train = ("train", "dynamics", "debug", "--data", str(made / "data"), "--tokenizer", str(made / "tokenizer"),
+             "--out", str(run), "--train.evaluate-every", "100", "--objective.bootstrap-from", "150", "--train.steps")
+    wakedream(*train, "200")
+    wakedream(*train, "400")  # goes on
+    trained, held_out = lines(run, "train"), lines(run, "held_out")
+    assert max(trained) == 400
+    assert [step for step in (140, 160, 400) if "bootstrap" in trained[step]] == [160, 400]
+    assert trained[400]["flow"] < trained[20]["flow"] / 1.5
+    assert held_out[400]["psnr_1"] > held_out[100]["psnr_1"]
+    said = wakedream("inspect", str(run))
+    assert all(part in said for part in ("stage: dynamics", "step: 400", "best weights: "))
+    (latents,) = (made / "tokenizer" / "latents").iterdir()
+    assert "all numbers finite" in wakedream("inspect", str(latents))
+    store = Store.open(made / "data")
+    clip = evaluation_clips(store, "held_out", 2, 12)
+    dream = World.from_pretrained(run).dream(clip.video[:, :8], {n: a[:, :8] for n, a in clip.actions.items()},
+                                             clip.has_action[:, :8], sampling_steps=4)
+    frames = torch.stack([dream.step({n: a[:, t] for n, a in clip.actions.items()}) for t in range(8, 12)], dim=1)
+    truth = clip.video[:, 8:].float() / 255
+    assert (frames - truth).square().mean() < (0.5 - truth).square().mean()
