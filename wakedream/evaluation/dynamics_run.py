@@ -146,7 +146,7 @@ class DynamicsEvaluation:
             self._leave_out("actions obeyed: " + ("--control 0" if name in COMMANDS else "the data was recorded from "
                             f"none of the environments that can branch, {' and '.join(COMMANDS)}"))
             return None
-        if importlib.util.find_spec(PACKAGES[name]) is None:
+        if not installed(name):
             self._leave_out(f"actions obeyed: {name} is not installed, pip install 'wakedream[{name}]'")
             return None
         seeds = recorded_seeds([info.info for info in self.store.episodes])
@@ -185,6 +185,10 @@ class DynamicsEvaluation:
                 "chunks": len(self.short.real),
             },
         }  # fmt: skip
+
+
+def installed(environment: str) -> bool:
+    return importlib.util.find_spec(PACKAGES[environment]) is not None
 
 
 def few(clips: DreamClips, count: int) -> DreamClips:

@@ -1,0 +1,122 @@
+"""`wakedream dream`, and actions that are held."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import SPEC, write_played
+
+from wakedream.data.actions import ActionComponent, ActionSpec
+from wakedream.data.video import read_video
+from wakedream.errors import CheckpointError, ConfigError, DataError
+from wakedream.evaluation import dream_video
+from wakedream.evaluation.commands import commands, held, parse, random_actions
+from wakedream.evaluation.config import DreamConfig
+from wakedream.evaluation.dream_video import dream
+from wakedream.evaluation.rollouts import roll_out
+
+MIXED = ActionSpec((ActionComponent("turn", "categorical", 3, labels=("left", "stay", "right")),
+                    ActionComponent("keys", "binary", 2), ActionComponent("push", "continuous", 2, (0, 0), (4, 9))))
+
+
+@pytest.fixture
+def rolled(monkeypatch):
+    """Notes what dreams are given."""
+    notes = []
+
+    def noting(dynamics, clip, context, **options):
+        notes.append((clip, context))
+        return roll_out(dynamics, clip, context, **options)
+
+    monkeypatch.setattr(dream_video, "roll_out", noting)
+    return notes
+
+
+def frames_of(path, height, width):
+    return np.stack(list(read_video(path, (height, width), "stretch")))
+
+
+def test_truth_beside_dream_beside_difference(world_run, played, tmp_path, capsys, rolled):
+    out = tmp_path / "x.mp4"
+    dream(DreamConfig(world_run, out, played.path, context=5, frames=9, clips=2, scale=1, device="cpu"))
+    assert "truth | dream | difference x 4; 2 dreams of 9 frames after 5 of context" in capsys.readouterr().out
+    assert frames_of(out, 2 * 32 + 2, 3 * 34 - 2).shape == (14, 66, 100, 3)
+    clip, context = rolled[0]
+    assert context == 5 and (clip.actions["move"].diff() % 5 == 1).all()
+
+
+def test_other_actions_begin_after_the_context(world_run, played, tmp_path, rolled):
+    out = tmp_path / "x.mp4"
+    dream(DreamConfig(world_run, out, played.path, context=5, frames=9, clips=2, scale=1, device="cpu",
+                      actions=("move=3", "push=1,2")))
+    assert frames_of(out, 66, 66).shape == (14, 66, 66, 3)
+    clip, _ = rolled[0]
+    assert (clip.actions["move"][:, 5:] == 3).all() and (clip.actions["move"][:, :5].diff() % 5 == 1).all()
+    assert (clip.actions["push"][:, 5:] == torch.tensor([1.0, 2.0])).all()
+    assert clip.has_action[:, 5:].all()
+
+
+def test_from_nothing(world_run, tmp_path, rolled, capsys):
+    dream(DreamConfig(world_run, tmp_path / "x.mp4", frames=12, clips=3, scale=1, device="cpu"))
+    assert "3 dreams of 12 frames from nothing" in capsys.readouterr().out
+    assert frames_of(tmp_path / "x.mp4", 32, 100).shape == (12, 32, 100, 3)
+    clip, context = rolled[0]
+    assert context == 0 and not clip.has_action[:, 0].any() and clip.has_action[:, 1:].all()
+
+
+def test_bad_input_is_named_and_nothing_is_written(world_run, played, tmp_path):
+    def refused(kind, message, run=world_run, **options):
+        with pytest.raises(kind, match=message):
+            dream(DreamConfig(run, tmp_path / "out.mp4", device="cpu", **options))
+
+    refused(CheckpointError, "expected a dynamics model", run=world_run / "tokenizer")
+    refused(DataError, "16 of context|16 frames of context and 500 to dream are 516, but the longest .* has",
+            data=played.path, frames=500)
+    refused(ConfigError, "sampling_steps is 3", sampling_steps=3)
+    refused(ConfigError, "did you mean 'move'", actions=("mov=3",))
+    refused(ConfigError, "expected 0 to 4", actions=("move=5",))
+    refused(ConfigError, "expected true, random or NAME=VALUE", actions=("move",))
+    refused(ConfigError, "--actions true", actions=("true",))
+    other = write_played(tmp_path / "other", [40] * 4, spec=ActionSpec(SPEC.components[:1]))
+    refused(DataError, "has the actions 'move'", data=other.path)
+    with pytest.raises(ConfigError, match=r"ends in \.mp4"):
+        DreamConfig(world_run, tmp_path / "out.gif")
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_words_to_actions():
+    action = parse(MIXED, ("turn=right", "push=1.5,9"))
+    assert action["turn"] == 2 and action["keys"].tolist() == [0, 0] and action["push"].tolist() == [1.5, 9]
+    assert parse(MIXED, ("turn=1", "keys=0,1"))["keys"].tolist() == [0, 1]
+    for words, message in (("turn=up", "0 to 2, or one of left, stay, right"), ("keys=0,2", "2 of 0 or 1"),
+                           ("push=1", "2 finite numbers"), ("push=1,10", "from"), ("push=a,b", "2 finite numbers")):
+        with pytest.raises(ConfigError, match=message):
+            parse(MIXED, (words,))
+    many = held(action, 3, 4)
+    MIXED.check({name: values[0].numpy() for name, values in many.items()}, 4)
+    assert many["push"].shape == (3, 4, 2)
+
+
+def test_random_actions_are_possible_and_kept():
+    drawn = random_actions(MIXED, 2, 50, 8, seed=0)
+    for row in range(2):
+        MIXED.check({name: values[row].numpy() for name, values in drawn.items()}, 50)
+    for component in MIXED.components:
+        assert component.possible(drawn[component.name].flatten(0, 1).numpy()).all()
+        assert (drawn[component.name][:, 1:8] == drawn[component.name][:, :1]).all()
+    assert drawn["turn"].unique().tolist() == [0, 1, 2]
+
+
+def test_commands_of_an_environment_or_of_the_data(played, tmp_path):
+    own = commands(SPEC, played)
+    assert list(own) == [f"move {i}" for i in range(5)]
+    assert own["move 3"]["move"] == 3 and own["move 3"]["push"].tolist() == [0, 0]
+    spec = ActionSpec((ActionComponent("action", "categorical", 17),))
+    info = {"env": "crafter"}
+    store = type("Recorded", (), {"manifest": type("M", (), {"header": type("H", (), {"info": info})})})
+    assert {name: int(action["action"]) for name, action in commands(spec, store).items()} == {
+        "noop": 0, "left": 1, "right": 2, "up": 3, "down": 4}
+    info.clear()
+    ends = commands(ActionSpec(MIXED.components[2:]), store)
+    assert {name: action["push"].tolist() for name, action in ends.items()} == {
+        "nothing": [0, 0], "low push 0": [0, 0], "high push 0": [4, 0], "low push 1": [0, 0], "high push 1": [0, 9]}
+    assert commands(ActionSpec(), store) == {}

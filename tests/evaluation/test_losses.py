@@ -1,0 +1,106 @@
+"""Laws of what is said about actions, signal levels and step sizes."""
+
+import copy
+
+import pytest
+import torch
+
+from wakedream.dynamics.clip import LatentClip
+from wakedream.dynamics.shortcut import draw_flow, noised, ramp, signal_of
+from wakedream.evaluation.losses import NONE, OTHERS, TIMES, TRUE, action_losses, level_losses
+from wakedream.evaluation.windows import dream_clips
+
+
+@pytest.fixture(scope="module")
+def clip(tokenizer, played):
+    return dream_clips(tokenizer, played, 6, 6, 16).clip
+
+
+def ratios(found):
+    return {row["actions"]: row["ratio"] for row in found["rows"]}
+
+
+class Obedient(torch.nn.Module):
+    """Says that a frame's latents are its action, and that every frame without one is 9; off by a tenth."""
+
+    def __init__(self, dynamics):
+        super().__init__()
+        self.config, self.registers, self.shortcut = dynamics.config, dynamics.registers, dynamics.shortcut
+
+    def standardise(self, latents):
+        return latents
+
+    def forward(self, noisy, levels, sizes, actions, has_action, *, segments):
+        said = torch.where(has_action, actions["move"].float(), 9.0) + 0.1
+        return said[..., None, None].expand_as(noisy)
+
+
+def test_a_model_that_ignores_actions_has_ratio_one(world, clip):
+    deaf = copy.deepcopy(world.dynamics)
+    for name, parameter in deaf.embed_action.named_parameters():
+        if name != "learned":
+            torch.nn.init.zeros_(parameter)
+    found = action_losses(deaf, clip)
+    assert ratios(found) == {TRUE: 1, OTHERS: 1, TIMES: 1, NONE: 1}
+    assert all(ratio == 1 for row in found["rows"] for ratio in row["ratio_by_level"])
+    heard = ratios(action_losses(world.dynamics, clip))
+    assert all(heard[name] != 1 for name in (OTHERS, TIMES, NONE))
+
+
+def test_a_model_that_obeys_pays_for_other_actions(world, clip):
+    latents = clip.actions["move"].float()[..., None, None].expand(-1, -1, 4, 8)
+    found = action_losses(Obedient(world.dynamics), LatentClip(latents, clip.actions, clip.has_action, clip.segments))
+    assert all(ratios(found)[name] > 50 for name in (OTHERS, TIMES, NONE))
+
+
+def test_the_true_loss_is_the_training_loss_at_the_smallest_step(world, clip):
+    found = action_losses(world.dynamics, clip, draws=1, seed=3, batch_size=4)
+    torch.manual_seed(3)
+    levels, sizes = draw_flow(*clip.has_action.shape, 8, torch.device("cpu"))
+    clean, tau = world.dynamics.standardise(clip.latents), signal_of(levels, 8)
+    noisy = noised(clean, torch.randn(clean.shape), tau)
+    with torch.no_grad():
+        made = world.dynamics(noisy, levels, sizes, clip.actions, clip.has_action, segments=clip.segments)
+    errors = (made - clean).square().mean((2, 3)) * ramp(tau)
+    where = clip.has_action.clone()
+    where[:, 0] = False
+    assert found["rows"][0]["loss"] == pytest.approx(float(errors[where].mean()), rel=1e-4)
+    assert found["frames"] == int(where.sum())
+
+
+def test_the_same_seed_says_the_same_and_nobody_else_s_numbers_move(world, clip):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    assert action_losses(world.dynamics, clip, seed=1) == action_losses(world.dynamics, clip, seed=1)
+    assert level_losses(world.dynamics, clip, seed=1) == level_losses(world.dynamics, clip, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert action_losses(world.dynamics, clip, seed=1) != action_losses(world.dynamics, clip, seed=2)
+
+
+def test_without_actions_nothing_is_said(world, clip):
+    unknown = LatentClip(clip.latents, clip.actions, torch.zeros_like(clip.has_action), clip.segments)
+    assert action_losses(world.dynamics, unknown) is None
+
+
+def test_every_pair_of_the_grid_and_no_other(world, clip):
+    cells = level_losses(world.dynamics, clip, draws=8)
+    assert {(cell["step_size"], cell["signal_level"]) for cell in cells} == {
+        (d, i * d) for d in (1, 0.5, 0.25, 0.125) for i in range(round(1 / d))}
+    assert sum(cell["frames"] for cell in cells) == 8 * clip.has_action.numel()
+    flow_only = copy.deepcopy(world.dynamics)
+    flow_only.shortcut.fill_(False)
+    assert {cell["step_size"] for cell in level_losses(flow_only, clip)} == {0.125}
+
+
+def test_the_error_stands_in_its_cell(world, clip):
+    """A stand-in whose error is the level plus ten times the size."""
+
+    class Told(Obedient):
+        def forward(self, noisy, levels, sizes, actions, has_action, *, segments):
+            wrong = (levels + 10 * sizes).float().sqrt()[..., None, None]
+            return torch.zeros_like(noisy) + wrong
+
+    zeros = LatentClip(torch.zeros_like(clip.latents), clip.actions, clip.has_action, clip.segments)
+    for cell in level_losses(Told(world.dynamics), zeros):
+        size = {1: 0, 0.5: 1, 0.25: 2, 0.125: 3}[cell["step_size"]]
+        assert cell["error"] == pytest.approx(8 * cell["signal_level"] + 10 * size, abs=1e-4)
