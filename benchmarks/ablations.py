@@ -1,7 +1,7 @@
 """Dynamics models that differ in one thing, trained for the same time on the same data, as a Markdown table.
 
     python benchmarks/ablations.py parts coinrun data/coinrun runs/tokenizer runs/parts --minutes 3
-    python benchmarks/ablations.py labels coinrun data/coinrun runs/tokenizer runs/labels --minutes 3 --devices cuda:0 cuda:1
+    python benchmarks/ablations.py labels coinrun data/coinrun runs/tokenizer runs/labels --devices cuda:0 cuda:1
     python benchmarks/ablations.py shortcut crafter data/crafter runs/tokenizer runs/shortcut --minutes 5 --plot k.png
 
 Each row trains and is evaluated; what is there already is not trained again. Rows run side by side on --devices (one
