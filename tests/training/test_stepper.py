@@ -1,5 +1,7 @@
 """A recorded step is the step that was recorded."""
 
+import json
+
 import pytest
 import torch
 
@@ -50,3 +52,38 @@ def test_a_recorded_step_equals_a_launched_one_and_resumes(kit, tmp_path):
     for name in ("on", "resumed", "recomputed"):
         for ours, theirs in zip(weights[name], weights["off"], strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.gpu
+def test_steps_of_another_kind_are_recorded_anew(kit, tmp_path):
+    """From step 6 on there is one loss more, and it asks the averaged weights, which the graph must see change."""
+    class Later(kit.Objective):
+        def follow(self, averaged):
+            self.averaged = (averaged,)
+
+        def prepare(self, step):
+            self.late = step >= 6
+            return self.late
+
+        def forward(self, clip):
+            losses = super().forward(clip)
+            if not self.late:
+                losses.pop("size")
+            else:
+                with torch.no_grad():
+                    target = self.averaged[0](clip)
+                losses["size"] = (self.model(clip) - target).square().mean()
+            return losses
+
+    weights = {}
+    for name in ("off", "on"):
+        torch.manual_seed(0)
+        options = kit.config(steps=15, compile=name, device="cuda", decay_fraction=0.0)
+        (tmp_path / name).mkdir()
+        state = fit(Later().cuda(), optimizers, OnGpu(kit.Batches()), options, Place(torch.device("cuda")),
+                    tmp_path / name, 8)
+        weights[name] = [*state.objective.model.parameters(), *state.ema.model.parameters()]
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines if line["kind"] == "train" and "size" in line] == list(range(7, 16))
+    for ours, theirs in zip(weights["on"], weights["off"], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
