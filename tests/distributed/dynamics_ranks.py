@@ -75,7 +75,7 @@ def gradients(place: Place, phase: str, parallel: str = "ddp", own_noise: bool =
               recompute: bool = False) -> dict[str, Tensor]:
     """Of one batch; those of all processes together."""
     options = ranks.config(parallel=parallel, recompute=recompute)
-    state = begin(made(), ranks.optimizers, iter([]), options, place)
+    state = begin(made(), ranks.optimizers, ranks.Batches(place), options, place)
     forward = wrap(state.objective, options, place)
     state.objective.prepare(PHASES[phase])
     torch.manual_seed(10 + place.rank)

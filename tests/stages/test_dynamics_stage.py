@@ -21,7 +21,7 @@ from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.errors import CheckpointError, ConfigError, DataError
 from wakedream.stages import dynamics as stage
 from wakedream.stages.dynamics import train_dynamics
-from wakedream.tokenizer.perceptual import LPIPS
+from wakedream.tokenizer.perceptual import LPIPS, trunk
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.tokenizer.weights import fingerprint
 from wakedream.training.checkpoint import read_json
@@ -43,9 +43,11 @@ def numbers(out: Path) -> list[dict]:
 
 
 def final(out: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """All tensors of the state after four steps, and all plain values but the clock's."""
+    """All tensors of the state after four steps, and all plain values but the clock's and Python's random numbers, of
+    which the checks of annotations take some."""
     folder = out / "checkpoints" / "step_00000004"
     plain = read_json(folder)["state"]
+    plain["processes"] = [process["batches"] for process in plain["processes"]]
     return load_file(folder / "state.safetensors"), {name: plain[name] for name in plain if name not in CLOCKS}
 
 
@@ -86,7 +88,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(tmp_path, played, eyes, whol
     assert unequal(ours, theirs) == []
     assert plain == expected
     assert plain["best"] is not None
-    assert "batches" in plain["processes"][0]
+    assert len(plain["processes"]) == 1
     assert {name.split(".")[0] for name in ours} >= {"objective", "optimizers", "ema", "balance", "processes"}
     best = [load_file(run / "best" / "model.safetensors") for run in (out, whole[source])]
     assert unequal(*best) == []
@@ -156,7 +158,7 @@ def test_dreams_are_judged_by_the_frames_that_followed(tmp_path, played, eyes, m
     scores = []
     for late in (0, 1):
         monkeypatch.setattr(stage, "pictures_of", lambda eyes, clip, made, late=late: video[:, 16 - late:32 - late])
-        check = stage.held_out(store, latents, tokenizer, run, place)(None)
+        check = stage.held_out(store, latents, tokenizer, run, place)(Dynamics(run.model))
         assert check.score == check.values["psnr"]
         scores.append(check.score)
     assert scores[0] == 100 > scores[1]
@@ -164,7 +166,8 @@ def test_dreams_are_judged_by_the_frames_that_followed(tmp_path, played, eyes, m
 
 def test_lpips_judges_where_it_can(tmp_path, played, monkeypatch) -> None:
     """Its network has a least size; without its weights training goes on all the same."""
-    monkeypatch.setattr(LPIPS, "load", lambda net: torch.nn.Identity())
+    weights = {name: torch.zeros(shape) for name, shape in trunk("alex").shapes().items()}
+    monkeypatch.setattr(LPIPS, "load", lambda net: LPIPS(net, weights))
     place, large = stage.Place(torch.device("cpu")), Store.open(write_played(tmp_path / "large", size=32))
     assert stage.perceptual(Store.open(played), place) is None
     assert stage.perceptual(large, place) is not None

@@ -92,7 +92,7 @@ class Dream:
             has_action = has_action.unsqueeze(1)
         actions, has_action = self._complete(actions, has_action, (self.batch_size, 1))
         clean = self._run(self._step, self._noise(1), self._noise(1), has_action, *(actions[n] for n in self._names))
-        return self.dynamics.unstandardise(clean.squeeze(1))
+        return self.dynamics.unstandardise(clean).squeeze(1)
 
     def reset(self, rows: Tensor | None = None) -> None:
         """Start anew: all dreams, or those where `rows`, bool (b), is True."""

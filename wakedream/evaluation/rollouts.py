@@ -64,8 +64,9 @@ def pictures_of(tokenizer: Tokenizer, clip: LatentClip, dreamed: Latents) -> Fra
 
 
 @torch.no_grad()
-def decoded_from(tokenizer: Tokenizer, latents: Latents, start: int) -> Frames:
-    """The frames from `start` on, on the tokenizer's device; those before are decoded as far as they matter."""
+def decoded_from(tokenizer: Tokenizer, latents: Latents, start: int) -> Tensor:
+    """The frames from `start` on, (b t-start c h w), on the tokenizer's device; those before are decoded as far as
+    they matter."""
     reach, device, length = _reach(tokenizer), tokenizer.mask_token.device, latents.shape[1]
     pieces = []
     for first in range(start, length, PIECE):
