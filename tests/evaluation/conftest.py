@@ -50,7 +50,8 @@ def write_played(path, lengths, still=False, held_out=0.5, spec=SPEC, known=True
             video = np.repeat(video[:1], frames, axis=0) if still else video
             push = np.stack([t / 100, np.full(frames, seed)], axis=1).astype(np.float32)
             actions = {c.name: {"move": t % 5, "push": push}[c.name] for c in spec.components}
-            writer.add(Episode(video, actions, (t > 0) & known, np.zeros(frames, np.float32), True, False))
+            writer.add(Episode(video, actions, (t > 0) & known, np.zeros(frames, np.float32), True, False,
+                               info={"seed": 100 + seed}))
     return Store.open(path)
 
 

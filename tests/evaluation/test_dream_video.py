@@ -11,8 +11,10 @@ from wakedream.errors import CheckpointError, ConfigError, DataError
 from wakedream.evaluation import dream_video
 from wakedream.evaluation.commands import commands, held, parse, random_actions
 from wakedream.evaluation.config import DreamConfig
+from wakedream.evaluation.dream_pictures import from_nothing, under_commands
 from wakedream.evaluation.dream_video import dream
 from wakedream.evaluation.rollouts import roll_out
+from wakedream.evaluation.windows import dream_clips
 
 MIXED = ActionSpec((ActionComponent("turn", "categorical", 3, labels=("left", "stay", "right")),
                     ActionComponent("keys", "binary", 2), ActionComponent("push", "continuous", 2, (0, 0), (4, 9))))
@@ -61,6 +63,33 @@ def test_from_nothing(world_run, tmp_path, rolled, capsys):
     assert frames_of(tmp_path / "x.mp4", 32, 100).shape == (12, 32, 100, 3)
     clip, context = rolled[0]
     assert context == 0 and not clip.has_action[:, 0].any() and clip.has_action[:, 1:].all()
+
+
+def test_a_start_knows_no_action_and_then_those_of_a_clip(tokenizer, world, played):
+    clips, given = dream_clips(tokenizer, played, 3, 5, 16), []
+
+    def roll(clip, context):
+        given.append((clip, context))
+        return roll_out(world.dynamics, clip, context)
+
+    strips, video = from_nothing(tokenizer, clips, roll)
+    (clip, context), = given
+    assert context == 0 and not clip.has_action[:, 0].any() and clip.has_action[:, 1:].all()
+    assert (clip.actions["move"][:3] == clips.clip.actions["move"][:, 5:]).all()
+    assert list(strips) == ["frame 1", "frame 4", "frame 16"] and video.shape == (16, 32, 8 * 34 - 2, 3)
+
+
+def test_one_context_and_one_noise_under_each_action(tokenizer, world, played):
+    """Pictures of one action beside itself are the same; the context is the same under all."""
+    clips = dream_clips(tokenizer, played, 3, 5, 16)
+    one, two = ({"move": np.asarray(i), "push": np.full(2, 9.0 * i, np.float32)} for i in range(2))
+
+    def roll(clip, context, actions):
+        return roll_out(world.dynamics, clip, context, actions=actions)
+
+    for video in under_commands(tokenizer, clips, roll, {"a": one, "b": one, "c": two}):
+        a, b, c = (video[:, :, start:start + 32] for start in (0, 34, 68))
+        assert (a == b).all() and (a[:5] == c[:5]).all() and not (a[5:] == c[5:]).all()
 
 
 def test_bad_input_is_named_and_nothing_is_written(world_run, played, tmp_path):

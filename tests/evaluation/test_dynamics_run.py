@@ -94,7 +94,7 @@ def test_the_page_shows_the_numbers_of_the_json(whole):
 def test_the_environment_is_not_asked_for_worlds_of_the_data(whole, games):
     asked = whole[1]
     assert asked["name"] == "crafter" and asked["size"] == SIZE
-    assert (asked["count"], asked["context"], asked["avoid"]) == (3, 4, frozenset())
+    assert (asked["count"], asked["context"], asked["avoid"]) == (3, 4, frozenset(range(100, 106)))
 
 
 def test_the_same_seed_gives_the_same_numbers(world_run, played, tmp_path):
@@ -160,3 +160,17 @@ def test_bad_input_is_named_and_nothing_is_written(world, world_run, played, tmp
     assert not out.exists()
     with pytest.raises(ConfigError, match="--drift is 100, expected 0 or at least 216"):
         EvaluateConfig(world_run, played.path, drift=100)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(world_run, played, tmp_path):
+    """The noise is another, what hangs on none is the same."""
+    here, there = (small(tmp_path / device, world_run, played, device=device, drift=216) for device in ("cpu", "cuda"))
+    for one, other in zip(here["horizons"], there["horizons"], strict=True):
+        if one["of"] != "dream":
+            assert other["psnr"] == pytest.approx(one["psnr"], abs=0.02)
+    assert len(there["drift"]["rows"]) == 4
+    for one, other in zip(here["actions"]["rows"], there["actions"]["rows"], strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=0.01)
+    for one, other in zip(here["levels"], there["levels"], strict=True):
+        assert other["error"] == pytest.approx(one["error"], rel=0.02)

@@ -30,7 +30,7 @@ class Obedient(torch.nn.Module):
     def standardise(self, latents):
         return latents
 
-    def forward(self, noisy, levels, sizes, actions, has_action, *, segments):
+    def forward(self, noisy, levels, sizes, actions, has_action):
         said = torch.where(has_action, actions["move"].float(), 9.0) + 0.1
         return said[..., None, None].expand_as(noisy)
 
@@ -51,6 +51,7 @@ def test_a_model_that_obeys_pays_for_other_actions(world, clip):
     latents = clip.actions["move"].float()[..., None, None].expand(-1, -1, 4, 8)
     found = action_losses(Obedient(world.dynamics), LatentClip(latents, clip.actions, clip.has_action, clip.segments))
     assert all(ratios(found)[name] > 50 for name in (OTHERS, TIMES, NONE))
+    assert len(set(ratios(found).values())) == 4  # other actions are not none
 
 
 def test_the_true_loss_is_the_training_loss_at_the_smallest_step(world, clip):
@@ -96,7 +97,7 @@ def test_the_error_stands_in_its_cell(world, clip):
     """A stand-in whose error is the level plus ten times the size."""
 
     class Told(Obedient):
-        def forward(self, noisy, levels, sizes, actions, has_action, *, segments):
+        def forward(self, noisy, levels, sizes, actions, has_action):
             wrong = (levels + 10 * sizes).float().sqrt()[..., None, None]
             return torch.zeros_like(noisy) + wrong
 

@@ -106,7 +106,7 @@ def _errors(dynamics: Dynamics, clip: LatentClip, levels: Tensor, sizes: Tensor,
     clip, levels, sizes = clip.to(device), levels.to(device), sizes.to(device)
     clean = dynamics.standardise(clip.latents)
     noisy = noised(clean, noise.to(device), signal_of(levels, finest))
-    prediction = dynamics(noisy, levels, sizes, clip.actions, clip.has_action, segments=clip.segments)
+    prediction = dynamics(noisy, levels, sizes, clip.actions, clip.has_action)
     return (prediction.float() - clean).square().mean((2, 3)).cpu()
 
 
