@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SPEC, write_played
+from squares import SPEC, write_played
 
 from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.video import read_video

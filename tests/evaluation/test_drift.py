@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import write_played
+from squares import write_played
 
 from wakedream.evaluation.chunks import Reference
 from wakedream.evaluation.drift import drift, long_clip

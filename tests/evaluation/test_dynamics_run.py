@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, SPEC, small_tokenizer, small_world, write_played, write_store
+from squares import SIZE, SPEC, small_tokenizer, small_world, write_played, write_store
 
 from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsError
 from wakedream.evaluation import dynamics_run

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import write_played, write_store
+from squares import write_played, write_store
 
 from wakedream.errors import DataError
 from wakedream.evaluation import rollouts

@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from conftest import write_store
+from squares import write_store
 
 from wakedream.data.loader import evaluation_clips
 from wakedream.errors import DataError

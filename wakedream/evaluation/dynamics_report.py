@@ -140,11 +140,12 @@ def _control(found: dict[str, Any] | None) -> str:
         return ""
     rows = [[name, _share(row["obeyed"]), str(row["counted"]), *(str(n) for n in found["confusion"][name].values())]
             for name, row in found["by_command"].items()]
+    frames = f"{found['hold']} frame{'s' * (found['hold'] > 1)}"
     text = (f"From {found['contexts']} moments of {found['environment']}, in worlds of their own, every command was "
-            f"held for {found['hold']} frame{'s' * (found['hold'] > 1)} in the environment and in the dream. A dream obeys when it is nearest "
-            f"to the outcome of its own command. Of {found['counted']} moves that were not blocked "
-            f"{_share(found['obeyed'])} were obeyed; any of the outcomes by chance would get {_share(found['chance'])}."
-            " Right: which outcome the dream was nearest to.")
+            f"held for {frames} in the environment and in the dream. A dream obeys when it is nearest to the outcome "
+            f"of its own command. Of {found['counted']} moves that were not blocked {_share(found['obeyed'])} were "
+            f"obeyed; any of the outcomes by chance would get {_share(found['chance'])}. Right: which outcome the "
+            "dream was nearest to.")
     return page.section("Actions obeyed", text, page.table(["command", "obeyed", "of", *found["confusion"]], rows))
 
 
