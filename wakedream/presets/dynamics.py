@@ -25,8 +25,8 @@ def debug() -> DynamicsRun:
 def demo() -> DynamicsRun:
     """For latents of the tokenizer `demo`, on two CPU cores: what `make demo` trains in two minutes."""
     return DynamicsRun(
-        model=DynamicsConfig(num_latents=16, latent_dim=32, dim=192, depth=4, heads=3, mlp_dim=512, num_registers=2,
-                             window=16, finest_steps=16),
+        model=DynamicsConfig(num_latents=16, latent_dim=32, packing=2, dim=128, depth=4, heads=2, mlp_dim=384,
+                             num_registers=2, window=16, finest_steps=16),
         objective=DynamicsObjectiveConfig(bootstrap_from=400),
         loader=LatentLoaderConfig(batch_size=8, length=16, short=8),
         optim=OptimConfig(adamw_lr=3e-3),
