@@ -140,12 +140,10 @@ def test_commands_of_an_environment_or_of_the_data(played, tmp_path):
     assert list(own) == [f"move {i}" for i in range(5)]
     assert own["move 3"]["move"] == 3 and own["move 3"]["push"].tolist() == [0, 0]
     spec = ActionSpec((ActionComponent("action", "categorical", 17),))
-    info = {"env": "crafter"}
-    store = type("Recorded", (), {"manifest": type("M", (), {"header": type("H", (), {"info": info})})})
-    assert {name: int(action["action"]) for name, action in commands(spec, store).items()} == {
+    recorded = write_played(tmp_path / "recorded", [8, 8], env="crafter")
+    assert {name: int(action["action"]) for name, action in commands(spec, recorded).items()} == {
         "noop": 0, "left": 1, "right": 2, "up": 3, "down": 4}
-    info.clear()
-    ends = commands(ActionSpec(MIXED.components[2:]), store)
+    ends = commands(ActionSpec(MIXED.components[2:]), played)
     assert {name: action["push"].tolist() for name, action in ends.items()} == {
         "nothing": [0, 0], "low push 0": [0, 0], "high push 0": [4, 0], "low push 1": [0, 0], "high push 1": [0, 9]}
-    assert commands(ActionSpec(), store) == {}
+    assert commands(ActionSpec(), played) == {}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wakedream.dynamics.clip import LatentClip
+from wakedream.dynamics.dynamics import Dynamics
 from wakedream.dynamics.shortcut import draw_flow, noised, ramp, signal_of
 from wakedream.evaluation.losses import NONE, OTHERS, TIMES, TRUE, action_losses, level_losses
 from wakedream.evaluation.windows import dream_clips
@@ -20,11 +21,11 @@ def ratios(found):
     return {row["actions"]: row["ratio"] for row in found["rows"]}
 
 
-class Obedient(torch.nn.Module):
+class Obedient(Dynamics):
     """Says that a frame's latents are its action, and that every frame without one is 9; off by a tenth."""
 
     def __init__(self, dynamics):
-        super().__init__()
+        torch.nn.Module.__init__(self)
         self.config, self.registers, self.shortcut = dynamics.config, dynamics.registers, dynamics.shortcut
 
     def standardise(self, latents):

@@ -1,6 +1,6 @@
 """Chunks of 16 frames and their features: dreamed ones, and real ones to hold beside them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -9,13 +9,14 @@ from torch import Tensor
 from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
 from wakedream.evaluation.config import CHUNK
-from wakedream.evaluation.frechet import FrechetFeatures, frechet_distance, motion
+from wakedream.evaluation.frechet import frechet_distance, motion
 from wakedream.evaluation.reconstruction import row_batches
 from wakedream.evaluation.rollouts import decoded_from
 from wakedream.notation import Frames, Latents, Video
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 ROWS = 16  # of real video at a time
+Features = Callable[[Frames], Tensor]  # a FrechetFeatures
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Chunks:
 class Reference:
     """`count` chunks of the training split, spread evenly: what all others, real ones too, are measured against."""
 
-    def __init__(self, store: Store, count: int, features: FrechetFeatures | None, seed: int = 0):
+    def __init__(self, store: Store, count: int, features: Features | None, seed: int = 0):
         self.network = features
         split = "train" if any(info.frames >= CHUNK for info in store.split("train")) else "held_out"
         self.chunks = self.of_video(evaluation_clips(store, split, count, CHUNK, seed).video)

@@ -34,7 +34,7 @@ def commands(spec: ActionSpec, store: Store) -> dict[str, Held]:
 
 def nothing(spec: ActionSpec) -> Held:
     """All components 0."""
-    return {name: zeros[0] for name, zeros in spec.placeholder(1).items()}
+    return {name: np.asarray(zeros[0]) for name, zeros in spec.placeholder(1).items()}
 
 
 def held(action: Held, rows: int, frames: int) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from wakedream.dynamics.clip import LatentClip
 from wakedream.evaluation.commands import Held, held
 from wakedream.evaluation.pictures import VIDEO_FRAMES, VIDEOS, error, strip
-from wakedream.evaluation.rollouts import RollOut, decoded_from, rows_of
+from wakedream.evaluation.rollouts import RollOut, decoded_from, room, rows_of
 from wakedream.evaluation.windows import DreamClips
 from wakedream.notation import Frames, Latents
 from wakedream.tokenizer.tokenizer import Tokenizer
@@ -79,8 +79,8 @@ def from_nothing(tokenizer: Tokenizer, clips: DreamClips, roll: RollOut) -> tupl
     few = rows_of(clips.clip, rows)
     has_action = few.has_action[:, after].clone()
     has_action[:, 0] = False
-    clip = LatentClip(few.latents[:, :0], {name: values[:, after] for name, values in few.actions.items()}, has_action,
-                      torch.zeros(has_action.shape, dtype=torch.int64))
+    clip = LatentClip(few.latents[:, after], {name: values[:, after] for name, values in few.actions.items()},
+                      has_action, few.segments[:, after])
     frames = decoded_from(tokenizer, roll(clip, 0), 0).cpu()
     shown = [t for t in START_SHOWN if t <= frames.shape[1]]
     return {f"frame {t}": strip(frames[:, t - 1]) for t in shown}, side_by_side(frames)
@@ -93,10 +93,12 @@ def until(clip: LatentClip, context: int, frames: int) -> LatentClip:
     more = {name: torch.cat([v[:, :context], v.new_zeros(rows, frames, *v.shape[2:])], dim=1)
             for name, v in clip.actions.items()}
     has_action = torch.cat([clip.has_action[:, :context], known], dim=1)
-    return LatentClip(clip.latents[:, :context], more, has_action, torch.zeros(has_action.shape, dtype=torch.int64))
+    return LatentClip(room(clip.latents[:, :context], frames), more, has_action,
+                      torch.zeros(has_action.shape, dtype=torch.int64))
 
 
-def joined(clip: LatentClip, dreamed: Latents, context: int) -> Latents:
+def joined(clip: LatentClip, dreamed: Tensor, context: int) -> Tensor:
+    """All latents (b t l e): the context's, then the dreamed ones."""
     return torch.cat([clip.latents[:, :context].to(dreamed.device), dreamed], dim=1)
 
 

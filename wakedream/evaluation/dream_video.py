@@ -64,7 +64,7 @@ def _from_nothing(config: DreamConfig, world: World) -> tuple[list[np.ndarray], 
     actions = _actions(config, world, config.clips)
     has_action = torch.full((config.clips, config.frames), bool(actions))
     has_action[:, 0] = False  # as an episode's first frame
-    clip = LatentClip(torch.empty(config.clips, 0, own.num_latents, own.latent_dim), actions, has_action,
+    clip = LatentClip(torch.zeros(config.clips, config.frames, own.num_latents, own.latent_dim), actions, has_action,
                       torch.zeros(has_action.shape, dtype=torch.int64))
     frames = decoded_from(world.tokenizer, _roll(config, world, clip, 0), 0).cpu()
     return [side_by_side(frames)], f"{config.clips} dreams of {config.frames} frames from nothing"

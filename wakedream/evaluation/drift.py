@@ -11,7 +11,7 @@ from wakedream.data.store import Store
 from wakedream.dynamics.clip import LatentClip
 from wakedream.evaluation.chunks import Reference
 from wakedream.evaluation.config import CHUNK, EDGE
-from wakedream.evaluation.rollouts import RollOut
+from wakedream.evaluation.rollouts import RollOut, room
 from wakedream.evaluation.windows import DreamClips, encoded
 from wakedream.tokenizer.tokenizer import Tokenizer
 
@@ -59,7 +59,8 @@ def long_clip(store: Store, clips: DreamClips, frames: int) -> LatentClip:
     more = {name: torch.cat([actions[name], values[picked]], dim=1) for name, values in columns.items()}
     has_more = torch.full(picked.shape, bool(len(known)) and bool(columns))
     every = torch.cat([has_action, has_more], dim=1)
-    return LatentClip(clips.clip.latents[:, :context], more, every, torch.zeros(every.shape, dtype=torch.int64))
+    latents = room(clips.clip.latents[:, :context], frames)
+    return LatentClip(latents, more, every, torch.zeros(every.shape, dtype=torch.int64))
 
 
 def _stream(store: Store) -> tuple[dict[str, Tensor], np.ndarray, dict[int, int]]:

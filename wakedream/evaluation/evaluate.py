@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -22,6 +22,7 @@ from wakedream.transformer.weights import weights_folder
 from wakedream.world.model import DYNAMICS as IN_WORLD
 
 
+@runtime_checkable
 class Evaluation(Protocol):
     """Loading and checking is done by its making, before anything is written."""
 

@@ -9,7 +9,7 @@ from wakedream.evaluation.metrics import ReconstructionMetrics
 from wakedream.evaluation.reconstruction import row_batches
 from wakedream.evaluation.rollouts import decoded_from, pictures_of, rows_of
 from wakedream.evaluation.windows import DreamClips
-from wakedream.notation import Frame, Frames, Latents
+from wakedream.notation import Frames, Latents
 from wakedream.tokenizer.perceptual import LPIPS
 from wakedream.tokenizer.tokenizer import Tokenizer
 
@@ -46,9 +46,9 @@ def horizon_table(tokenizer: Tokenizer, clips: DreamClips, dreamed: Latents, mea
     return table
 
 
-def predictions(tokenizer: Tokenizer, clips: DreamClips, dreamed: Latents, mean_image: Frame,
+def predictions(tokenizer: Tokenizer, clips: DreamClips, dreamed: Tensor, mean_image: Tensor,
                 rows: slice) -> tuple[dict[str, Frames], Frames]:
-    """By name, what each says that follows the context, and what did: (b t c h w) in [0, 1]."""
+    """By name, what each says that follows the context, and what did: (b t c h w) in [0, 1]. dreamed: of all rows."""
     clip, device = rows_of(clips.clip, rows), tokenizer.mask_token.device
     video = clips.video[rows].to(device).float() / 255
     truth = video[:, clips.context:]

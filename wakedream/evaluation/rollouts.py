@@ -22,8 +22,8 @@ def roll_out(dynamics: Dynamics, clip: LatentClip, context: int, *, sampling_ste
              advance: Callable[[int], Any] | None = None, **options: Any) -> Latents:
     """Latents (b t-context l e) dreamed after the first `context` frames of the clip, under its actions.
 
-    t           of has_action and the actions; latents may be those of the context alone
-    actions     others in their place, of the whole clip's length. context 0: dreams from nothing
+    context     0: dreams from nothing. The clip's latents after it are not looked at, see `room`
+    actions     others in their place, of the whole clip's length
     batch_size  dreams side by side (default: all); advance: told the number of frames that came to be
     """
     rows = len(clip.has_action)
@@ -55,6 +55,11 @@ def rows_of(clip: LatentClip, rows: Tensor | slice) -> LatentClip:
 
     return LatentClip(pick(clip.latents), {name: pick(values) for name, values in clip.actions.items()},
                       pick(clip.has_action), pick(clip.segments))
+
+
+def room(latents: Tensor, frames: int) -> Tensor:
+    """The latents (b t l e) with place for `frames` more."""
+    return torch.cat([latents, latents.new_zeros(len(latents), frames, *latents.shape[2:])], dim=1)
 
 
 def pictures_of(tokenizer: Tokenizer, clip: LatentClip, dreamed: Latents) -> Frames:
