@@ -131,6 +131,8 @@ class DynamicsEvaluation:
         if self.amounts.drift:
             found["drift"] = drift(tokenizer, self.store, few(self.short, self._dreams()), roll, self.amounts.drift,
                                    reference, seed=seed)
+        else:
+            self._leave_out("long dreams: --drift 0")
         return found
 
     def _losses(self) -> dict[str, Any]:
