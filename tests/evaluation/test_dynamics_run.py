@@ -113,7 +113,8 @@ def test_what_is_left_out_is_said(world_run, played, tmp_path):
     text = (tmp_path / "index.html").read_text()
     assert found["drift"] is None and found["control"] is None and found["sampling"][0]["frechet"] is None
     reached = max(row["horizon"] for row in found["horizons"])
-    for said in ("Fréchet distances: --no-lpips", "long dreams: --drift 0", "actions obeyed: the data was recorded from none",
+    for said in ("Fréchet distances: --no-lpips", "long dreams: --drift 0",
+                 "actions obeyed: the data was recorded from none",
                  f"horizons {', '.join(str(h) for h in (32, 64) if h > reached)}: the longest clip has"):
         assert any(said in what for what in found["left_out"]), said
         assert said in text
