@@ -11,8 +11,6 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 DEMO ?= runs/demo
 DEMO_FRAMES ?= 24000
-DEMO_TOKENIZER_MINUTES ?= 4
-DEMO_DYNAMICS_MINUTES ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,9 +29,9 @@ weights: $(VENV)/.installed
 
 demo: $(VENV)/.installed weights
 	$(BIN)/wakedream record crafter --out $(DEMO)/data --frames $(DEMO_FRAMES) --processes 2 --max-episode-frames 150
-	$(BIN)/wakedream train tokenizer demo --data $(DEMO)/data --out $(DEMO)/tokenizer --train.minutes $(DEMO_TOKENIZER_MINUTES)
+	$(BIN)/wakedream train tokenizer demo --data $(DEMO)/data --out $(DEMO)/tokenizer
 	$(BIN)/wakedream evaluate $(DEMO)/tokenizer --data $(DEMO)/data --out $(DEMO)/report
-	$(BIN)/wakedream train dynamics demo --data $(DEMO)/data --tokenizer $(DEMO)/tokenizer --out $(DEMO)/dynamics --train.minutes $(DEMO_DYNAMICS_MINUTES)
+	$(BIN)/wakedream train dynamics demo --data $(DEMO)/data --tokenizer $(DEMO)/tokenizer --out $(DEMO)/dynamics
 	$(BIN)/wakedream evaluate $(DEMO)/dynamics --data $(DEMO)/data --out $(DEMO)/dreams
 	@echo "Open $(DEMO)/report/index.html (reconstructions) and $(DEMO)/dreams/index.html (dreams) in a browser."
 
