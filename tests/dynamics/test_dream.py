@@ -1,6 +1,6 @@
 import pytest
 import torch
-from small import build, clip
+from little import build, clip
 
 from wakedream.dynamics import shortcut
 from wakedream.errors import ConfigError, DataError

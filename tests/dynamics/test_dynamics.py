@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from small import SPEC, build, clip, looked_at
+from little import SPEC, build, clip, looked_at
 
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.errors import CheckpointError, ConfigError

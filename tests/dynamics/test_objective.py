@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from small import build, clip
+from little import build, clip
 
 from wakedream.dynamics import shortcut
 from wakedream.dynamics.config import DynamicsObjectiveConfig, LatentLoaderConfig
