@@ -32,7 +32,7 @@ def test_a_dream_is_the_sampler_run_without_a_cache(steps):
     shape = (2, 1, *one.latents.shape[2:])
     level, size = shortcut.commit_level(finest), shortcut.finest_size(finest)
     noise = torch.randn(2, context, *shape[2:], generator=draw)
-    past = shortcut.noised(dynamics.standardise(one.latents[:, :context]), noise, torch.tensor(level / finest))
+    past = shortcut.noised(dynamics.standardise(one.latents[:, :context]), noise, torch.full((2, context), level / finest))
     made = []
     for t in range(context, 9):
         begin, end = torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)
@@ -44,7 +44,7 @@ def test_a_dream_is_the_sampler_run_without_a_cache(steps):
             x = dynamics(torch.cat([past, z], 1), levels, sizes, given, one.has_action[:, :t + 1])[:, -1:]
             z = z + (x - z) / (1 - at / finest) / steps
         made.append(dynamics.unstandardise(x)[:, 0])
-        past = torch.cat([past, shortcut.noised(x, end, torch.tensor(level / finest))], 1)
+        past = torch.cat([past, shortcut.noised(x, end, torch.full((2, 1), level / finest))], 1)
     wanted = torch.stack(made, 1)
     found = dreamed(dynamics, one, context, sampling_steps=steps, seed=7)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)

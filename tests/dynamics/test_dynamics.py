@@ -132,6 +132,7 @@ def test_standardised_and_back():
     assert dynamics.unstandardise(torch.full((1, 1, 8, 6), 9.0)).max() == 1
 
 
+@pytest.mark.compile
 def test_it_compiles_without_a_break():
     dynamics, one = build(), clip()
     wanted = looked_at(dynamics, one)

@@ -128,7 +128,7 @@ def test_sampling_steps_side_by_side(tokenizer, world, played, lpips):
     assert two["psnr_16"] != eight["psnr_16"]
     again = reference.of_video(clips.video[:, CONTEXT:])
     assert real["frechet"] == reference.distance(again)
-    assert reference.distance(reference.chunks) == pytest.approx(0, abs=1e-4)
+    assert reference.distance(reference.chunks) < 1e-6 * real["frechet"]
     frames = decoded_from(tokenizer, clips.clip.latents, CONTEXT) - clips.video[:, CONTEXT:].float() / 255
     assert ceiling["psnr_16"] == pytest.approx(psnr(frames[:, 15].square().mean()), abs=1e-3)
 
