@@ -32,7 +32,8 @@ def test_a_dream_is_the_sampler_run_without_a_cache(steps):
     shape = (2, 1, *one.latents.shape[2:])
     level, size = shortcut.commit_level(finest), shortcut.finest_size(finest)
     noise = torch.randn(2, context, *shape[2:], generator=draw)
-    past = shortcut.noised(dynamics.standardise(one.latents[:, :context]), noise, torch.full((2, context), level / finest))
+    tau = torch.full((2, context), level / finest)
+    past = shortcut.noised(dynamics.standardise(one.latents[:, :context]), noise, tau)
     made = []
     for t in range(context, 9):
         begin, end = torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)

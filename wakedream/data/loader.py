@@ -167,12 +167,9 @@ def evaluation_clips(store: Store, split: str, count: int, length: int, seed: in
     """
     episodes = store.split(split)
     sampler = WindowSampler([info.frames for info in episodes], length, seed=seed, shuffle=False)
-    count = min(count, sampler.num_windows)
-    shift = (seed * 0.6180339887498949 + 0.5) % 1  # where in its even share each clip is taken
-    places = [int((i + shift) * sampler.num_windows / count) for i in range(count)]
-    table = FrameTable(store, count * length)
-    for i, place in enumerate(places):
-        index, start = sampler.window(place)
+    windows = sampler.spread(count, seed)
+    table = FrameTable(store, len(windows) * length)
+    for i, (index, start) in enumerate(windows):
         table.read(episodes[index], start, start + length, i * length)
     return table.clip(length)
 

@@ -80,6 +80,12 @@ class WindowSampler:
         first = self._ends[episode - 1] if episode else 0
         return episode, (index - first) * self.stride
 
+    def spread(self, count: int, seed: int = 0) -> list[tuple[int, int]]:
+        """`count` windows (fewer where there are fewer), spread evenly, the same for the same seed."""
+        count = min(count, self.num_windows)
+        shift = (seed * 0.6180339887498949 + 0.5) % 1  # where in its even share each window is taken
+        return [self.window(int((i + shift) * self.num_windows / count)) for i in range(count)]
+
     @property
     def epoch(self) -> int:
         return self.position // self.num_windows

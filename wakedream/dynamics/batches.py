@@ -98,15 +98,12 @@ def evaluation_latents(store: Store, latents: LatentStore, split: str, count: in
     latents.check(latents.tokenizer, store)
     episodes = store.split(split)
     sampler = WindowSampler([info.frames for info in episodes], length, seed=seed, shuffle=False)
-    count = min(count, sampler.num_windows)
-    shift = (seed * 0.6180339887498949 + 0.5) % 1  # as there
     taken, columns = [], []
-    for i in range(count):
-        index, start = sampler.window(int((i + shift) * sampler.num_windows / count))
+    for index, start in sampler.spread(count, seed):
         episode, window = episodes[index].id, slice(start, start + length)
         taken.append(latents.read(episode, window.start, window.stop)[0])
         actions, known = store.actions(episode)
         columns.append({name: values[window] for name, values in {"": known, **actions}.items()})
     stacked = {name: torch.from_numpy(np.stack([column[name] for column in columns])) for name in columns[0]}
     has_action = stacked.pop("")
-    return LatentClip(torch.stack(taken), stacked, has_action, torch.zeros(count, length, dtype=torch.int64))
+    return LatentClip(torch.stack(taken), stacked, has_action, torch.zeros(len(taken), length, dtype=torch.int64))

@@ -55,9 +55,7 @@ def dream_clips(tokenizer: Tokenizer, store: Store, count: int, context: int, fr
                         f"{split.replace('_', '-')} episode has {longest}: a shorter --context, or longer episodes")
     least = min(least, frames, longest - context)
     sampler = WindowSampler([info.frames for info in episodes], context + least, seed=seed, shuffle=False)
-    count = min(count, sampler.num_windows)
-    shift = (seed * 0.6180339887498949 + 0.5) % 1  # as data.loader.evaluation_clips
-    windows = [sampler.window(int((i + shift) * sampler.num_windows / count)) for i in range(count)]
+    windows = sampler.spread(count, seed)
     length = min(context + frames, max(episodes[index].frames - start for index, start in windows))
     read = [_read(store, episodes[index].id, start, min(length, episodes[index].frames - start), length)
             for index, start in windows]
