@@ -1,22 +1,18 @@
 """Dreams: latents made one frame after the other, each the next frame's past (paper section 3.2)."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor
 
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.dynamics.embed import check_actions
 from wakedream.dynamics.sampler import sample
-from wakedream.dynamics.shortcut import commit_level, finest_size, noised, sampling_rows
+from wakedream.dynamics.shortcut import commit_level, finest_size, noised, sampling_rows, signal_of
 from wakedream.errors import ConfigError
 from wakedream.notation import Latent, Latents
-from wakedream.transformer.frozen import DTYPES, frozen
-from wakedream.transformer.graph import Recorded
+from wakedream.transformer.frozen import FrameByFrame
 
 Actions = dict[str, Tensor]
 CHUNK = 32  # frames of a context that are looked at together
-RECOMPILATIONS = 256
 
 
 class Dream:
@@ -40,28 +36,17 @@ class Dream:
     def __init__(self, dynamics: Dynamics, batch_size: int = 1, *, sampling_steps: int = 4, seed: int = 0,
                  precision: str | None = None, graph: bool | None = None, compile: bool = False):
         self.device = dynamics.registers.device
-        on_gpu, finest = self.device.type == "cuda", dynamics.config.finest_steps
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size!r}: expected the number of dreams, 1 or more")
+        self.batch_size, finest = batch_size, dynamics.config.finest_steps
+        self._mode = FrameByFrame("model", "dreams", self.device, batch_size, precision, graph, compile)
         if sampling_steps not in [2**i for i in range(finest_size(finest) + 1)]:
             raise ConfigError(f"sampling_steps is {sampling_steps!r}: expected a power of two from 1 to {finest}, the "
                               "finest that the model was trained for")
-        if graph and not on_gpu:
-            raise ConfigError(f"graph=True records a CUDA graph, but the model is on '{self.device}': move it first, "
-                              "dynamics.cuda(), or leave graph out")
-        if precision not in (None, *DTYPES):
-            raise ConfigError(f"precision is {precision!r}: expected 'float32', 'bf16' or None")
-        self.batch_size, self._compile = batch_size, compile
-        self.dynamics = frozen(dynamics, precision or ("bf16" if on_gpu else None), "to_latent.weight")
+        self.dynamics = self._mode.frozen(dynamics, "to_latent.weight")
         self.rows = sampling_rows(sampling_steps, finest, bool(dynamics.shortcut))
         self.cache = self.dynamics.init_cache(batch_size)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        if compile:
-            for block in self.dynamics.blocks:
-                block.compile(fullgraph=True, dynamic=False)
         self._names = [component.name for component in self.dynamics.actions.components]
-        recorded = on_gpu if graph is None else graph
-        self._step = Recorded(self._next, self.cache.place) if recorded else self._next
+        self._step = self._mode.recorded(self._next, self.cache)
 
     def observe(self, latents: Latents, actions: Actions | None = None, has_action: Tensor | None = None) -> None:
         """Context frames (b t l e) in [-1, 1], after those already seen; actions[:, t] led into latents[:, t].
@@ -81,8 +66,8 @@ class Dream:
         noise = self._noise(frames)
         for start in range(0, frames, CHUNK):
             part = slice(start, start + CHUNK)
-            self._run(self._commit, self.dynamics.standardise(latents[:, part]), noise[:, part], has_action[:, part],
-                      *(actions[name][:, part] for name in self._names))
+            self._mode.run(self._commit, self.dynamics.standardise(latents[:, part]), noise[:, part],
+                           has_action[:, part], *(actions[name][:, part] for name in self._names))
 
     def step(self, actions: Actions | None = None, has_action: Tensor | None = None) -> Latent:
         """The next frame's latents (b l e) in [-1, 1]; actions that lead into it: int64 (b) or float32 (b k)."""
@@ -91,17 +76,13 @@ class Dream:
         if has_action is not None:
             has_action = has_action.unsqueeze(1)
         actions, has_action = self._complete(actions, has_action, (self.batch_size, 1))
-        clean = self._run(self._step, self._noise(1), self._noise(1), has_action, *(actions[n] for n in self._names))
+        clean = self._mode.run(self._step, self._noise(1), self._noise(1), has_action,
+                               *(actions[name] for name in self._names))
         return self.dynamics.unstandardise(clean).squeeze(1)
 
     def reset(self, rows: Tensor | None = None) -> None:
         """Start anew: all dreams, or those where `rows`, bool (b), is True."""
-        if rows is not None:
-            if rows.dtype != torch.bool or rows.shape != (self.batch_size,):
-                raise ValueError(f"reset takes bool ({self.batch_size},), one truth for each row, got {rows.dtype} "
-                                 f"{tuple(rows.shape)}")
-            rows = rows.to(self.device)
-        self.cache.reset(rows)
+        self._mode.reset(rows, self.cache)
 
     def _next(self, noise: Tensor, commit_noise: Tensor, has_action: Tensor, *actions: Tensor) -> Tensor:
         named = dict(zip(self._names, actions, strict=True))
@@ -118,7 +99,7 @@ class Dream:
         finest = self.dynamics.config.finest_steps
         levels = torch.full(has_action.shape, commit_level(finest), device=self.device)
         sizes = torch.full_like(levels, finest_size(finest))
-        noisy = noised(clean, noise, levels.float() / finest)
+        noisy = noised(clean, noise, signal_of(levels, finest))
         return self.dynamics(noisy, levels, sizes, dict(zip(self._names, actions, strict=True)), has_action,
                              cache=self.cache)
 
@@ -142,10 +123,3 @@ class Dream:
                        for component in spec.components}
         check_actions(self.dynamics.actions, actions, has_action)
         return {name: value.to(self.device) for name, value in actions.items()}, has_action.to(self.device)
-
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def _run(self, function, *inputs: Tensor) -> Tensor:
-        limits = torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS) if self._compile else nullcontext()
-        with limits, torch.autocast(self.device.type, enabled=False):
-            return function(*inputs)

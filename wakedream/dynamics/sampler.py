@@ -21,6 +21,6 @@ def sample(predict: Predict, noise: Latents, rows: Sequence[tuple[int, int]], fi
         levels, sizes = (torch.full(noise.shape[:2], value, device=noise.device) for value in (level, size))
         prediction = predict(noisy, levels, sizes)
         if index + 1 < len(rows):
-            step = torch.full_like(signal := signal_of(levels, finest), 1 / len(rows))
-            noisy = advance(prediction, noisy, signal, step)
+            signal = signal_of(levels, finest)
+            noisy = advance(prediction, noisy, signal, torch.full_like(signal, 1 / len(rows)))
     return prediction

@@ -1,19 +1,11 @@
 """Frames to latents and latents to frames, one at a time (paper section 3.1: "decoded one by one")."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor
 
-from wakedream.errors import ConfigError
 from wakedream.notation import Frame, Latent
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.transformer.frozen import DTYPES, frozen
-from wakedream.transformer.graph import Recorded
-
-Step = Callable[[Tensor], Tensor]
-RECOMPILATIONS = 256  # each layer has a cache of its own, each shape of stream its own code
+from wakedream.transformer.frozen import FrameByFrame
 
 
 class TokenizerStream:
@@ -46,29 +38,14 @@ class TokenizerStream:
         compile: bool = False,
     ):
         self.device = tokenizer.mask_token.device
-        on_gpu = self.device.type == "cuda"
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size!r}: expected the number of streams, 1 or more")
-        if graph and not on_gpu:
-            raise ConfigError(
-                f"graph=True records a CUDA graph, but the tokenizer is on '{self.device}': "
-                "move it first, tokenizer.cuda().stream(...), or leave graph out"
-            )
-        if precision not in (None, *DTYPES):
-            raise ConfigError(f"precision is {precision!r}: expected 'float32', 'bf16' or None")
-        self.batch_size, self._compile = batch_size, compile
-        self.tokenizer = model = frozen(tokenizer, precision or ("bf16" if on_gpu else None), "to_patch.weight")
+        self.batch_size = batch_size
+        self._mode = FrameByFrame("tokenizer", "streams", self.device, batch_size, precision, graph, compile)
+        self.tokenizer = model = self._mode.frozen(tokenizer, "to_patch.weight")
         decoder = model.encoder if model.decoder is None else model.decoder
         self._encoder_cache = model.encoder.init_cache(batch_size, model.encoder_layout)
         self._decoder_cache = decoder.init_cache(batch_size, model.decoder_layout)
-        if compile:
-            for block in model.blocks:
-                block.compile(fullgraph=True, dynamic=False)
-        self._encode: Step = self._encode_next
-        self._decode: Step = self._decode_next
-        if on_gpu if graph is None else graph:
-            self._encode = Recorded(self._encode_next, self._encoder_cache.place)
-            self._decode = Recorded(self._decode_next, self._decoder_cache.place)
+        self._encode = self._mode.recorded(self._encode_next, self._encoder_cache)
+        self._decode = self._mode.recorded(self._decode_next, self._decoder_cache)
 
     def encode(self, frame: Frame | Tensor) -> Latent:
         """The next frame (b c h w), uint8 or float in [0, 1], to its latents (b l e)."""
@@ -77,37 +54,22 @@ class TokenizerStream:
         if frame.dtype != torch.uint8 and not frame.is_floating_point():
             raise ValueError(f"expected frames as uint8 or as floats in [0, 1], got {frame.dtype}")
         frame = frame.to(self.device)
-        return self._run(self._encode, frame.float() / 255 if frame.dtype == torch.uint8 else frame.float())
+        return self._mode.run(self._encode, frame.float() / 255 if frame.dtype == torch.uint8 else frame.float())
 
     def decode(self, latent: Latent) -> Frame:
         """The next frame's latents (b l e) to the frame (b c h w) in [0, 1]."""
         self._check(latent, "latents", (self.tokenizer.config.num_latents, self.tokenizer.config.latent_dim))
-        return self._run(self._decode, latent.to(self.device, torch.float32))
+        return self._mode.run(self._decode, latent.to(self.device, torch.float32))
 
     def reset(self, rows: Tensor | None = None) -> None:
         """Start anew: all streams, or those where `rows`, bool (b), is True."""
-        if rows is not None:
-            if rows.dtype != torch.bool or rows.shape != (self.batch_size,):
-                raise ValueError(
-                    f"reset takes bool ({self.batch_size},), one truth for each row, "
-                    f"got {rows.dtype} {tuple(rows.shape)}"
-                )
-            rows = rows.to(self.device)
-        for cache in (self._encoder_cache, self._decoder_cache):
-            cache.reset(rows)
+        self._mode.reset(rows, self._encoder_cache, self._decoder_cache)
 
     def _encode_next(self, frame: Tensor) -> Tensor:
         return self.tokenizer._encode(frame.unsqueeze(1), None, self._encoder_cache).squeeze(1)
 
     def _decode_next(self, latent: Tensor) -> Tensor:
         return self.tokenizer._decode(latent.unsqueeze(1), self._decoder_cache).squeeze(1).clamp(0, 1)
-
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def _run(self, step: Step, value: Tensor) -> Tensor:
-        limits = torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS) if self._compile else nullcontext()
-        with limits, torch.autocast(self.device.type, enabled=False):
-            return step(value)
 
     def _check(self, value: Tensor, what: str, shape: tuple[int, ...]) -> None:
         if value.shape != (self.batch_size, *shape):
