@@ -64,7 +64,7 @@ def test_parts_are_cut_with_their_actions_and_end_where_the_video_ends(tmp_path)
     video = np.zeros((6, 8, 8, 3), np.uint8)
     first, second = whole.episode(video[:4], 0, False, {"part": 1}), whole.episode(video[4:], 4, True, {"part": 2})
     for episode in (first, second):
-        episode.check(SPEC)
+        episode.check(SPEC, episode.video.shape[1:])
     assert first.has_action.tolist() == [False, True, False, False]
     assert second.has_action.tolist() == [False, True]  # what led into its first frame is another episode's end
     assert second.actions["move"].tolist() == [0, 0]

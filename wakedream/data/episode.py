@@ -39,11 +39,14 @@ class Episode:
         actions = (spec or ActionSpec()).placeholder(t)
         return cls(video, actions, np.zeros(t, bool), np.zeros(t, np.float32), False, True, info=info)
 
-    def check(self, spec: ActionSpec) -> None:
-        """DataError unless this is a whole episode of `spec` in the shapes above."""
+    def check(self, spec: ActionSpec, frame_shape: tuple[int, int, int]) -> None:
+        """DataError unless this is a whole episode of `spec` in the shapes above, frames (height, width, channels)."""
         if self.video.dtype != np.uint8 or self.video.ndim != 4 or len(self.video) == 0:
             raise DataError(f"an episode's video is {self.video.dtype} {self.video.shape}, "
                             "expected uint8 (t, h, w, c) with at least one frame")
+        if self.video.shape[1:] != frame_shape:
+            raise DataError(f"an episode has frames of {self.video.shape[1:]} (height, width, channels), the data set "
+                            f"has {frame_shape}")
         t = len(self.video)
         _check_array("has_action", self.has_action, bool, t)
         _check_array("rewards", self.rewards, np.float32, t)

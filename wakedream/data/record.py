@@ -10,6 +10,7 @@ from pathlib import Path
 from wakedream.data.environments.play import cut
 from wakedream.data.environments.workers import Play, Stage, Workers
 from wakedream.data.record_config import RecordConfig
+from wakedream.data.shard import pack, unpack
 from wakedream.data.store import StoreWriter
 from wakedream.errors import DataError, Interrupted
 from wakedream.progress import ProgressBar
@@ -40,8 +41,10 @@ def _fill(config: RecordConfig, stage: Stage, workers: Workers, stopped: Callabl
             return ""
         first = max((info.info["episode"] + 1 for info in writer.added), default=0)
         with ProgressBar("recording", config.frames, "frames", initial=writer.frames) as bar:
-            for episode in workers.episodes(first, stopped):
-                writer.add(cut(episode, config.frames - writer.frames))
+            for packed in workers.episodes(first, stopped):
+                room = config.frames - writer.frames
+                writer.add_packed(packed if packed.info.frames <= room else
+                                  pack(cut(unpack(packed, stage.frame_shape), room)))
                 bar.update(writer.frames, episodes=writer.num_episodes)
                 if writer.frames >= config.frames:
                     return ""

@@ -33,7 +33,10 @@ PER_CHUNK = ("chunk_bytes", "chunk_filters")
 
 @dataclass(frozen=True)
 class Packed:
-    """An episode as it lies in a shard. `arrays`: per chunk and per frame, in the shard's names."""
+    """An episode as it lies in a shard. `arrays`: per chunk and per frame, in the shard's names.
+
+    Until it has its place among others, its info's id, split and places mean nothing.
+    """
 
     info: EpisodeInfo
     frames: bytes
@@ -45,7 +48,7 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="pack")
 
 
-def pack(episode: Episode, number: int, split: str) -> Packed:
+def pack(episode: Episode) -> Packed:
     video = episode.video
     chunks = list(_threads().map(encode_chunk, (video[i:i + CHUNK_FRAMES]
                                                 for i in range(0, len(video), CHUNK_FRAMES))))
@@ -58,12 +61,22 @@ def pack(episode: Episode, number: int, split: str) -> Packed:
         **{f"extras/{name}": values for name, values in episode.extras.items()},
     }
     info = EpisodeInfo(
-        id=number, shard=-1, start=-1, chunk=-1, offset=-1, frames=len(video), split=split,
+        id=-1, shard=-1, start=-1, chunk=-1, offset=-1, frames=len(video), split="",
         terminated=bool(episode.terminated), truncated=bool(episode.truncated),
         has_actions=bool(episode.has_action.any()), total_reward=float(episode.rewards.sum()),
         extras=tuple(sorted(episode.extras)), stored_bytes=len(frames),
         frames_sha256=hashlib.sha256(frames).hexdigest(), arrays_sha256=_sha256(arrays), info=episode.info)
     return Packed(info, frames, arrays)
+
+
+def unpack(packed: Packed, frame_shape: tuple[int, ...]) -> Episode:
+    """What `pack` was given."""
+    info, arrays = packed.info, packed.arrays
+    chunks = decode(packed.frames, arrays, range(len(arrays["chunk_bytes"])), info, frame_shape)
+    actions, extras = ({name.removeprefix(kind): values for name, values in arrays.items() if name.startswith(kind)}
+                       for kind in ("actions/", "extras/"))
+    return Episode(np.concatenate(list(chunks.values())), actions, arrays["has_action"], arrays["rewards"],
+                   info.terminated, info.truncated, extras, info.info)
 
 
 def write_shard(path: Path, header: Header, episodes: list[Packed]) -> tuple[ShardInfo, list[EpisodeInfo]]:

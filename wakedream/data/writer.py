@@ -3,6 +3,7 @@
 import contextlib
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,15 @@ class StoreWriter:
 
     def add(self, episode: Episode) -> None:
         """Check, compress and keep a whole episode; DataError when it is not of this spec and shape."""
-        episode.check(self.header.actions)
-        if episode.video.shape[1:] != self.header.frame_shape:
-            raise DataError(f"an episode has frames of {episode.video.shape[1:]} (height, width, channels), "
-                            f"the data set {self.path} has {self.header.frame_shape}")
+        episode.check(self.header.actions, self.header.frame_shape)
+        self.add_packed(pack(episode))
+
+    def add_packed(self, packed: Packed) -> None:
+        """Keep an episode that was checked and compressed elsewhere."""
         split = "held_out" if is_held_out(self._next, self.header.held_out) else "train"
-        self._waiting.append(pack(episode, self._next, split))
+        self._waiting.append(replace(packed, info=replace(packed.info, id=self._next, split=split)))
         self._next += 1
-        self.frames += len(episode.video)
+        self.frames += packed.info.frames
         if not self._holding:
             self._write(whole_shards=True)
 

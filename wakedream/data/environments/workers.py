@@ -1,4 +1,4 @@
-"""Processes that play episodes side by side and hand them over in the order of their numbers."""
+"""Processes that play and compress episodes side by side and hand them over in the order of their numbers."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ from typing import Any
 
 from wakedream.data.actions import ActionSpec
 from wakedream.data.environments import environment
-from wakedream.data.episode import Episode
+from wakedream.data.shard import Packed, pack
 from wakedream.errors import DataError, RunError, UserError
 
 AHEAD = 3  # episodes per process that may be played before an earlier one is done
@@ -85,9 +85,9 @@ class Workers:
                 waiting.remove(connection)
         return None if waiting else stages[0]
 
-    def episodes(self, first: int, stopped: Callable[[], bool]) -> Iterator[Episode]:
+    def episodes(self, first: int, stopped: Callable[[], bool]) -> Iterator[Packed]:
         """Episodes first, first + 1, ... until `stopped()`."""
-        done: dict[int, Episode] = {}
+        done: dict[int, Packed] = {}
         idle, following, begun = [connection for _, connection in self.workers], first, first
         while not stopped():
             while idle and begun < following + AHEAD * len(self.workers):
@@ -134,7 +134,8 @@ def _work(play: Play, connection: Connection, scratch: str) -> None:
         while True:
             asked = int(connection.recv())
             episode = play_episode(play.env, env, play.policy, play.seed, asked, play.max_frames)
-            connection.send((asked, episode))
+            episode.check(spec, stage.video.shape[1:])
+            connection.send((asked, pack(episode)))  # here: compressing takes as long as playing a fast game
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has gone
     except UserError as error:
