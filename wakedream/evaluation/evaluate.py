@@ -66,6 +66,8 @@ def pick_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {name} cannot be used ({error}): expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # kernels start on the current one
     return device
 
 
