@@ -179,6 +179,18 @@ def test_unknown_names_say_what_there_is(tmp_path):
         record(config(tmp_path / "data", policy="scripted"))
 
 
+def test_coinrun_is_played_to_the_right_or_with_every_move():
+    def played(policy):
+        seeds = np.random.SeedSequence(0).spawn(200)
+        players = (make_policy(policy, "coinrun", None, np.random.default_rng(seed)) for seed in seeds)
+        return np.bincount([player(None) for player in players for _ in range(60)], minlength=15) / (200 * 60)
+
+    to_the_right, every = played("scripted"), played("varied")
+    assert to_the_right[[7, 8]].sum() > 0.85
+    assert (every[[1, 2, 4, 5, 7, 8]] > 0.04).all()
+    assert every[[7, 8]].sum() > 0.6
+
+
 def test_a_missing_extra_is_named(monkeypatch):
     for module, name in (("crafter", "crafter"), ("envpool", "coinrun"), ("gymnasium", "crafter")):
         with monkeypatch.context() as patch:

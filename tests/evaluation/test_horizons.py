@@ -16,7 +16,7 @@ from wakedream.evaluation.sampling import REAL, sampling_table
 from wakedream.evaluation.windows import check_world, dream_clips
 
 CONTEXT = 6
-NUMBERS = ("psnr", "ssim", "lpips", "frames")
+NUMBERS = ("psnr", "psnr_mean", "ssim", "lpips", "frames")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def test_the_numbers_are_those_of_the_frames_at_that_distance(tokenizer, world, 
         said = {DREAM: made[:, row["horizon"] - 1], CEILING: whole[:, at], LAST: frames[:, CONTEXT - 1],
                 MEAN: mean.expand_as(frames[:, 0])}[row["of"]]
         assert row["frames"] == int(rows.sum())
-        assert row["psnr"] == pytest.approx(psnr((said - frames[:, at])[rows].square().mean()), abs=1e-3)
+        errors = (said - frames[:, at])[rows].square().mean((1, 2, 3))
+        assert row["psnr"] == pytest.approx(psnr(errors.mean()), abs=1e-3)
+        assert row["psnr_mean"] == pytest.approx(sum(map(psnr, errors)) / len(errors), abs=1e-3)
 
 
 def test_beyond_an_episode_nothing_counts(tokenizer, played, clips, world):

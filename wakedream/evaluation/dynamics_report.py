@@ -81,7 +81,8 @@ def _horizons(results: dict[str, Any]) -> str:
     svgs = [plot({of: ([r["horizon"] for r in rows if r["of"] == of], [r[name] for r in rows if r["of"] == of])
                   for of in kinds}, "frames after the context", UNITS[name], doubling=True) for name in names]
     text = ("How near each is to what really happened, so many frames after the context. PSNR of the error pooled over "
-            "all clips that go so far (fewer at long horizons); SSIM and LPIPS are means. The tokenizer's "
+            "all clips that go so far (fewer at long horizons), where the few that went elsewhere weigh most; beside "
+            "it the mean of the clips' own PSNRs. SSIM and LPIPS are means. The tokenizer's "
             "reconstruction of the truth is the ceiling; the last context frame repeated and the training data's "
             "mean image are what there is without a model.")
     return page.section("By horizon", text, page.plots(svgs), table)

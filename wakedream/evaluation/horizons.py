@@ -27,7 +27,8 @@ def horizon_table(tokenizer: Tokenizer, clips: DreamClips, dreamed: Latents, mea
     last context frame  repeated
     mean image          (c h w), of the training split
 
-    horizon, of, frames (clips that reach it), psnr (of the error pooled over them), ssim, lpips.
+    horizon, of, frames (clips that reach it), psnr (of the error pooled over them), psnr_mean (of each clip's own),
+    ssim, lpips.
     """
     horizons = [h for h in HORIZONS if h <= clips.horizon]
     at = torch.tensor(horizons) - 1
@@ -42,7 +43,8 @@ def horizon_table(tokenizer: Tokenizer, clips: DreamClips, dreamed: Latents, mea
     for column, horizon in enumerate(horizons):
         where = torch.zeros_like(real)
         where[:, column] = real[:, column]
-        table += [{"horizon": horizon, "of": of, **metrics.compute(where)} for of, metrics in found.items()]
+        table += [{"horizon": horizon, "of": of, **metrics.compute(where), "psnr_mean": metrics.mean_psnr(where)}
+                  for of, metrics in found.items()]
     return table
 
 

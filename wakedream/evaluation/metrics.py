@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,10 @@ class ReconstructionMetrics:
             result |= {name: float(table[where].mean()) for name, table in tables.items()}
             result = {"psnr": psnr(result.pop("mse"))} | result
         return result
+
+    def mean_psnr(self, where: Tensor) -> float:
+        """The mean of the frames' own PSNRs: one frame that is far off weighs as much as any other."""
+        return float(np.mean([psnr(mse) for mse in self._tables()["mse"][where.cpu()].tolist()]))
 
     def by_frame(self) -> dict[str, list[float]]:
         """The same by frame index within the clip."""

@@ -47,7 +47,8 @@ def _coinrun(size: int | None) -> Any:
 _GENERAL: dict[str, MakePolicy] = {"random": policies.Random, "sticky": policies.Sticky}
 BUILT_IN = {
     "crafter": Environment(_crafter, {**_GENERAL, "scripted": policies.crafter_scripted}, (100, 1000)),
-    "coinrun": Environment(_coinrun, {**_GENERAL, "scripted": policies.coinrun_scripted}),
+    "coinrun": Environment(_coinrun, {**_GENERAL, "scripted": policies.coinrun_scripted,
+                                      "varied": policies.coinrun_varied}),
 }
 
 

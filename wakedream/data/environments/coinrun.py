@@ -10,6 +10,8 @@ from wakedream.errors import require
 
 ID = "CoinrunHard-v0"  # Procgen's default difficulty
 RIGHT, JUMP_RIGHT, IDLE = 7, 8, 4
+MOVES = (1, 2, 4, 5, 7, 8)  # left, jump left, idle, jump, right, jump right: the others do what one of these does
+WANDERING = (0.02, 0.1, 0.3)  # chances of a varied episode's bursts of any move: 8 to 60 % of its frames
 
 
 class CoinRunEnv(gymnasium.Env):
@@ -65,6 +67,8 @@ class Runner:
     Without the last, the data would hold one direction only.
     """
 
+    wandering, moves = 0.02, tuple(range(15))
+
     def __init__(self, rng: np.random.Generator):
         self.info: dict[str, Any] = {"policy": "scripted"}
         self.rng, self.left, self.held = rng, 0, RIGHT
@@ -73,8 +77,19 @@ class Runner:
         if self.left == 0:
             self.held = RIGHT
             kind = self.rng.random()
-            if kind < 0.14:
+            if kind < 0.12 + self.wandering:
                 self.left = int(self.rng.integers(4, 15))
-                self.held = JUMP_RIGHT if kind < 0.12 else int(self.rng.integers(15))
+                self.held = JUMP_RIGHT if kind < 0.12 else self.moves[self.rng.integers(len(self.moves))]
         self.left = max(self.left - 1, 0)
         return IDLE if self.rng.random() < 0.03 else self.held
+
+
+class Wanderer(Runner):
+    """The same, but much of it is any move, more in some episodes than in others: data in which all moves are known."""
+
+    moves = MOVES
+
+    def __init__(self, rng: np.random.Generator):
+        super().__init__(rng)
+        self.wandering = float(rng.choice(WANDERING))
+        self.info = {"policy": "varied", "wandering": self.wandering}

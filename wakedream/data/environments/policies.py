@@ -56,3 +56,9 @@ def coinrun_scripted(env: Any, rng: np.random.Generator) -> Policy:
     from wakedream.data.environments.coinrun import Runner
 
     return Runner(rng)
+
+
+def coinrun_varied(env: Any, rng: np.random.Generator) -> Policy:
+    from wakedream.data.environments.coinrun import Wanderer
+
+    return Wanderer(rng)
