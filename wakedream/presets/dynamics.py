@@ -36,19 +36,19 @@ def demo() -> DynamicsRun:
 
 
 def crafter() -> DynamicsRun:
-    """64x64 games on one GPU, latents of the tokenizer `crafter`: 16 x 32, 34 M parameters, window of 32 frames."""
+    """64x64 games on one GPU, latents of the tokenizer `crafter`: 16 x 32, 27 M parameters, window of 32 frames."""
     return DynamicsRun(
         model=DynamicsConfig(num_latents=16, latent_dim=32, dim=512, depth=8, heads=8, mlp_dim=1536, window=32),
         objective=DynamicsObjectiveConfig(bootstrap_from=5000),
         loader=LatentLoaderConfig(batch_size=16, length=64, short=16),
-        optim=OptimConfig(lr=0.01),
+        optim=OptimConfig(),
         train=TrainConfig(steps=200_000, minutes=20.0, warmup_steps=200, ema_decay=0.999, evaluate_every=2000,
                           evaluation_clips=32, save_every=10_000),
     )
 
 
 def coinrun() -> DynamicsRun:
-    """As `crafter`, for shorter episodes: rows of 32 frames, window of 24."""
+    """As `crafter`, for shorter episodes: rows of 32 frames. 7 minutes on an H200: 18.0 dB after 16 (last frame: 12.0)."""
     recommended = crafter()
     return replace(recommended, model=replace(recommended.model, window=24),
                    loader=replace(recommended.loader, batch_size=32, length=32))
