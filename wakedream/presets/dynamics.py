@@ -48,7 +48,7 @@ def crafter() -> DynamicsRun:
 
 
 def coinrun() -> DynamicsRun:
-    """As `crafter`, for shorter episodes: rows of 32 frames. 7 minutes on an H200: 18.0 dB after 16 (last frame: 12.0)."""
+    """As `crafter`, for shorter episodes: rows of 32 frames. 7 minutes on an H200: 18.0 dB at 16 (last frame: 12.0)."""
     recommended = crafter()
     return replace(recommended, model=replace(recommended.model, window=24),
                    loader=replace(recommended.loader, batch_size=32, length=32))
