@@ -23,6 +23,7 @@ TABLES = {
         "velocities predicted": ["--model.predict", "v"],
         "no ramp": ["--objective.no-ramp"],
         "no images": ["--loader.image-fraction", "0"],
+        "every fourth layer over time": ["--model.pattern", "space", "space", "space", "time"],
         "dense layers": ["--model.pattern", "dense"],
     },
     "labels": {f"{share:.0%} labelled": ["--loader.labelled", str(share)] for share in (0.0, 0.01, 0.1, 1.0)},

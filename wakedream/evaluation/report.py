@@ -11,7 +11,7 @@ from wakedream.evaluation import page
 from wakedream.evaluation.plots import training_curves
 
 PAGE, NUMBERS = "index.html", "metrics.json"
-UNITS = {"psnr": "PSNR, dB", "psnr_mean": "PSNR, dB, mean of clips", "ssim": "SSIM", "lpips": "LPIPS"}
+UNITS = {"psnr": "PSNR, dB", "psnr_mean": "mean of PSNRs, dB", "ssim": "SSIM", "lpips": "LPIPS"}
 DIGITS = {"psnr": 2, "psnr_mean": 2, "ssim": 4, "lpips": 4}
 VIDEO_HEIGHT, VIDEO_CRF = 128, 18  # pixels, about; h264 quality: small enough for a page
 
