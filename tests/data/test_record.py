@@ -181,9 +181,9 @@ def test_unknown_names_say_what_there_is(tmp_path):
 
 def test_coinrun_is_played_to_the_right_or_with_every_move():
     def played(policy):
-        seeds = np.random.SeedSequence(0).spawn(200)
+        seeds, frame = np.random.SeedSequence(0).spawn(200), np.zeros((64, 64, 3), np.uint8)
         players = (make_policy(policy, "coinrun", None, np.random.default_rng(seed)) for seed in seeds)
-        return np.bincount([player(None) for player in players for _ in range(60)], minlength=15) / (200 * 60)
+        return np.bincount([player(frame) for player in players for _ in range(60)], minlength=15) / (200 * 60)
 
     to_the_right, every = played("scripted"), played("varied")
     assert to_the_right[[7, 8]].sum() > 0.85
