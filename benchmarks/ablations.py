@@ -23,6 +23,7 @@ TABLES = {
         "velocities predicted": ["--model.predict", "v"],
         "no ramp": ["--objective.no-ramp"],
         "no images": ["--loader.image-fraction", "0"],
+        "more images, fewer long clips": ["--loader.image-fraction", "0.3", "--loader.long-fraction", "0.25"],
         "every fourth layer over time": ["--model.pattern", "space", "space", "space", "time"],
         "dense layers": ["--model.pattern", "dense"],
     },

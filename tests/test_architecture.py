@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "wakedream"
-ORDER = [("notation", "errors", "config", "runs", "progress"), ("data",), ("transformer",), ("tokenizer",),
+ORDER = [("notation", "errors", "config", "runs", "progress", "device"), ("data",), ("transformer",), ("tokenizer",),
          ("dynamics",), ("agent",), ("world",), ("evaluation",), ("training",), ("stages",), ("presets",),
          ("bench",), ("play",), ("cli", "__main__")]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -28,13 +28,28 @@ def test_it_is_what_the_loop_takes():
 
 def test_flow_alone_before_the_bootstrap_begins():
     objective = make()
-    assert not objective.prepare(9) and set(losses(objective, clip(batch=8))) == {"flow"}
+    found = losses(objective, clip(batch=8))
+    assert not objective.prepare(9) and set(found) == {"shortcut", "flow"} and found["shortcut"] == found["flow"]
     assert not objective.model.shortcut
-    assert objective.prepare(10) and set(losses(objective, clip(batch=8))) == {"flow", "bootstrap"}
+    assert objective.prepare(10) and set(losses(objective, clip(batch=8))) == {"shortcut", "flow", "bootstrap"}
     assert objective.model.shortcut
-    assert objective.weights == {"flow": 1 - 0.25 / 2, "bootstrap": 0.25 / 2}
-    flow_only = make(bootstrap_fraction=0.0)
-    assert not flow_only.prepare(10_000) and flow_only.weights == {"flow": 1.0}
+    assert not make(bootstrap_fraction=0.0).prepare(10_000)
+
+
+def test_every_frame_weighs_the_same_in_flow_and_bootstrap(monkeypatch):
+    """On one scale: each brought to its own, the far smaller bootstrap would outweigh the flow."""
+    objective, one, seen = make(), clip(batch=32, frames=16), {}
+    forward = objective.model.forward
+
+    def spy(noisy, levels, sizes, *rest, **more):
+        seen["coarse"] = (sizes < 3).float().mean()
+        return forward(noisy, levels, sizes, *rest, **more)
+
+    monkeypatch.setattr(objective.model, "forward", spy)
+    objective.prepare(10)
+    found = losses(objective, one)
+    assert list(objective.weights) == ["shortcut"] and 0.09 < seen["coarse"] < 0.16
+    torch.testing.assert_close(found["shortcut"], torch.lerp(found["flow"], found["bootstrap"], seen["coarse"]))
 
 
 @pytest.mark.parametrize("batch", range(1, 40))
@@ -135,7 +150,7 @@ def test_the_teacher_learns_nothing_and_follows_the_averages():
     assert not any("_teacher" in name for name in objective.state_dict())
     objective.prepare(10)
     before = losses(objective, clip(batch=8))
-    sum(before.values()).backward()
+    before["shortcut"].backward()
     assert all(p.grad is None for p in averaged.parameters())
     assert all(p.grad is not None for p in objective.model.parameters())
     with torch.no_grad():
@@ -150,8 +165,8 @@ def test_without_averages_the_model_teaches_itself():
     objective.prepare(10)
     objective._teacher = ()
     found = losses(objective, clip(batch=8))
-    assert set(own) == {"flow"} and found["bootstrap"] > 0
-    found["bootstrap"].backward()
+    assert set(own) == {"shortcut", "flow"} and found["bootstrap"] > 0
+    found["shortcut"].backward()
     assert objective.compiled == objective.blocks
 
 

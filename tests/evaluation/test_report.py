@@ -72,7 +72,7 @@ def test_bad_input_is_named_and_nothing_is_written(run, store, tmp_path, monkeyp
         evaluate(EvaluateConfig(tmp_path / "nowhere", store.path, out, lpips=False))
     with pytest.raises(DataError, match="no data set"):
         evaluate(EvaluateConfig(run, tmp_path / "nowhere", out, lpips=False))
-    with pytest.raises(ConfigError, match="--device nonsense"):
+    with pytest.raises(ConfigError, match="unknown device .nonsense"):
         evaluate(EvaluateConfig(run, store.path, out, device="nonsense", lpips=False))
     with pytest.raises(DataError, match="no window of 99 frames"):
         evaluate(EvaluateConfig(run, store.path, out, length=99, lpips=False))

@@ -11,16 +11,14 @@ from wakedream.bench.machine import measure_machine
 from wakedream.bench.report import Report
 from wakedream.config import check, find
 from wakedream.data.store import Store
-from wakedream.training.distributed import choose_device
+from wakedream.device import pick_device
 
 
 def bench(config: BenchConfig) -> None:
     """The machine's limits, then each benchmark's table. ConfigError before anything is measured."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    device = pick_device(config.device)
     if config.baseline:
         from wakedream.bench.plain import plain_implementation
 

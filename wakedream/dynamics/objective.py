@@ -23,18 +23,17 @@ from wakedream.notation import Latents
 
 
 class DynamicsObjective(nn.Module):
-    """LatentClip to named losses, each a mean over its frames.
+    """LatentClip to named losses, each a mean over its frames; `shortcut` is learned from, the others say why.
 
     flow        frames at the smallest step: how far the prediction is from the data
     bootstrap   frames at larger steps: how far from where two steps of half the size lead, taken by the averaged
                 weights. From step `config.bootstrap_from` on, in `config.bootstrap_fraction` of the rows
+    shortcut    all frames. Brought to one scale by itself, the far smaller bootstrap would drown the flow
     """
 
     def __init__(self, dynamics: Dynamics, config: DynamicsObjectiveConfig):
         super().__init__()
-        self.model, self.config = dynamics, config
-        share = config.bootstrap_fraction / 2  # of frames: half of those in bootstrap rows take larger steps
-        self.weights = {"flow": 1 - share, "bootstrap": share} if share else {"flow": 1.0}
+        self.model, self.config, self.weights = dynamics, config, {"shortcut": 1.0}
         self.bootstraps = False
         self._teacher: tuple[Dynamics, ...] = ()  # a tuple: neither saved nor trained with this module
 
@@ -75,9 +74,9 @@ class DynamicsObjective(nn.Module):
         prediction = self.model(noisy, levels, sizes, clip.actions, clip.has_action, segments=clip.segments)
         errors = (prediction.float() - target).square().mean((2, 3)) * self._weight(signal_of(levels, finest))
         coarse = sizes < finest_size(finest)
-        losses = {"flow": _mean(errors, ~coarse)}
+        losses = {"shortcut": errors.mean(), "flow": _mean(errors.detach(), ~coarse)}
         if rows:
-            losses["bootstrap"] = _mean(errors, coarse)
+            losses["bootstrap"] = _mean(errors.detach(), coarse)
         return losses
 
     def bootstrap_rows(self, batch: int) -> slice | None:

@@ -9,9 +9,9 @@ import torch
 from wakedream import runs
 from wakedream.data.store import Store
 from wakedream.data.video import Mp4, read_video
+from wakedream.device import pick_device
 from wakedream.errors import ConfigError, DataError
 from wakedream.evaluation.config import ReconstructConfig
-from wakedream.evaluation.evaluate import pick_device
 from wakedream.evaluation.metrics import psnr
 from wakedream.evaluation.pictures import enlarge, error, strip
 from wakedream.evaluation.reconstruction import check_data

@@ -7,12 +7,12 @@ from torch import Tensor
 from wakedream import runs
 from wakedream.data.store import Store
 from wakedream.data.video import Mp4
+from wakedream.device import pick_device
 from wakedream.dynamics.clip import LatentClip
 from wakedream.errors import DataError
 from wakedream.evaluation.commands import held, parse, random_actions
 from wakedream.evaluation.config import DreamConfig
 from wakedream.evaluation.dream_pictures import beside, side_by_side, until
-from wakedream.evaluation.evaluate import pick_device
 from wakedream.evaluation.pictures import ERROR_GAIN, GAP, enlarge
 from wakedream.evaluation.rollouts import decoded_from, roll_out
 from wakedream.evaluation.windows import check_world, dream_clips

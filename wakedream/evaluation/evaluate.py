@@ -12,6 +12,7 @@ import torch
 
 from wakedream import __version__, runs
 from wakedream.data.store import Store
+from wakedream.device import pick_device
 from wakedream.dynamics.weights import KIND as DYNAMICS
 from wakedream.errors import CheckpointError, ConfigError
 from wakedream.evaluation.config import DYNAMICS_ONLY, EvaluateConfig
@@ -55,20 +56,6 @@ def evaluate(config: EvaluateConfig) -> None:
         parts = [*evaluation.sections(results, out), training(config.run / "metrics.jsonl"), foot(results)]
         page = write_report(out, f"wakedream: {evaluation.title}", results, parts)
     print("\n".join([*evaluation.lines(results), f"page: {page}"]))
-
-
-def pick_device(name: str) -> torch.device:
-    """auto: the GPU where there is one. ConfigError when the one asked for is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name} cannot be used ({error}): expected auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # kernels start on the current one
-    return device
 
 
 def kind_of(run: Path) -> str:

@@ -20,7 +20,8 @@ class LossBalance:
     batch's value as the current one, reduced over ranks. So one step's batches all weigh the same. `update`
     then takes the mean of the term over all of the step's batches into the running mean. With one batch per
     step both are the same number. A term absent from a step leaves its mean as it is; a value that is not
-    finite does too. Nothing here waits for the device. All ranks must have the same terms.
+    finite does too. A term without a weight is only logged. Nothing here waits for the device. All ranks must have
+    the same terms.
     """
 
     def __init__(self, weights: Mapping[str, float], mean_over_ranks: Reduce = lambda x: x):
@@ -31,11 +32,12 @@ class LossBalance:
 
     def __call__(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted total of one batch, to be differentiated."""
-        assert losses.keys() <= self.weights.keys(), (list(losses), list(self.weights))
         values = self.mean_over_ranks(torch.stack([loss.detach().float() for loss in losses.values()]))
         terms = []
         for (name, loss), value in zip(losses.items(), values.unbind(), strict=True):
             self.seen.setdefault(name, []).append(value)
+            if name not in self.weights:
+                continue
             if name not in self.divisors:
                 mean, weight = self._included(name, value).unbind()
                 self.divisors[name] = (mean / weight).sqrt().clamp_min(FLOOR)
@@ -45,11 +47,12 @@ class LossBalance:
     def update(self) -> dict[str, Tensor]:
         """End the step. Returns each term's mean over batches and ranks, and their balanced total `loss`."""
         values = {name: torch.stack(seen).mean() for name, seen in self.seen.items()}
-        for name, value in values.items():
+        for name in self.divisors:
+            value = values[name]
             included = self._included(name, value)
             old = self.running.setdefault(name, torch.zeros_like(included))
             old.copy_(torch.where(value.isfinite(), included, old))  # in place: a recorded step reads it again
-        terms = [self.weights[name] * value / self.divisors[name] for name, value in values.items()]
+        terms = [self.weights[name] * values[name] / divisor for name, divisor in self.divisors.items()]
         self.divisors, self.seen = {}, {}
         return {"loss": torch.stack(terms).sum(), **values}
 

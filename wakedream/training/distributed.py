@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from wakedream.errors import ConfigError
+from wakedream.device import pick_device
 from wakedream.training.config import TrainConfig
 from wakedream.training.shards import shard
 
@@ -99,9 +99,7 @@ def _unpack(message: Tensor) -> tuple[dict[str, Tensor], Any]:
 def join(device: str = "auto") -> Iterator[Place]:
     """This process's place; under torchrun, one of several that train together."""
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", 0)) if world_size > 1 else None)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+    chosen = pick_device(device, int(os.environ.get("LOCAL_RANK", 0)) if world_size > 1 else None)
     if world_size == 1:
         yield Place(chosen)
         return
@@ -110,23 +108,6 @@ def join(device: str = "auto") -> Iterator[Place]:
         yield Place(chosen, rank, world_size)
     finally:
         dist.destroy_process_group()
-
-
-def choose_device(name: str, local_rank: int | None = None) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"unknown device '{name}': use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        index = local_rank if local_rank is not None else device.index or 0
-        if index >= count:
-            raise ConfigError(f"device {name} was asked for, {count} CUDA devices are here: "
-                              "use --train.device cpu or another number of processes")
-        return torch.device("cuda", index)
-    return device
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
