@@ -23,12 +23,12 @@ def debug() -> DynamicsRun:
 
 
 def demo() -> DynamicsRun:
-    """For latents of the tokenizer `demo`, two minutes on two CPU cores: 16.3 dB after 16 frames (last frame: 15.1)."""
+    """For latents of the tokenizer `demo`, two minutes on two CPU cores: 16.7 dB after 16 frames (last frame: 15.1)."""
     return DynamicsRun(
         model=DynamicsConfig(num_latents=16, latent_dim=32, packing=2, dim=128, depth=4, heads=2, mlp_dim=384,
                              num_registers=2, pattern=("space", "time"), window=16, finest_steps=16),
         objective=DynamicsObjectiveConfig(bootstrap_from=400),
-        loader=LatentLoaderConfig(batch_size=8, length=16, short=8),
+        loader=LatentLoaderConfig(batch_size=8, length=16, short=8, long_fraction=0.65, image_fraction=0.1),
         optim=OptimConfig(adamw_lr=3e-3),
         train=TrainConfig(steps=100_000, minutes=2.0, warmup_steps=50, ema_decay=0.995, evaluate_every=500,
                           evaluation_clips=8, save_every=5000, compile="off"),
@@ -36,7 +36,8 @@ def demo() -> DynamicsRun:
 
 
 def crafter() -> DynamicsRun:
-    """64x64 games on one GPU, latents of the tokenizer `crafter`: 16 x 32, 27 M parameters, window of 32 frames."""
+    """64x64 games on one GPU, latents of the tokenizer `crafter`: 16 x 32, 27 M parameters, window of 32 frames.
+    In 8 of its 20 minutes: 18.7 dB after 8 frames, 16.9 after 16; 98 % of moves obeyed (docs/log.md)."""
     return DynamicsRun(
         model=DynamicsConfig(num_latents=16, latent_dim=32, dim=512, depth=8, heads=8, mlp_dim=1536,
                              pattern=("space", "time"), window=32),
@@ -49,7 +50,7 @@ def crafter() -> DynamicsRun:
 
 
 def coinrun() -> DynamicsRun:
-    """As `crafter`, for shorter episodes: rows of 32 frames. 18.0 dB after 16 in 7 minutes (docs/log.md)."""
+    """As `crafter`, for shorter episodes: rows of 32 frames. In 8 minutes: 20.2 dB after 8, 16.9 after 16 (docs/log.md)."""
     recommended = crafter()
     return replace(recommended, model=replace(recommended.model, window=24),
                    loader=replace(recommended.loader, batch_size=32, length=32))
