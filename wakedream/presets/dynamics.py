@@ -50,7 +50,7 @@ def crafter() -> DynamicsRun:
 
 
 def coinrun() -> DynamicsRun:
-    """As `crafter`, for shorter episodes: rows of 32 frames. In 8 minutes: 20.2 dB after 8, 16.9 after 16 (docs/log.md)."""
+    """As `crafter`, for shorter episodes: rows of 32 frames. In 8 minutes: 20.2 dB after 8, 16.9 after 16."""
     recommended = crafter()
     return replace(recommended, model=replace(recommended.model, window=24),
                    loader=replace(recommended.loader, batch_size=32, length=32))
