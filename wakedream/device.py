@@ -1,5 +1,7 @@
 """Which device to work on."""
 
+import re
+
 import torch
 
 from wakedream.errors import ConfigError
@@ -10,15 +12,12 @@ def pick_device(name: str, local_rank: int | None = None) -> torch.device:
     that is where kernels start. ConfigError when the one asked for is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
+    known = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if not known:
         raise ConfigError(f"unknown device '{name}': use auto, cpu, cuda or cuda:N")
-    if device.type == "cpu":
-        return device
-    index, count = local_rank if local_rank is not None else device.index or 0, torch.cuda.device_count()
+    if name == "cpu":
+        return torch.device("cpu")
+    index, count = local_rank if local_rank is not None else int(known[1] or 0), torch.cuda.device_count()
     if index >= count:
         raise ConfigError(f"device {name} was asked for, which is number {index} from 0; CUDA devices here: {count}. "
                           "Use cpu, or a smaller number of processes")

@@ -31,13 +31,15 @@ def test_equals_a_plain_loop() -> None:
         assert balance.update()["loss"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_term_without_a_weight_is_only_logged() -> None:
-    alone, beside = LossBalance({"a": 1.0}), LossBalance({"a": 1.0})
+def test_a_term_of_weight_0_is_only_logged() -> None:
+    alone, beside = LossBalance({"a": 1.0}), LossBalance({"a": 1.0, "other": 0.0})
     for value in (3.0, 1.0, 2.0):
         loss, other = torch.tensor(value), torch.tensor(1000.0)
         assert beside({"a": loss, "other": other}) == alone({"a": loss})
         assert beside.update() == {**alone.update(), "other": 1000.0}
     assert beside.state_dict().keys() == {"a"}
+    with pytest.raises(AssertionError, match="misspelt"):
+        beside({"a": torch.tensor(1.0), "misspelt": torch.tensor(1.0)})
 
 
 def test_divisor_has_no_gradient_and_a_floor() -> None:

@@ -33,7 +33,8 @@ class DynamicsObjective(nn.Module):
 
     def __init__(self, dynamics: Dynamics, config: DynamicsObjectiveConfig):
         super().__init__()
-        self.model, self.config, self.weights = dynamics, config, {"shortcut": 1.0}
+        self.model, self.config = dynamics, config
+        self.weights = {"shortcut": 1.0, "flow": 0.0, "bootstrap": 0.0}
         self.bootstraps = False
         self._teacher: tuple[Dynamics, ...] = ()  # a tuple: neither saved nor trained with this module
 

@@ -20,7 +20,7 @@ class LossBalance:
     batch's value as the current one, reduced over ranks. So one step's batches all weigh the same. `update`
     then takes the mean of the term over all of the step's batches into the running mean. With one batch per
     step both are the same number. A term absent from a step leaves its mean as it is; a value that is not
-    finite does too. A term without a weight is only logged. Nothing here waits for the device. All ranks must have
+    finite does too. A term of weight 0 is only logged. Nothing here waits for the device. All ranks must have
     the same terms.
     """
 
@@ -32,11 +32,12 @@ class LossBalance:
 
     def __call__(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted total of one batch, to be differentiated."""
+        assert losses.keys() <= self.weights.keys(), (list(losses), list(self.weights))
         values = self.mean_over_ranks(torch.stack([loss.detach().float() for loss in losses.values()]))
         terms = []
         for (name, loss), value in zip(losses.items(), values.unbind(), strict=True):
             self.seen.setdefault(name, []).append(value)
-            if name not in self.weights:
+            if not self.weights[name]:
                 continue
             if name not in self.divisors:
                 mean, weight = self._included(name, value).unbind()

@@ -38,7 +38,7 @@ class Objective(Protocol):
     def model(self) -> nn.Module: ...  # what is trained, averaged and saved (`save_pretrained(folder)`)
 
     @property
-    def weights(self) -> dict[str, float]: ...  # of losses, once each has unit scale; others are only logged
+    def weights(self) -> dict[str, float]: ...  # of the losses, once each has unit scale; 0: only logged
 
     @property
     def blocks(self) -> list[nn.Module]: ...  # the repeated layers: recomputed and sharded one by one
