@@ -18,7 +18,7 @@ from wakedream.data.environments import environment
 from wakedream.data.shard import Packed, pack
 from wakedream.errors import DataError, RunError, UserError
 
-AHEAD = 3  # episodes per process that may be played before an earlier one is done
+AHEAD = 8  # episodes per process that may be played before an earlier one is done
 PATIENCE = 5.0  # seconds for an environment to close
 POLL = 0.1  # seconds between looks at whether to stop
 
@@ -98,7 +98,7 @@ class Workers:
                 index, episode = self._receive(connection)
                 done[index] = episode
                 idle.append(connection)
-            if following in done:
+            while following in done:  # all that wait: one a round would leave as many processes idle
                 yield done.pop(following)
                 following += 1
 
