@@ -1,6 +1,8 @@
 """Learning curves of runs as a picture: `python benchmarks/curves.py OUT.png NAME=RUN/metrics.jsonl ...`.
 
-Left: held-out PSNR (averaged weights, nothing masked) over minutes of training. Right: training MSE and LPIPS.
+Left: held-out PSNR (averaged weights, nothing masked) over minutes of training; then held-out LPIPS, where runs have
+it. Right: training MSE and LPIPS.
+Right: training MSE and LPIPS.
 """
 
 import json
@@ -19,19 +21,25 @@ def main(out: str, *runs: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    for index, (name, path) in enumerate(run.split("=", 1) for run in runs):
-        train, held_out = read(Path(path))
+    curves = {name: read(Path(path)) for name, path in (run.split("=", 1) for run in runs)}
+    seen = [key for key in ("psnr", "lpips") if any(key in held_out[-1] for _, held_out in curves.values())]
+    figure, panels = pyplot.subplots(1, len(seen) + 1, figsize=(5 * len(seen) + 5, 3.6), layout="constrained")
+    *lefts, right = panels
+    for index, (name, (train, held_out)) in enumerate(curves.items()):
         minutes = {line["step"]: line["elapsed"] / 60 for line in train}
         known = [line for line in held_out if line["step"] in minutes]
-        left.plot([minutes[line["step"]] for line in known], [line["psnr"] for line in known], "o-", label=name)
+        for axes, key in zip(lefts, seen, strict=True):
+            there = [line for line in known if key in line]
+            axes.plot([minutes[line["step"]] for line in there], [line[key] for line in there], "o-",
+                      color=f"C{index}", label=name)
         times = [line["elapsed"] / 60 for line in train]
         right.plot(times, [line["mse"] for line in train], color=f"C{index}", label=f"{name}, MSE")
         if "lpips" in train[-1]:
             right.plot(times, [line["lpips"] for line in train], ":", color=f"C{index}", label=f"{name}, LPIPS")
-    left.set(xlabel="minutes of training", ylabel="held-out PSNR, dB")
+    for axes, key in zip(lefts, seen, strict=True):
+        axes.set(xlabel="minutes of training", ylabel={"psnr": "held-out PSNR, dB", "lpips": "held-out LPIPS"}[key])
     right.set(xlabel="minutes of training", ylabel="training loss, masked input", yscale="log")
-    for axes in (left, right):
+    for axes in panels:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(out, dpi=100)

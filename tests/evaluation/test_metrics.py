@@ -49,6 +49,13 @@ def test_equal_pictures_are_best_by_every_measure(pair, lpips):
     assert found == {"psnr": 100.0, "ssim": pytest.approx(1), "lpips": 0.0, "frames": 2}
 
 
+def test_autocast_changes_no_number(pair, lpips):
+    target = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    plain = collect(target.flip(0), target, lpips, batches=1).compute()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert collect(target.flip(0), target, lpips, batches=1).compute() == plain
+
+
 def test_ssim_equals_the_definition():
     """Weighted means, variances and covariance in the 11x11 window about every pixel, borders reflected."""
     generator = torch.Generator().manual_seed(0)

@@ -30,15 +30,16 @@ class ReconstructionMetrics:
         self.rows: dict[str, list[Tensor]] = {}  # name -> (b t) per update
 
     def update(self, prediction: Frames, target: Frames) -> None:
-        """Frames (b t c h w) in [0, 1]; every update with the same t."""
+        """Frames (b t c h w) in [0, 1]; every update with the same t. In float32, also within autocast."""
         assert prediction.shape == target.shape, (prediction.shape, target.shape)
         b, t = target.shape[:2]
         prediction, target = prediction.float().flatten(0, 1), target.float().flatten(0, 1)
         found = {"mse": (prediction - target).square().mean((1, 2, 3))}
-        if min(target.shape[-2:]) >= SSIM_WINDOW:
-            found["ssim"] = _ssim(prediction, target)
-        if self.lpips is not None:
-            found["lpips"] = self.lpips(prediction, target)
+        with torch.autocast(target.device.type, enabled=False):
+            if min(target.shape[-2:]) >= SSIM_WINDOW:
+                found["ssim"] = _ssim(prediction, target)
+            if self.lpips is not None:
+                found["lpips"] = self.lpips(prediction, target)
         for name, values in found.items():
             self.rows.setdefault(name, []).append(values.reshape(b, t).cpu().double())
 

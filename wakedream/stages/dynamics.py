@@ -16,12 +16,11 @@ from wakedream.dynamics.dynamics import Dynamics
 from wakedream.dynamics.encode import encode_store
 from wakedream.dynamics.latents import LatentStore
 from wakedream.dynamics.objective import DynamicsObjective
-from wakedream.errors import ConfigError, WeightsError
+from wakedream.errors import ConfigError
 from wakedream.evaluation.metrics import ReconstructionMetrics
 from wakedream.evaluation.rollouts import pictures_of, roll_out
+from wakedream.stages.checks import SHOWN, perceptual, picture
 from wakedream.stages.config import DynamicsRun
-from wakedream.stages.tokenizer import SHOWN, picture
-from wakedream.tokenizer.perceptual import LPIPS, trunk
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.tokenizer.weights import fingerprint
 from wakedream.training.distributed import Place, join
@@ -75,17 +74,6 @@ def check_latents(tokenizer: Tokenizer, run: DynamicsRun) -> None:
     if made != taken:
         raise ConfigError(f"the tokenizer {run.tokenizer} makes {made[0]}x{made[1]} latents a frame, the model takes "
                           f"{taken[0]}x{taken[1]}: use --model.num-latents {made[0]} --model.latent-dim {made[1]}")
-
-
-def perceptual(store: Store, place: Place) -> LPIPS | None:
-    """None where it has no weights, or the frames are too small for it or have no colours."""
-    h, w, c = store.frame_shape
-    if c != 3 or min(h, w) < trunk("alex").min_size:
-        return None
-    try:
-        return LPIPS.load("alex").to(place.device)
-    except WeightsError:
-        return None
 
 
 def encoded(store: Store, tokenizer: Tokenizer, mark: str, run: DynamicsRun, place: Place) -> LatentStore:

@@ -1,31 +1,29 @@
 """Stage 1: a tokenizer learns to reconstruct video."""
 
 import contextlib
-import math
 import sys
 from pathlib import Path
 
 import torch
-from einops import rearrange, repeat
-from torch import Tensor
 
 from wakedream import runs
 from wakedream.config import to_dict
 from wakedream.data.loader import Loader, evaluation_clips
 from wakedream.data.store import Store
 from wakedream.errors import ConfigError
-from wakedream.notation import Frames, Video
+from wakedream.evaluation.metrics import ReconstructionMetrics
+from wakedream.notation import Video
+from wakedream.stages.checks import SHOWN, perceptual, picture
 from wakedream.stages.config import TokenizerRun
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.objective import TokenizerObjective
+from wakedream.tokenizer.perceptual import LPIPS
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.distributed import Place, join
 from wakedream.training.loop import Evaluate, fit
 from wakedream.training.metrics import Check
 from wakedream.training.optim import build_optimizers
 from wakedream.training.run_config import claim
-
-SHOWN, LEAST_PIXELS = 8, 128  # columns of the picture, and the width to which small frames are enlarged
 
 
 def train_tokenizer(run: TokenizerRun, data: Path, out: Path, preset: str = "custom") -> None:
@@ -71,36 +69,28 @@ def open_loader(store: Store, run: TokenizerRun, place: Place) -> Loader:
 
 
 def held_out(store: Store, run: TokenizerRun, place: Place) -> Evaluate | None:
-    """The check during training: PSNR and a picture on fixed held-out clips, nothing masked."""
+    """The check during training: numbers and a picture of fixed held-out clips, nothing masked."""
     if not store.split("held_out"):
         if place.writes:
             print(f"{store.path} has no held-out episodes: training goes unchecked", file=sys.stderr)
         return None
     count, length, seed = run.train.evaluation_clips, run.loader.length, run.train.seed
-    video = evaluation_clips(store, "held_out", count, length, seed).video
+    video, lpips = evaluation_clips(store, "held_out", count, length, seed).video, perceptual(store, place)
 
     def evaluate(tokenizer: Tokenizer) -> Check:
-        return compare(tokenizer, video, run.loader.batch_size, place.device)
+        return compare(tokenizer, video, run.loader.batch_size, lpips, place.device)
 
     return evaluate  # type: ignore[return-value]
 
 
-def compare(tokenizer: Tokenizer, video: Video, batch_size: int, device: torch.device) -> Check:
-    """PSNR over all pixels of `video` (-10 log10 of the pooled MSE), and truth above reconstruction."""
-    total, shown = 0.0, []
+def compare(tokenizer: Tokenizer, video: Video, batch_size: int, lpips: LPIPS | None, device: torch.device) -> Check:
+    """PSNR (-10 log10 of the pooled MSE), SSIM and LPIPS of `video`, and truth above reconstruction."""
+    metrics, shown = ReconstructionMetrics(lpips), []
     for part in video.split(batch_size):
         truth = part.to(device).float() / 255
-        made = tokenizer.reconstruct(truth).float()
-        total += float((made - truth).square().double().sum())
+        made = tokenizer.reconstruct(truth)
+        metrics.update(made, truth)
         shown.append(torch.stack([truth[:, -1], made[:, -1]]).cpu())
-    psnr = -10 * math.log10(max(total / video.numel(), 1e-10))
-    return Check({"psnr": psnr}, picture(torch.cat(shown, dim=1)[:, :SHOWN]))
-
-
-def picture(rows: Frames) -> Tensor:
-    """Rows of frames (row column c h w) in [0, 1] as one uint8 picture (h w 3), small frames enlarged."""
-    if rows.shape[2] != 3:
-        rows = repeat(rows.mean(2), "row column h w -> row column c h w", c=3)
-    times = max(1, LEAST_PIXELS // rows.shape[-1])
-    rows = repeat(rows, "row column c h w -> row column c (h y) (w x)", y=times, x=times)
-    return rearrange((rows.clamp(0, 1) * 255).round().byte(), "row column c h w -> (row h) (column w) c")
+    found = metrics.compute()
+    found.pop("frames")
+    return Check(found, picture(torch.cat(shown, dim=1)[:, :SHOWN]))
