@@ -2,7 +2,6 @@
 
 Left: held-out PSNR (averaged weights, nothing masked) over minutes of training; then held-out LPIPS, where runs have
 it. Right: training MSE and LPIPS.
-Right: training MSE and LPIPS.
 """
 
 import json
