@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("tokenizer")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--rows", nargs="+", help="only these, by name, in this order")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--devices", nargs="+", default=["auto"])
     parser.add_argument("--plain-tokenizer")
@@ -100,7 +101,10 @@ def main() -> None:
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)
     options, extra = parser.parse_args(words[:cut]), words[cut + 1 :]
-    rows = {name: (options.tokenizer, changes) for name, changes in TABLES[options.table].items()}
+    table = TABLES[options.table]
+    if unknown := [name for name in options.rows or () if name not in table]:
+        parser.error(f"--rows: {unknown[0]!r} is no row of {options.table}, these are: {', '.join(table)}")
+    rows = {name: (options.tokenizer, table[name]) for name in options.rows or table}
     if options.plain_tokenizer:
         rows["tokenizer without masking"] = (options.plain_tokenizer, [])
     options.out.mkdir(parents=True, exist_ok=True)
