@@ -25,6 +25,7 @@ TABLES = {
         "no images": ["--loader.image-fraction", "0"],
         "more images, fewer long clips": ["--loader.image-fraction", "0.3", "--loader.long-fraction", "0.25"],
         "every fourth layer over time": ["--model.pattern", "space", "space", "space", "time"],
+        "space and time in turns": ["--model.pattern", "space", "time"],
         "dense layers": ["--model.pattern", "dense"],
     },
     "labels": {f"{share:.0%} labelled": ["--loader.labelled", str(share)] for share in (0.0, 0.01, 0.1, 1.0)},
