@@ -1,5 +1,7 @@
 """What the command line answers, and with which exit code."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +129,14 @@ def test_help_and_wrong_arguments_do_not_load_torch(arguments: str) -> None:
     code = ("import sys; from wakedream.cli import main\n"
             f"try: main([{arguments}])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "tokenizer", "debug", "--help"]])
+def test_a_reader_that_has_enough_is_no_error(arguments) -> None:
+    """`wakedream ... | head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([sys.executable, "-m", "wakedream", *arguments], stdout=writing, stderr=subprocess.PIPE,
+                           timeout=60)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -77,8 +78,11 @@ TRAIN_USAGE = "STAGE PRESET --data DATA --out RUN [--a.b value ...]"
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the user can mend it, 128 + signal stopped; a bug keeps its traceback (1)."""
     try:
-        with _sigterm_interrupts():
+        with _sigterm_interrupts(), _flushed():
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
+    except BrokenPipeError:  # who read what is printed has gone, as `head` does when it has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -188,6 +192,15 @@ def _help() -> str:
 def _table(rows: dict[str, str]) -> str:
     width = max(map(len, rows))
     return "\n".join(f"  {name:<{width}}  {text}".rstrip() for name, text in rows.items())
+
+
+@contextlib.contextmanager
+def _flushed() -> Iterator[None]:
+    """All that was printed is out in the end, or the error is known while there is someone to catch it."""
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
 
 
 @contextlib.contextmanager
