@@ -140,3 +140,12 @@ def test_a_reader_that_has_enough_is_no_error(arguments) -> None:
                            timeout=60)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_another_broken_pipe_is_a_bug_and_keeps_its_traceback(monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli, "_dispatch", fail)
+    with pytest.raises(BrokenPipeError):
+        cli.main([])

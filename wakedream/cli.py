@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -80,7 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with _sigterm_interrupts(), _flushed():
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
-    except BrokenPipeError:  # who read what is printed has gone, as `head` does when it has enough
+    except BrokenPipeError:
+        if not _reader_gone():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except UserError as error:
@@ -201,6 +204,13 @@ def _flushed() -> Iterator[None]:
         yield
     finally:
         sys.stdout.flush()
+
+
+def _reader_gone() -> bool:
+    """Whether it is our own output that nobody reads any more, as when `head` has enough."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ def test_after_a_slow_episode_all_processes_are_busy_again(monkeypatch):
                 index = connection.recv()
                 if index == 0:
                     for _ in range(waiting - 1):
-                        others.acquire()
+                        others.acquire(timeout=5)
                 elif index < waiting:
                     others.release()
                 else:
