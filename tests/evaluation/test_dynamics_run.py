@@ -83,6 +83,8 @@ def test_the_page_shows_the_numbers_of_the_json(whole):
     assert [row["sampling_steps"] for row in results["sampling"]] == [1, 8, None, None, None]
     for row in (*results["sampling"], *results["drift"]["rows"]):
         assert f"<td>{row['frechet']:.2f}</td>" in text
+    for row in results["sampling"][:2]:
+        assert f"<td>{row['frechet_start']:.2f}</td>" in text
     for row in results["actions"]["rows"]:
         assert f"{row['ratio']:.3f}" in text
     assert f"{results['control']['obeyed']:.1%}" in text

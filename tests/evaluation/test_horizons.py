@@ -114,9 +114,12 @@ def test_decoding_in_pieces_is_decoding_the_whole(tokenizer, clips, monkeypatch)
 def test_sampling_steps_side_by_side(tokenizer, world, played, lpips):
     """Every K is asked for; an oracle has the tokenizer's row; real chunks have no error of their own."""
     clips = dream_clips(tokenizer, played, 5, CONTEXT, 16)
-    reference, asked = Reference(played, 5, FrechetFeatures(lpips)), []
+    reference, asked, alone = Reference(played, 5, FrechetFeatures(lpips)), [], []
 
     def roll(clip, context, sampling_steps):
+        if context == 0:
+            alone.append(clip)
+            return clips.clip.latents[:, :16] / sampling_steps
         asked.append(sampling_steps)
         return roll_out(world.dynamics, clip, context, sampling_steps=sampling_steps) if sampling_steps > 1 else \
             oracle(clip, context)
@@ -131,6 +134,12 @@ def test_sampling_steps_side_by_side(tokenizer, world, played, lpips):
     again = reference.of_video(clips.video[:, CONTEXT:])
     assert real["frechet"] == reference.distance(again)
     assert reference.distance(reference.chunks) < 1e-6 * real["frechet"]
+    for row, clip in zip(by(table, DREAM), alone, strict=True):
+        started = reference.measure([tokenizer.decode(clips.clip.latents[:, :16] / row["sampling_steps"])])
+        assert row["frechet_start"] == pytest.approx(reference.distance(started), rel=1e-3)
+        assert clip.has_action[:, 1:].equal(clips.clip.has_action[:, CONTEXT + 1:]) and not clip.has_action[:, 0].any()
+        assert all(values.equal(clips.clip.actions[name][:, CONTEXT:]) for name, values in clip.actions.items())
+    assert clips.clip.has_action[:, CONTEXT].all()
     frames = decoded_from(tokenizer, clips.clip.latents, CONTEXT) - clips.video[:, CONTEXT:].float() / 255
     assert ceiling["psnr_16"] == pytest.approx(psnr(frames[:, 15].square().mean()), abs=1e-3)
 

@@ -10,7 +10,7 @@ from wakedream.dynamics.clip import LatentClip
 from wakedream.evaluation.commands import Held, held
 from wakedream.evaluation.pictures import VIDEO_FRAMES, VIDEOS, error, strip
 from wakedream.evaluation.rollouts import RollOut, decoded_from, room, rows_of
-from wakedream.evaluation.windows import DreamClips
+from wakedream.evaluation.windows import DreamClips, without_context
 from wakedream.notation import Frames, Latents
 from wakedream.tokenizer.tokenizer import Tokenizer
 
@@ -74,14 +74,8 @@ def under_commands(tokenizer: Tokenizer, clips: DreamClips, roll: RollOut,
 
 def from_nothing(tokenizer: Tokenizer, clips: DreamClips, roll: RollOut) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """8 dreams that begin from noise alone, then under the clips' actions: strips by frame, and a video."""
-    rows = torch.arange(STARTS) % len(clips.real)
-    after = slice(clips.context, clips.context + START_FRAMES)
-    few = rows_of(clips.clip, rows)
-    has_action = few.has_action[:, after].clone()
-    has_action[:, 0] = False
-    clip = LatentClip(few.latents[:, after], {name: values[:, after] for name, values in few.actions.items()},
-                      has_action, few.segments[:, after])
-    frames = decoded_from(tokenizer, roll(clip, 0), 0).cpu()
+    few = rows_of(without_context(clips, START_FRAMES), torch.arange(STARTS) % len(clips.real))
+    frames = decoded_from(tokenizer, roll(few, 0), 0).cpu()
     shown = [t for t in START_SHOWN if t <= frames.shape[1]]
     return {f"frame {t}": strip(frames[:, t - 1]) for t in shown}, side_by_side(frames)
 

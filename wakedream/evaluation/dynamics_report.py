@@ -93,7 +93,7 @@ def _sampling(results: dict[str, Any]) -> str:
     if not rows:
         return ""
     names = {"psnr_8": "PSNR at 8", "psnr_16": "PSNR at 16", "lpips_8": "LPIPS at 8", "lpips_16": "LPIPS at 16",
-             "frechet": results["features"] or "Fréchet", "motion": "motion"}
+             "frechet": results["features"] or "Fréchet", "frechet_start": "from nothing", "motion": "motion"}
     names = {name: title for name, title in names.items() if any(row.get(name) is not None for row in rows)}
     table = page.table(["", "K", *names.values()],
                        [[row["of"], str(row["sampling_steps"] or ""), *(_cell(row, name) for name in names)]
@@ -101,9 +101,10 @@ def _sampling(results: dict[str, Any]) -> str:
     dreams = [row for row in rows if row["of"] == DREAM]
     ks = [row["sampling_steps"] for row in dreams]
     svgs = [plot({"dream": (ks, [row[name] for row in dreams])}, "K", names[name], doubling=True)
-            for name in ("psnr_16", "lpips_16", "frechet") if name in names]
+            for name in ("psnr_16", "lpips_16", "frechet", "frechet_start") if name in names]
     text = (f"{results['evaluated']['chunks']} dreams of 16 frames, the same noise for every K. {_frechet(results)} "
-            "PSNR rewards blur: an average of all that may come has the best one.")
+            "From nothing: the same distance of as many dreams without a context. PSNR rewards blur: an average of all "
+            "that may come has the best one.")
     return page.section("By sampling steps", text, page.plots(svgs), table)
 
 

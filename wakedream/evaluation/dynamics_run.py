@@ -166,7 +166,7 @@ class DynamicsEvaluation:
     def _frames(self) -> int:
         whole = self.clips.real.numel() - len(self.clips.real) * self.context
         if self.short.horizon >= CHUNK:
-            whole += len(self.compared) * len(self.short.real) * CHUNK + self._dreams() * self.amounts.drift
+            whole += 2 * len(self.compared) * len(self.short.real) * CHUNK + self._dreams() * self.amounts.drift
         return whole
 
     def _leave_out(self, what: str) -> None:

@@ -6,16 +6,17 @@ from typing import Any
 import torch
 
 from wakedream.evaluation.chunks import Reference
+from wakedream.evaluation.config import CHUNK
 from wakedream.evaluation.horizons import CEILING, DREAM, LAST, predictions
 from wakedream.evaluation.metrics import ReconstructionMetrics
 from wakedream.evaluation.reconstruction import row_batches
 from wakedream.evaluation.rollouts import RollOut
-from wakedream.evaluation.windows import DreamClips
+from wakedream.evaluation.windows import DreamClips, without_context
 from wakedream.notation import Frames, Latents
 from wakedream.tokenizer.perceptual import LPIPS
 from wakedream.tokenizer.tokenizer import Tokenizer
 
-AT = (8, 16)  # horizons
+AT = (8, CHUNK)  # horizons
 REAL = "real"
 
 
@@ -26,9 +27,10 @@ def sampling_table(tokenizer: Tokenizer, clips: DreamClips, roll: RollOut, steps
     really followed, for the last context frame repeated, and for what really followed.
 
     The clips have exactly 16 frames after the context: one chunk each. of, sampling_steps, psnr_8, psnr_16, lpips_8,
-    lpips_16, frechet (against the training split), motion.
+    lpips_16, frechet (against the training split), motion. Of dreams also frechet_start: of as many chunks that begin
+    from nothing, where one look can only guess the mean of all that may be.
     """
-    truth = clips.clip.latents[:, clips.context:]
+    truth, alone = clips.clip.latents[:, clips.context:], without_context(clips, CHUNK)
     rolled = ((DREAM, count, roll(clips.clip, clips.context, sampling_steps=count)) for count in steps)
     table = []
     for of, count, latents in (*rolled, (CEILING, None, truth), (LAST, None, truth)):
@@ -38,6 +40,9 @@ def sampling_table(tokenizer: Tokenizer, clips: DreamClips, roll: RollOut, steps
                  for i, h in enumerate(AT)}
         table.append({"of": of, "sampling_steps": count, **found, "frechet": reference.distance(chunks),
                       "motion": chunks.motion})
+        if of == DREAM:
+            started = reference.of_latents(tokenizer, roll(alone, 0, sampling_steps=count), 0, CHUNK)
+            table[-1]["frechet_start"] = reference.distance(started)
     real = reference.of_video(clips.video[:, clips.context:])
     return [*table, {"of": REAL, "sampling_steps": None, "frechet": reference.distance(real), "motion": real.motion}]
 

@@ -75,6 +75,16 @@ def _read(store: Store, episode: int, start: int, frames: int, length: int) -> d
             **{name: values[picked] for name, values in found.actions.items()}}
 
 
+def without_context(clips: DreamClips, frames: int) -> LatentClip:
+    """The first `frames` frames after the clips' contexts as if nothing had been before them: no action led into the
+    first."""
+    after, clip = slice(clips.context, clips.context + frames), clips.clip
+    has_action = clip.has_action[:, after].clone()
+    has_action[:, 0] = False
+    return LatentClip(clip.latents[:, after], {name: values[:, after] for name, values in clip.actions.items()},
+                      has_action, clip.segments[:, after])
+
+
 @torch.no_grad()
 def encoded(tokenizer: Tokenizer, video: Video) -> Latents:
     """Latents, on the CPU, of uint8 (b t c h w)."""
