@@ -17,6 +17,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from wakedream.presets.dynamics import dynamics_preset
+
 TABLES = {
     "parts": {
         "all of it": [],
@@ -105,7 +107,10 @@ def main() -> None:
     table = TABLES[options.table]
     if unknown := [name for name in options.rows or () if name not in table]:
         parser.error(f"--rows: {unknown[0]!r} is no row of {options.table}, these are: {', '.join(table)}")
-    rows = {name: (options.tokenizer, table[name]) for name in options.rows or table}
+    repeated = None if "--model.pattern" in extra else [  # the preset's own pattern, which the first row has
+        "--model.pattern", *dynamics_preset(options.preset).model.pattern]
+    rows = {name: (options.tokenizer, table[name])
+            for name in options.rows or [name for name in table if table[name] != repeated]}
     if options.plain_tokenizer:
         rows["tokenizer without masking"] = (options.plain_tokenizer, [])
     options.out.mkdir(parents=True, exist_ok=True)

@@ -121,13 +121,13 @@ def test_the_teacher_is_the_averaged_model_after_a_resume_too(tmp_path, played, 
         assert unequal(dict(teacher.named_parameters()), dict(state.objective.model.named_parameters()))
 
 
-def judged(monkeypatch, scores: list[float]) -> list[dict[str, torch.Tensor]]:
+def judged(monkeypatch, scores: list[float], by: str = "") -> list[dict[str, torch.Tensor]]:
     """Training's checks give these scores, one after the other; the weights that each was given."""
     seen: list[dict[str, torch.Tensor]] = []
 
     def evaluate(model: Dynamics) -> Check:
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return Check({"psnr": 0.0}, None, scores[len(seen) - 1])
+        return Check({"psnr": 0.0}, None, scores[len(seen) - 1], by)
 
     monkeypatch.setattr(stage, "held_out", lambda *_: evaluate)
     return seen
@@ -146,6 +146,9 @@ def test_the_weights_that_dreamed_best_are_kept(tmp_path, played, eyes, monkeypa
     better = judged(monkeypatch, [3.1])
     train_dynamics(small_dynamics(eyes, evaluate_every=1, steps=7), played, out, "debug")
     assert unequal(World.from_pretrained(out).dynamics.state_dict(), better[0]) == []
+    other = judged(monkeypatch, [float("nan"), -0.2, -0.3], by="LPIPS of 4 dreams")  # nothing to compare with yet
+    train_dynamics(small_dynamics(eyes, evaluate_every=1, steps=10), played, out, "debug")
+    assert unequal(World.from_pretrained(out).dynamics.state_dict(), other[1]) == []
 
 
 def test_dreams_are_judged_by_the_frames_that_followed(tmp_path, played, eyes, monkeypatch) -> None:
@@ -153,7 +156,7 @@ def test_dreams_are_judged_by_the_frames_that_followed(tmp_path, played, eyes, m
     store, tokenizer, place = Store.open(played), Tokenizer.from_pretrained(eyes), stage.Place(torch.device("cpu"))
     latents = encode_store(tokenizer, store, tmp_path / "latents")
     run = small_dynamics(eyes)
-    video = evaluation_clips(store, "held_out", 4, 32, run.train.seed).video.float() / 255
+    video = evaluation_clips(store, "held_out", 4, 32).video.float() / 255
     monkeypatch.setattr(stage, "roll_out", lambda model, clip, context: clip.latents[:, context:])
     scores = []
     for late in (0, 1):
@@ -241,13 +244,20 @@ def test_a_resumed_run_has_the_same_data_tokenizer_and_options(tmp_path, played,
     kept = dataclasses.replace(run, latents=str(next((eyes / "latents").iterdir())))
     for changed, data, error, message in (
             (run, buttons, ConfigError, f"another data set: .*squares.*now {buttons}"),
-            (kept, buttons, DataError, "are those of the data set .* the data set given is"),
-            (run, large, ConfigError, "frames of 32x32 with 3 channels, the tokenizer takes 16x16 with 3"),
+            (kept, buttons, ConfigError, f"another data set: .*squares.*now {buttons}"),
+            (run, large, ConfigError, f"another data set: .*squares.*now {large}"),
             (small_dynamics(other), played, ConfigError, f"another tokenizer: {eyes}.*now {other}"),
             (wide, played, ConfigError, r"model\.dim was 32, now 64")):
         with pytest.raises(error, match=message):
             train_dynamics(changed, data, out, "debug")
     assert {path: path.read_bytes() for path in before} == before
+    assert not (other / "latents").exists() and len(list((eyes / "latents").iterdir())) == 1  # refused in time
+    for data, error, message in (
+            (buttons, DataError, "are those of the data set .* the data set given is"),
+            (large, ConfigError, "frames of 32x32 with 3 channels, the tokenizer takes 16x16 with 3")):
+        with pytest.raises(error, match=message):
+            train_dynamics(kept if data == buttons else run, data, tmp_path / "new", "debug")
+    assert not (tmp_path / "new").exists()
     moved = shutil.copytree(eyes, tmp_path / "moved")  # the same one from elsewhere is welcome
     train_dynamics(small_dynamics(moved, steps=5), played, out, "debug")
     assert json.loads((out / "config.json").read_text())["tokenizer"]["path"] == str(moved)

@@ -1,7 +1,5 @@
 """Shortcut forcing: what the dynamics model is trained on (paper section 3.2, eq. 7 and 8)."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -52,12 +50,9 @@ class DynamicsObjective(nn.Module):
         self.model.shortcut.fill_(self.bootstraps)
         return self.bootstraps
 
-    def follow(self, averaged: nn.Module | None) -> None:
-        """The teacher is these averaged weights (without them, the model itself): a copy that shares their memory,
-        so that what is done to its layers for speed is not done to them."""
-        if averaged is not None:
-            shared = {id(tensor): tensor for tensor in (*averaged.parameters(), *averaged.buffers())}
-            self._teacher = (copy.deepcopy(averaged, shared),)  # type: ignore[arg-type,assignment]
+    def follow(self, averaged: nn.Module) -> None:
+        """These averaged weights teach; without them, the model itself."""
+        self._teacher = (averaged,)  # type: ignore[assignment]
 
     def forward(self, clip: LatentClip) -> dict[str, Tensor]:
         clean = self.model.standardise(clip.latents)

@@ -13,9 +13,9 @@ SHOWN, LEAST_PIXELS = 8, 128  # columns of the picture, and the width to which s
 
 
 def perceptual(store: Store, place: Place) -> LPIPS | None:
-    """None where it has no weights, or the frames are too small for it or have no colours."""
+    """For the process that looks; None where it has no weights, or the frames are too small or have no colours."""
     h, w, c = store.frame_shape
-    if c != 3 or min(h, w) < trunk("alex").min_size:
+    if not place.writes or c != 3 or min(h, w) < trunk("alex").min_size:
         return None
     try:
         return LPIPS.load("alex").to(place.device)

@@ -27,7 +27,7 @@ from wakedream.training.distributed import Place, join
 from wakedream.training.loop import Evaluate, fit
 from wakedream.training.metrics import Check
 from wakedream.training.optim import build_optimizers
-from wakedream.training.run_config import claim
+from wakedream.training.run_config import check_same, claim, identity
 from wakedream.world.model import TOKENIZER
 
 CONTEXT, HORIZON = 16, 16  # frames of the dreams that training is judged by
@@ -45,6 +45,10 @@ def train_dynamics(run: DynamicsRun, data: Path, out: Path, preset: str = "custo
         tokenizer = Tokenizer.from_pretrained(run.tokenizer).requires_grad_(False).to(place.device)
         check_latents(tokenizer, run)
         mark = fingerprint(tokenizer)
+        own = identity("dynamics", preset, to_dict(run), data={"path": str(data), "fingerprint": store.fingerprint},
+                       tokenizer={"path": run.tokenizer, "fingerprint": mark})
+        if place.writes:
+            check_same(out, own)  # before the data set is encoded for nothing
         latents = encoded(store, tokenizer, mark, run, place)
         torch.manual_seed(run.train.seed)
         dynamics = Dynamics(run.model, store.spec)
@@ -57,8 +61,7 @@ def train_dynamics(run: DynamicsRun, data: Path, out: Path, preset: str = "custo
         check = held_out(store, latents, tokenizer, run, place)
         if place.writes:
             stack.enter_context(runs.locked(out))
-            claim(out, "dynamics", preset, to_dict(run), {"path": str(data), "fingerprint": store.fingerprint},
-                  tokenizer={"path": run.tokenizer, "fingerprint": mark})
+            claim(out, own)
             tokenizer.save_pretrained(out / TOKENIZER)
         torch.manual_seed(run.train.seed + place.rank)  # every process draws its own noise
         state = fit(DynamicsObjective(dynamics, run.objective), lambda model: build_optimizers(model, run.optim),
@@ -97,7 +100,7 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
             print(f"{store.path} has no held-out episode of {length} frames: training goes unchecked", file=sys.stderr)
         return None
     lpips = perceptual(store, place)
-    seen = ("held_out", run.train.evaluation_clips, length, run.train.seed)
+    seen = ("held_out", run.train.evaluation_clips, length)
     clip = evaluation_latents(store, latents, *seen).to(place.device)
     truth = evaluation_clips(store, *seen).video[:, CONTEXT:].to(place.device).float() / 255
 
@@ -109,6 +112,7 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
         found.pop("frames")
         shown = torch.stack([truth[:SHOWN, [7, -1]], made[:SHOWN, [7, -1]]])
         rows = rearrange(shown, "kind b t c h w -> (t kind) b c h w").cpu()
-        return Check(found, picture(rows), -found["lpips"] if "lpips" in found else found["psnr"])
+        score = -found["lpips"] if lpips else found["psnr"]
+        return Check(found, picture(rows), score, f"{'LPIPS' if lpips else 'PSNR'} of {len(truth)} dreams")
 
     return evaluate  # type: ignore[return-value]

@@ -23,7 +23,7 @@ from wakedream.training.distributed import Place, join
 from wakedream.training.loop import Evaluate, fit
 from wakedream.training.metrics import Check
 from wakedream.training.optim import build_optimizers
-from wakedream.training.run_config import claim
+from wakedream.training.run_config import claim, identity
 
 
 def train_tokenizer(run: TokenizerRun, data: Path, out: Path, preset: str = "custom") -> None:
@@ -39,7 +39,7 @@ def train_tokenizer(run: TokenizerRun, data: Path, out: Path, preset: str = "cus
         if place.writes:
             stack.enter_context(runs.locked(out))
             source = {"path": str(data), "fingerprint": store.fingerprint}
-            claim(out, "tokenizer", preset, to_dict(run), source)
+            claim(out, identity("tokenizer", preset, to_dict(run), data=source))
 
         def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
             return build_optimizers(model, run.optim)
@@ -74,8 +74,8 @@ def held_out(store: Store, run: TokenizerRun, place: Place) -> Evaluate | None:
         if place.writes:
             print(f"{store.path} has no held-out episodes: training goes unchecked", file=sys.stderr)
         return None
-    count, length, seed = run.train.evaluation_clips, run.loader.length, run.train.seed
-    video, lpips = evaluation_clips(store, "held_out", count, length, seed).video, perceptual(store, place)
+    video = evaluation_clips(store, "held_out", run.train.evaluation_clips, run.loader.length).video
+    lpips = perceptual(store, place)
 
     def evaluate(tokenizer: Tokenizer) -> Check:
         return compare(tokenizer, video, run.loader.batch_size, lpips, place.device)

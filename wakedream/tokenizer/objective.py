@@ -42,7 +42,7 @@ class TokenizerObjective(nn.Module):
         """All steps are of one kind."""
         return False
 
-    def follow(self, averaged: nn.Module | None) -> None:
+    def follow(self, averaged: nn.Module) -> None:
         """Needs no averaged weights."""
 
     def forward(self, clip: Clip) -> dict[str, Tensor]:

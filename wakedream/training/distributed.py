@@ -152,11 +152,17 @@ def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def settle(objective: nn.Module, config: TrainConfig, place: Place) -> None:
-    """To this process's device, whole or in part; before optimizers are made, since parameters are replaced."""
+def settle(objective: nn.Module, averaged: nn.Module, config: TrainConfig, place: Place) -> None:
+    """Objective and averaged model to this process's device, whole or in part; before optimizers are made, since
+    parameters are replaced."""
     if shards(config, place):
-        shard(objective.model, objective.blocks, place.device)  # type: ignore[arg-type]
-    objective.to(place.device)
+        model, blocks = objective.model, objective.blocks
+        names = {id(part): name for name, part in model.named_modules()}  # type: ignore[operator,union-attr]
+        twins = [averaged.get_submodule(names[id(block)]) for block in blocks]  # type: ignore[union-attr]
+        shard(model, blocks, place.device)  # type: ignore[arg-type]
+        shard(averaged, twins, place.device, learns=False)
+    for module in (objective, averaged):
+        module.to(place.device)
 
 
 def shards(config: TrainConfig, place: Place) -> bool:

@@ -17,22 +17,28 @@ class Ema:
     The decay starts low, min(decay, (1 + step) / (10 + step)) with `step` counted from 0, so that short runs
     are not held back by their initial weights. Buffers are copied.
 
-    `model` holds the averages of a model that is whole. Those of a sharded one are sharded alike: `model` is then
-    the copy given as `host`, in which `gathered` puts them together, or None where there is none.
+    `model` holds the averages: a copy of the model, or the one given as `averaged`. If it is sharded, `gathered` puts
+    its weights together in `host`, a whole copy, where there is one.
     """
 
-    def __init__(self, model: nn.Module, decay: float, host: nn.Module | None = None):
-        self.decay, self.source = decay, model
-        parameters = dict(model.named_parameters())
-        self.is_sharded = any(is_sharded(parameter) for parameter in parameters.values())
-        self.model = host if self.is_sharded else copy.deepcopy(model)
-        if self.model is not None:
-            self.model.eval().requires_grad_(False)
-        self.averages = (
-            {name: parameter.detach().clone() for name, parameter in parameters.items()}
-            if self.is_sharded or self.model is None else dict(self.model.named_parameters())
-        )
-        self.share = torch.zeros((), device=next(iter(parameters.values())).device)  # of the new: 1 - decay
+    def __init__(self, model: nn.Module, decay: float, averaged: nn.Module | None = None,
+                 host: nn.Module | None = None):
+        self.decay, self.source, self.host = decay, model, host
+        self.model = copy.deepcopy(model) if averaged is None else averaged
+        for kept in (self.model, host):
+            if kept is not None:
+                kept.eval().requires_grad_(False)
+        self.averages = dict(self.model.named_parameters())
+        self.is_sharded = any(is_sharded(average) for average in self.averages.values())
+        self.share = torch.zeros((), device=next(iter(self.averages.values())).device)  # of the new: 1 - decay
+
+    def teacher(self) -> nn.Module:
+        """The averaged model for objectives that learn from it: if whole, a copy that shares its memory, so that what
+        is done to its layers for speed is not done to what is saved."""
+        if self.is_sharded:
+            return self.model
+        shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
+        return copy.deepcopy(self.model, shared)  # type: ignore[arg-type]
 
     def prepare(self, step: int) -> None:
         """Set what `update` adds after step `step`. Apart from it, since a recorded `update` runs no Python."""
@@ -45,8 +51,7 @@ class Ema:
         changes = torch._foreach_sub(weights, averages)  # lerp takes no tensor as its weight
         torch._foreach_mul_(changes, self.share)
         torch._foreach_add_(averages, changes)
-        if not self.is_sharded:
-            self._copy_buffers()
+        self._copy_buffers(self.model)
 
     @contextlib.contextmanager
     def gathered(self, device: torch.device) -> Iterator[nn.Module | None]:
@@ -56,21 +61,20 @@ class Ema:
             return
         for name, average in self.averages.items():  # one at a time: none but the host holds all
             tensor = whole(average)
-            if self.model is not None:
-                self.model.get_parameter(name).data.copy_(tensor)
-        if self.model is None:
+            if self.host is not None:
+                self.host.get_parameter(name).data.copy_(tensor)
+        if self.host is None:
             yield None
             return
-        self._copy_buffers()
+        self._copy_buffers(self.host)
         try:
-            yield self.model.to(device)
+            yield self.host.to(device)
         finally:
-            self.model.to("cpu")
+            self.host.to("cpu")
 
-    def _copy_buffers(self) -> None:
-        assert self.model is not None
-        for average, buffer in zip(self.model.buffers(), self.source.buffers(), strict=True):
-            average.copy_(buffer)
+    def _copy_buffers(self, kept: nn.Module) -> None:
+        for copied, buffer in zip(kept.buffers(), self.source.buffers(), strict=True):
+            copied.copy_(buffer)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages alone: buffers are the model's."""
@@ -79,5 +83,4 @@ class Ema:
     def load_state_dict(self, state: Mapping[str, Stored]) -> None:
         for name, average in self.averages.items():
             fill(average, state[name])
-        if not self.is_sharded:
-            self._copy_buffers()
+        self._copy_buffers(self.model)

@@ -48,7 +48,7 @@ class Objective(Protocol):
 
     def prepare(self, step: int) -> Any: ...  # before each step: its kind; steps of one kind do the same work
 
-    def follow(self, averaged: nn.Module | None) -> None: ...  # the averaged model, for objectives that learn from it
+    def follow(self, averaged: nn.Module) -> None: ...  # the averaged model, for objectives that learn from it
 
     def __call__(self, clip: Any) -> dict[str, Tensor]: ...
 
@@ -107,10 +107,11 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
 def begin(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.optim.Optimizer]], batches: Batches,
           config: TrainConfig, place: Place) -> TrainState:
     """The state before the first step, on this process's device."""
-    host = copy.deepcopy(objective.model) if shards(config, place) and place.writes else None
-    settle(objective, config, place)  # type: ignore[arg-type]
-    ema = Ema(objective.model, config.ema_decay, host)
-    objective.follow(None if ema.is_sharded else ema.model)
+    averaged = copy.deepcopy(objective.model)
+    host = copy.deepcopy(averaged) if shards(config, place) and place.writes else None
+    settle(objective, averaged, config, place)  # type: ignore[arg-type]
+    ema = Ema(objective.model, config.ema_decay, averaged, host)
+    objective.follow(ema.teacher())
     return TrainState(objective, make_optimizers(objective.model), ema,  # type: ignore[arg-type]
                       LossBalance(objective.weights, place.mean),
                       batches, FiniteCheck(place.device), Meter(), place)
@@ -141,8 +142,9 @@ def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evalua
             return
         with torch.no_grad(), autocast(state.place.device, config.precision):
             result = evaluate(model)
-        if result.score is not None and result.score > state.best:
-            state.best = result.score
+        before_this = state.best if result.by == state.best_by else -math.inf
+        if result.score is not None and result.score > before_this:
+            state.best, state.best_by = result.score, result.by
             with runs.atomic(folder / runs.BEST) as beside:
                 model.save_pretrained(beside)  # type: ignore[operator]
     set_generators(before, state.place.device)

@@ -19,11 +19,13 @@ class Check:
     """The result of a look at held-out data: numbers by name, and a picture uint8 (h w 3) on the host.
 
     score: by which the best weights are chosen, higher is better; None: the last ones are what is used
+    by: what the score is; those of another kind do not compare
     """
 
     values: dict[str, float]
     picture: Tensor | None = None
     score: float | None = None
+    by: str = ""
 
 
 class Meter:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device) -> None:
+def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device, learns: bool = True) -> None:
     """Move `model` to the device, its parameters split by rows: each block's whole only while it computes.
 
-    One block after the other, so the model as a whole need not fit on the device.
+    One block after the other, so the model as a whole need not fit on the device. learns: False where no backward
+    pass follows, after which what lies outside the blocks would be split again.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -24,7 +25,7 @@ def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device) -> No
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for part in (*blocks, model):
-        fully_shard(part, mesh=mesh)
+        fully_shard(part, mesh=mesh, reshard_after_forward=None if learns else True)
 
 
 def is_sharded(tensor: Tensor) -> bool:

@@ -46,6 +46,7 @@ class TrainState:
     frames: int = 0  # trained on in them, by all processes
     elapsed: float = 0.0  # seconds of training
     best: float = -math.inf  # score of the best weights so far
+    best_by: str = ""  # what it is
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values, nested. Collective: all processes must call it."""
@@ -55,6 +56,7 @@ class TrainState:
             "frames": self.frames,
             "elapsed": self.elapsed,
             "best": None if self.best == -math.inf else self.best,
+            "best_by": self.best_by,
             "objective": self._trained(),
             "optimizers": [optimizer.state_dict()["state"] for optimizer in self.optimizers],
             "ema": self.ema.state_dict(),
@@ -71,7 +73,7 @@ class TrainState:
         generators belong to one process each: with another number, all are seeded anew.
         """
         self.step, self.frames, self.elapsed = state["step"], state["frames"], state["elapsed"]
-        self.best = -math.inf if state["best"] is None else state["best"]
+        self.best, self.best_by = -math.inf if state["best"] is None else state["best"], state["best_by"]
         trained = self._trained()
         assert trained.keys() == state["objective"].keys(), trained.keys() ^ state["objective"].keys()
         for name, tensor in trained.items():
