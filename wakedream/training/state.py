@@ -73,7 +73,8 @@ class TrainState:
         generators belong to one process each: with another number, all are seeded anew.
         """
         self.step, self.frames, self.elapsed = state["step"], state["frames"], state["elapsed"]
-        self.best, self.best_by = -math.inf if state["best"] is None else state["best"], state["best_by"]
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.best_by = state.get("best_by", "")  # checkpoints of before it was kept: nothing compares
         trained = self._trained()
         assert trained.keys() == state["objective"].keys(), trained.keys() ^ state["objective"].keys()
         for name, tensor in trained.items():
