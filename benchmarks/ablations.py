@@ -70,14 +70,15 @@ def cells(name: str, run: Path) -> list[str]:
 
 
 def plot_steps(path: Path, runs: dict[str, Path]) -> None:
-    """Fréchet distance and LPIPS over the number of sampling steps."""
+    """Over the number of sampling steps: Fréchet distance and LPIPS with a context, Fréchet distance without."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, both = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axes, key, label in zip(both, ("frechet", "lpips_16"), ("Fréchet distance", "LPIPS at 16"), strict=True):
+    shown = {"frechet": "Fréchet distance", "lpips_16": "LPIPS at 16", "frechet_start": "Fréchet, from nothing"}
+    figure, panels = pyplot.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    for axes, (key, label) in zip(panels, shown.items(), strict=True):
         for name, run in runs.items():
             rows = json.loads((run / "report" / "metrics.json").read_text())["sampling"]
             rows = [row for row in rows if row["of"] == "dream" and key in row]
