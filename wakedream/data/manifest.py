@@ -22,7 +22,7 @@ MAKERS = "`wakedream record` or `wakedream ingest`"
 
 @dataclass(frozen=True)
 class EpisodeInfo:
-    """Where an episode lies and what it is. 
+    """Where an episode lies and what it is.
 
     start, chunk, offset    first frame, first chunk and first byte of its frames, counted within the shard
     split                   "train" or "held_out"
