@@ -1,7 +1,7 @@
 import pytest
 
 from wakedream.errors import ConfigError, RunError
-from wakedream.training.run_config import claim, identity, read
+from wakedream.training.run_config import check_same, claim, identity, read
 
 CONFIG = {"model": {"dim": 64}, "train": {"steps": 10, "seed": 0}, "loader": {"workers": 1}}
 DATA = {"path": "data/a", "fingerprint": "a" * 64}
@@ -40,6 +40,13 @@ def test_a_folder_with_other_things_is_refused(tmp_path) -> None:
     (tmp_path / "holiday.txt").write_text("x")
     with pytest.raises(RunError, match="not empty"):
         claim(tmp_path, own())
+
+
+@pytest.mark.parametrize("below", [".", "run"])
+def test_a_file_in_the_way_is_named(tmp_path, below) -> None:
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(RunError, match="taken.* a file is in the way"):
+        check_same(tmp_path / "taken" / below, own())
 
 
 def test_damaged_config(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """RUN/config.json: what a run is, so that the same command resumes it and another one is refused."""
 
+import contextlib
 import json
 import platform
 import sys
@@ -39,8 +40,9 @@ def check_same(folder: Path, own: Identity) -> Changes:
     """
     if (folder / "config.json").exists():
         return _compare(folder, read(folder), own)
-    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise RunError(f"{folder} is not empty and holds no run: choose another --out")
+    with runs.disk_errors(folder), contextlib.suppress(FileNotFoundError):
+        if any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise RunError(f"{folder} is not empty and holds no run: choose another --out")
     return {}
 
 
@@ -61,7 +63,7 @@ def _compare(folder: Path, before: Identity, now: Identity) -> Changes:
     if refused := {name: change for name, change in changes.items() if name not in MAY_CHANGE}:
         raise ConfigError(f"the run in {folder} was started with other options: {_listed(refused)}. "
                           "Use the options it was started with, or another --out")
-    for name in now.keys() - {"stage", "preset", "config"}:
+    for name in (name for name in now if name not in ("stage", "preset", "config")):
         if before[name]["fingerprint"] != now[name]["fingerprint"]:
             what = {"data": "data set"}.get(name, name)
             was, now_is = (f"{x[name]['path']} ({x[name]['fingerprint'][:12]})" for x in (before, now))
