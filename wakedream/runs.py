@@ -93,7 +93,8 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the latter: a file in the way to it
+            path.unlink()
 
 
 def _flush(path: Path) -> None:

@@ -119,3 +119,9 @@ def test_a_full_disk_is_named_as_such_when_safetensors_meets_it(tmp_path):
     with pytest.raises(SafetensorError, match="another"), runs.atomic(tmp_path / "step"):
         raise SafetensorError("another")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_to_a_file_is_named(tmp_path) -> None:
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(RunError, match="a file is in the way"), runs.atomic(tmp_path / "taken" / "x.mp4"):
+        raise AssertionError("there is nowhere to write")
