@@ -28,11 +28,12 @@ def dream(config: DreamConfig) -> None:
     """Write `config.out`. CheckpointError when the run is no dynamics model's, ConfigError for actions that there are
     not, DataError for data of other frames or actions, or without a held-out episode that is long enough."""
     world = World.from_pretrained(config.run).to(pick_device(config.device))
-    videos, what = _continued(config, world) if config.data else _from_nothing(config, world)
     scale = config.scale or max(1, round(HEIGHT / world.tokenizer.config.height))
-    with runs.atomic(config.out) as file, Mp4(file, config.fps) as mp4:
-        for frames in zip(*videos, strict=True):
-            mp4.add(enlarge(_below(frames), scale))
+    with runs.atomic(config.out) as file:  # first: no dream is lost for want of a place
+        videos, what = _continued(config, world) if config.data else _from_nothing(config, world)
+        with Mp4(file, config.fps) as mp4:
+            for frames in zip(*videos, strict=True):
+                mp4.add(enlarge(_below(frames), scale))
     print(f"{config.out}: {what}, K = {config.sampling_steps}, seed {config.seed}")
 
 
