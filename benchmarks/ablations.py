@@ -83,7 +83,9 @@ def plot_steps(path: Path, runs: dict[str, Path]) -> None:
             rows = json.loads((run / "report" / "metrics.json").read_text())["sampling"]
             rows = [row for row in rows if row["of"] == "dream" and key in row]
             axes.plot([row["sampling_steps"] for row in rows], [row[key] for row in rows], "o-", label=name)
-        axes.set(xlabel="sampling steps K", ylabel=label, xscale="log")
+        axes.set(xlabel="sampling steps K", ylabel=label)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:.0f}")
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=100)
