@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from wakedream.data.environments.crafter import CrafterEnv
-from wakedream.data.environments.crafter_noise import NoisyPlayer
+from wakedream.environments.crafter.env import CrafterEnv
+from wakedream.environments.crafter.noise import NoisyPlayer
 
 
 def play(env: CrafterEnv, seed: int, epsilon: float) -> tuple[int, float, dict[str, int]]:

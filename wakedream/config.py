@@ -33,6 +33,34 @@ def check(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def added(default: Any, *, was: Any) -> Any:
+    """A field that a config gained after files with it had been written. was: what all did before there was the field.
+
+    A file that lacks it means `was`, whatever the default is by now; and where the value is `was`, identity leaves the
+    field out (`shown`), so that what was known by its config before is known by it still.
+    """
+    return dataclasses.field(default=default, metadata={"was": was})
+
+
+def shown(config: Any) -> dict[str, Any]:
+    """As `to_dict`, without fields that were added later and stand at what had been before: what is hashed and
+    compared."""
+    return _shown(config, to_dict(config))
+
+
+def _shown(config: Any, values: Any) -> Any:
+    if isinstance(config, (list, tuple)):
+        return [_shown(one, value) for one, value in zip(config, values, strict=True)]
+    if not dataclasses.is_dataclass(config):
+        return values
+    kept = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if "was" not in field.metadata or value != field.metadata["was"]:
+            kept[field.name] = _shown(value, values[field.name])
+    return kept
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain JSON values (tuples become lists)."""
     return _plain(dataclasses.asdict(config))
@@ -56,8 +84,10 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         check(name in values or not required, f"{cls.__name__} lacks the field '{name}'")
+    before = {name: field.metadata["was"] for name, field in fields.items()
+              if "was" in field.metadata and name not in values}
     return cls(
-        **{name: _build(hints[name], value, f"{cls.__name__}.{name}") for name, value in values.items()}
+        **before, **{name: _build(hints[name], value, f"{cls.__name__}.{name}") for name, value in values.items()}
     )
 
 

@@ -19,3 +19,4 @@ Latents = Float[Tensor, "b t l e"]  # [-1, 1]
 Latent = Float[Tensor, "b l e"]
 Tokens = Float[Tensor, "b t s d"]
 FrameIds = Int[Tensor, "b t"]  # frame numbers or segment ids
+Levels = Int[Tensor, "b t"]  # signal levels and step indices

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from wakedream.bench.flops import lpips_flops, tokenizer_flops, transformer_flops
 from wakedream.bench.reference import reference
 from wakedream.bench.tokenizer_train import step_flops
-from wakedream.tokenizer.perceptual import LPIPS, trunk
+from wakedream.perceptual.lpips import LPIPS
+from wakedream.perceptual.trunks import trunk
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layout import TokenLayout

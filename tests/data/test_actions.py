@@ -8,9 +8,9 @@ import torch
 from wakedream.config import from_dict, to_dict
 from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.loader import Loader
-from wakedream.data.record import record
-from wakedream.data.record_config import RecordConfig
 from wakedream.data.store import Store
+from wakedream.environments.config import RecordConfig
+from wakedream.environments.record import record
 from wakedream.errors import ConfigError, DataError
 
 

@@ -7,7 +7,8 @@ import torch
 from squares import small_tokenizer, small_world, write_played, write_store
 
 from wakedream.data.store import Store
-from wakedream.tokenizer.perceptual import LPIPS, TRUNKS
+from wakedream.perceptual.lpips import LPIPS
+from wakedream.perceptual.trunks import TRUNKS
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.model import World
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from wakedream.data.environments import environment
+from wakedream.environments.registry import environment
 from wakedream.errors import ConfigError, DataError
-from wakedream.evaluation.branching import SAME, Branches, _groups, branches, recorded_seeds
-from wakedream.evaluation.control import control
+from wakedream.evaluation.dynamics.branching import SAME, Branches, _groups, branches, recorded_seeds
+from wakedream.evaluation.dynamics.control import control
 
 ENVIRONMENTS = [
     pytest.param(name, marks=pytest.mark.skipif(not importlib.util.find_spec(module), reason=f"needs {module}"))
@@ -99,7 +99,7 @@ def test_worlds_to_avoid_are_not_played_and_the_rest_stays(name, made):
 
 def test_worlds_are_not_those_of_a_recording_with_the_same_seed(made):
     pytest.importorskip("crafter")
-    from wakedream.data.environments.play import play_episode
+    from wakedream.environments.play import play_episode
 
     env = environment("crafter").make(None)
     recorded = {play_episode("crafter", env, None, 1, index, max_frames=1).info["seed"] for index in range(2)}

@@ -8,13 +8,13 @@ from squares import SPEC, write_played
 from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.video import read_video
 from wakedream.errors import CheckpointError, ConfigError, DataError
-from wakedream.evaluation import dream_video
-from wakedream.evaluation.commands import commands, held, parse, random_actions
 from wakedream.evaluation.config import DreamConfig
-from wakedream.evaluation.dream_pictures import from_nothing, under_commands
-from wakedream.evaluation.dream_video import dream
-from wakedream.evaluation.rollouts import roll_out
-from wakedream.evaluation.windows import dream_clips
+from wakedream.evaluation.dynamics import video as dream_video
+from wakedream.evaluation.dynamics.commands import commands, held, parse, random_actions
+from wakedream.evaluation.dynamics.pictures import from_nothing, under_commands
+from wakedream.evaluation.dynamics.rollouts import roll_out
+from wakedream.evaluation.dynamics.video import dream
+from wakedream.evaluation.dynamics.windows import dream_clips
 
 MIXED = ActionSpec((ActionComponent("turn", "categorical", 3, labels=("left", "stay", "right")),
                     ActionComponent("keys", "binary", 2), ActionComponent("push", "continuous", 2, (0, 0), (4, 9))))

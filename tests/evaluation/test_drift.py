@@ -5,11 +5,11 @@ import pytest
 import torch
 from squares import write_played
 
-from wakedream.evaluation.chunks import Reference
-from wakedream.evaluation.drift import drift, long_clip
+from wakedream.evaluation.dynamics.chunks import Reference
+from wakedream.evaluation.dynamics.drift import drift, long_clip
+from wakedream.evaluation.dynamics.rollouts import decoded_from
+from wakedream.evaluation.dynamics.windows import dream_clips
 from wakedream.evaluation.frechet import motion
-from wakedream.evaluation.rollouts import decoded_from
-from wakedream.evaluation.windows import dream_clips
 
 CONTEXT, FRAMES = 6, 232
 

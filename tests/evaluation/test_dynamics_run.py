@@ -10,11 +10,11 @@ import torch
 from squares import SIZE, SPEC, small_tokenizer, small_world, write_played, write_store
 
 from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsError
-from wakedream.evaluation import dynamics_run
-from wakedream.evaluation.branching import Branches
 from wakedream.evaluation.config import EvaluateConfig
+from wakedream.evaluation.dynamics import run as dynamics_run
+from wakedream.evaluation.dynamics.branching import Branches
 from wakedream.evaluation.evaluate import evaluate
-from wakedream.tokenizer.perceptual import LPIPS
+from wakedream.perceptual.lpips import LPIPS
 
 SMALL = {"device": "cpu", "clips": 3, "chunks": 4, "drift": 0, "context": 4, "length": 24, "compare": (1, 8),
          "sampling_steps": 2, "batch_size": 4}

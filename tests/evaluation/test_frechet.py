@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from wakedream.errors import ConfigError, DataError
 from wakedream.evaluation import frechet
 from wakedream.evaluation.frechet import FrechetFeatures, frechet_distance, motion
-from wakedream.tokenizer.lpips_weights import cached_path
-from wakedream.tokenizer.perceptual import LPIPS, TRUNKS
+from wakedream.perceptual.cache import cached_path
+from wakedream.perceptual.lpips import LPIPS
+from wakedream.perceptual.trunks import TRUNKS
 
 SIZE, VIDEOS = 64, 24
 

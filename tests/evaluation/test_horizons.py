@@ -5,15 +5,15 @@ import torch
 from squares import write_played, write_store
 
 from wakedream.errors import DataError
-from wakedream.evaluation import rollouts
-from wakedream.evaluation.chunks import Reference
+from wakedream.evaluation.dynamics import rollouts
+from wakedream.evaluation.dynamics.chunks import Reference
+from wakedream.evaluation.dynamics.horizons import CEILING, DREAM, LAST, MEAN, horizon_table
+from wakedream.evaluation.dynamics.rollouts import decoded_from, pictures_of, roll_out, rows_of
+from wakedream.evaluation.dynamics.sampling import REAL, sampling_table
+from wakedream.evaluation.dynamics.windows import check_world, dream_clips
 from wakedream.evaluation.frechet import FrechetFeatures
-from wakedream.evaluation.horizons import CEILING, DREAM, LAST, MEAN, horizon_table
 from wakedream.evaluation.metrics import psnr
-from wakedream.evaluation.reconstruction import mean_image
-from wakedream.evaluation.rollouts import decoded_from, pictures_of, roll_out, rows_of
-from wakedream.evaluation.sampling import REAL, sampling_table
-from wakedream.evaluation.windows import check_world, dream_clips
+from wakedream.evaluation.tokenizer.reconstruction import mean_image
 
 CONTEXT = 6
 NUMBERS = ("psnr", "psnr_mean", "ssim", "lpips", "frames")

@@ -8,8 +8,8 @@ import torch
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.dynamics.shortcut import draw_flow, noised, ramp, signal_of
-from wakedream.evaluation.losses import NONE, OTHERS, TIMES, TRUE, action_losses, level_losses
-from wakedream.evaluation.windows import dream_clips
+from wakedream.evaluation.dynamics.losses import NONE, OTHERS, TIMES, TRUE, action_losses, level_losses
+from wakedream.evaluation.dynamics.windows import dream_clips
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from squares import write_store
 
 from wakedream.data.loader import evaluation_clips
 from wakedream.errors import DataError
-from wakedream.evaluation.latents import latent_influence, latent_statistics
 from wakedream.evaluation.metrics import psnr
-from wakedream.evaluation.pictures import take_pictures
-from wakedream.evaluation.reconstruction import evaluate_tokenizer
+from wakedream.evaluation.tokenizer.latents import latent_influence, latent_statistics
+from wakedream.evaluation.tokenizer.pictures import take_pictures
+from wakedream.evaluation.tokenizer.reconstruction import evaluate_tokenizer
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 

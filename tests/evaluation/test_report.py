@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsError
-from wakedream.evaluation.comparison import reconstruct, reconstructed
 from wakedream.evaluation.config import EvaluateConfig, ReconstructConfig
 from wakedream.evaluation.evaluate import evaluate
-from wakedream.evaluation.plots import training_curves
+from wakedream.evaluation.page.plots import training_curves
+from wakedream.evaluation.tokenizer.comparison import reconstruct, reconstructed
 
 
 @pytest.fixture(scope="module")

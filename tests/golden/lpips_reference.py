@@ -17,9 +17,9 @@ import torch
 from lpips_pairs import pairs, random_weights
 from torch import nn
 
-from wakedream.tokenizer.lpips_sources import TORCHVISION
-from wakedream.tokenizer.lpips_weights import read
-from wakedream.tokenizer.perceptual import TRUNKS
+from wakedream.perceptual.cache import read
+from wakedream.perceptual.sources import TORCHVISION
+from wakedream.perceptual.trunks import TRUNKS
 
 SIZES = ((64, 64), (48, 80), (33, 31))
 

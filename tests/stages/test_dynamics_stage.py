@@ -19,9 +19,10 @@ from wakedream.dynamics.encode import encode_store
 from wakedream.dynamics.latents import LatentStore, read_source, write_latents
 from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.errors import CheckpointError, ConfigError, DataError
+from wakedream.perceptual.lpips import LPIPS
+from wakedream.perceptual.trunks import trunk
 from wakedream.stages import dynamics as stage
 from wakedream.stages.dynamics import train_dynamics
-from wakedream.tokenizer.perceptual import LPIPS, trunk
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.tokenizer.weights import fingerprint
 from wakedream.training.checkpoint import read_json

@@ -10,7 +10,7 @@ whatever an implementation computes twice or for hidden pairs. So shares of the 
 import math
 from dataclasses import dataclass
 
-from wakedream.tokenizer.perceptual import Trunk
+from wakedream.perceptual.trunks import Trunk
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layout import TokenLayout

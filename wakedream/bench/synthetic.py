@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wakedream.data.clip import Clip
+from wakedream.data.trajectory import Trajectory
 from wakedream.notation import Video
 
 TILE, TILES = 8, 48  # pixels of a side, and how many textures
@@ -65,5 +66,4 @@ def scene(frames: int, height: int, width: int, seed: int) -> np.ndarray:
 
 def _clip(video: Video) -> Clip:
     """With all that a data set without actions has."""
-    zeros = torch.zeros(video.shape[:2], device=video.device)
-    return Clip(video, has_action=zeros.bool(), rewards=zeros, terminated=zeros.bool())
+    return Clip(video, Trajectory.of_actions({}, torch.zeros(video.shape[:2], dtype=torch.bool, device=video.device)))

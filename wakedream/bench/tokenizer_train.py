@@ -18,9 +18,9 @@ from wakedream.bench.result import Result
 from wakedream.bench.timing import Peak, Spread, Work, repeat, warm_up
 from wakedream.bench.training_step import clips, training_step
 from wakedream.errors import WeightsError
+from wakedream.perceptual.cache import read
+from wakedream.perceptual.trunks import trunk
 from wakedream.stages.config import TokenizerRun
-from wakedream.tokenizer.lpips_weights import read
-from wakedream.tokenizer.perceptual import trunk
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.distributed import wants_compile
 from wakedream.training.stepper import Stepper

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wakedream.data.clip import Clip
 from wakedream.data.manifest import EpisodeInfo
 from wakedream.data.store import Store
+from wakedream.data.trajectory import Trajectory
 
 
 class FrameTable:
@@ -16,7 +16,7 @@ class FrameTable:
 
     video     uint8 (frames c h w) on `device`. In pinned memory its channels lie last, as they are unpacked:
               there the GPU puts them first, elsewhere the copy that is made anyway
-    columns   per frame, on the CPU, by name: has_action, rewards, terminated, actions/NAME, extras/NAME
+    columns   of a trajectory, per frame, on the CPU
     """
 
     def __init__(self, store: Store, frames: int, device: torch.device | str = "cpu", pinned: bool = False):
@@ -26,11 +26,7 @@ class FrameTable:
             self.video = torch.empty(frames, h, w, c, dtype=torch.uint8, pin_memory=True).permute(0, 3, 1, 2)
         else:
             self.video = torch.empty(frames, c, h, w, dtype=torch.uint8, device=device)
-        arrays = {"has_action": np.zeros(frames, bool), "rewards": np.zeros(frames, np.float32),
-                  "terminated": np.zeros(frames, bool)}
-        arrays |= {f"actions/{name}": values for name, values in store.spec.placeholder(frames).items()}
-        arrays |= {f"extras/{name}": np.zeros(frames, np.float32) for name in store.extras}
-        columns = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        columns = {name: torch.from_numpy(values) for name, values in store.empty_columns(frames).items()}
         self.columns = {name: column.pin_memory() for name, column in columns.items()} if pinned else columns
         self._arrays = {name: column.numpy() for name, column in self.columns.items()}
         self._pixels = self.video.permute(0, 2, 3, 1).numpy() if self.video.device.type == "cpu" else None
@@ -42,14 +38,8 @@ class FrameTable:
         episode = self.store.read(info.id, start, stop, out)
         if out is None:  # the GPU puts the channels first
             self.video[rows] = torch.from_numpy(episode.video).to(self.video.device).permute(0, 3, 1, 2)
-        arrays = self._arrays
-        arrays["has_action"][rows], arrays["rewards"][rows] = episode.has_action, episode.rewards
-        arrays["terminated"][rows] = False
-        arrays["terminated"][rows.stop - 1] = episode.terminated
-        for name, values in episode.actions.items():
-            arrays[f"actions/{name}"][rows] = values
-        for name in self.store.extras:
-            arrays[f"extras/{name}"][rows] = episode.extras.get(name, np.nan)
+        for name, values in self.store.columns(info.id, start, stop).items():
+            self._arrays[name][rows] = values
 
     def clip(self, length: int) -> Clip:
         """All rows as windows of `length` frames. Shares the table's memory."""
@@ -58,10 +48,4 @@ class FrameTable:
 
 def clip_of(video: Tensor, columns: dict[str, Tensor], take: Callable[[Tensor], Tensor]) -> Clip:
     """A clip from what `take` makes, (frames ...) -> (b t ...), of a table's tensors."""
-    taken = {name: take(column) for name, column in columns.items()}
-
-    def named(kind: str) -> dict[str, Tensor]:
-        return {name.removeprefix(kind): value for name, value in taken.items() if name.startswith(kind)}
-
-    return Clip(take(video), named("actions/"), taken["has_action"], taken["rewards"], taken["terminated"],
-                named("extras/"))
+    return Clip(take(video), Trajectory.of_columns({name: take(column) for name, column in columns.items()}))

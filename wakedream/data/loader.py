@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from wakedream.data.clip import Clip
 from wakedream.data.frames import FrameTable
@@ -83,7 +82,7 @@ class Loader:
         if batch.copied is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(batch.copied)
-            for tensor in _tensors(batch.clip):
+            for tensor in batch.clip.tensors():
                 tensor.record_stream(current)
         return batch.clip
 
@@ -172,8 +171,3 @@ def evaluation_clips(store: Store, split: str, count: int, length: int, seed: in
     for i, (index, start) in enumerate(windows):
         table.read(episodes[index], start, start + length, i * length)
     return table.clip(length)
-
-
-def _tensors(clip: Clip) -> list[Tensor]:
-    kept = [clip.video, clip.has_action, clip.rewards, clip.terminated]
-    return [tensor for tensor in kept if tensor is not None] + [*clip.actions.values(), *clip.extras.values()]

@@ -11,6 +11,7 @@ from wakedream.data.codec import CHUNK_FRAMES
 from wakedream.data.episode import Episode
 from wakedream.data.manifest import EpisodeInfo, Manifest, read_manifest, repair, shard_path
 from wakedream.data.shard import Arrays, Shard, decode, file_sha256
+from wakedream.data.trajectory import Columns
 from wakedream.data.writer import StoreWriter
 from wakedream.errors import DataError
 
@@ -33,6 +34,7 @@ class Store:
         self.path, self.manifest = path, manifest
         self.episodes = list(manifest.episodes)
         self._by_id = {info.id: info for info in self.episodes}
+        self.extras = tuple(sorted({name for info in self.episodes for name in info.extras}))  # that any episode has
         self._shards: dict[int, Shard] = {}
         self._arrays: dict[int, Arrays] = {}
         self._mutex = threading.Lock()
@@ -57,11 +59,6 @@ class Store:
     @property
     def fingerprint(self) -> str:
         return self.manifest.fingerprint
-
-    @property
-    def extras(self) -> tuple[str, ...]:
-        """Names of the per-frame extras that any episode has."""
-        return tuple(sorted({name for info in self.episodes for name in info.extras}))
 
     def split(self, name: str) -> list[EpisodeInfo]:
         """The episodes of "train" or "held_out"."""
@@ -103,6 +100,30 @@ class Store:
         except DataError as error:
             raise self._named(info, error) from error
         return {c.name: arrays[f"actions/{c.name}"] for c in self.spec.components}, arrays["has_action"]
+
+    def columns(self, episode_id: int, start: int = 0, stop: int | None = None) -> Columns:
+        """Frames start..stop-1 of an episode as a trajectory's columns, all that `empty_columns` has: no frame is
+        decoded. DataError when damaged."""
+        info = self._by_id[episode_id]
+        stop = info.frames if stop is None else stop
+        try:
+            arrays = self._episode_arrays(info)
+        except DataError as error:
+            raise self._named(info, error) from error
+        window = slice(start, stop)
+        found = {name: arrays[name][window] if name in arrays else column
+                 for name, column in self.empty_columns(stop - start).items()}
+        found["has_reward"] = found["has_action"]
+        for name, ended in (("terminated", info.terminated), ("truncated", info.truncated)):
+            found[name][-1:] = ended and stop == info.frames
+        return found
+
+    def empty_columns(self, frames: int) -> Columns:
+        """A trajectory's columns for so many frames of which nothing is known; extras are not a number."""
+        columns = {name: np.zeros(frames, bool) for name in ("has_action", "has_reward", "terminated", "truncated")}
+        columns |= {"rewards": np.zeros(frames, np.float32), "task": np.zeros(frames, np.int64)}
+        columns |= {f"actions/{name}": values for name, values in self.spec.placeholder(frames).items()}
+        return columns | {f"extras/{name}": np.full(frames, np.nan, np.float32) for name in self.extras}
 
     def verify(self) -> list[Damage]:
         """Compare every byte with the checksums; what is damaged, located. Empty when all is well."""

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 
 from wakedream.data.sampler import WindowSampler
 from wakedream.data.store import Store
+from wakedream.data.trajectory import stacked
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.config import LatentLoaderConfig
 from wakedream.dynamics.latents import LatentStore
@@ -60,10 +60,11 @@ class LatentBatches:
 
     def __next__(self) -> LatentClip:
         if self._live:
-            latents, actions, has_action = next(self._live)
+            latents, trajectory = next(self._live)
         else:
-            latents, actions, has_action = self._table.gather(next(self._rows), self.config.images)
-        return LatentClip(latents, actions, has_action & self._keeps, self._segments)
+            latents, trajectory = self._table.gather(next(self._rows), self.config.images)
+        known = trajectory.with_actions(trajectory.actions, trajectory.has_action & self._keeps)
+        return LatentClip(latents, known, self._segments)
 
     def state_dict(self) -> dict[str, Any]:
         return (self._live or self._rows).state_dict()
@@ -102,8 +103,5 @@ def evaluation_latents(store: Store, latents: LatentStore, split: str, count: in
     for index, start in sampler.spread(count, seed):
         episode, window = episodes[index].id, slice(start, start + length)
         taken.append(latents.read(episode, window.start, window.stop)[0])
-        actions, known = store.actions(episode)
-        columns.append({name: values[window] for name, values in {"": known, **actions}.items()})
-    stacked = {name: torch.from_numpy(np.stack([column[name] for column in columns])) for name in columns[0]}
-    has_action = stacked.pop("")
-    return LatentClip(torch.stack(taken), stacked, has_action, torch.zeros(len(taken), length, dtype=torch.int64))
+        columns.append(store.columns(episode, window.start, window.stop))
+    return LatentClip(torch.stack(taken), stacked(columns), torch.zeros(len(taken), length, dtype=torch.int64))

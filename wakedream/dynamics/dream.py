@@ -3,19 +3,15 @@
 import torch
 from torch import Tensor
 
-from wakedream.dynamics.dynamics import Dynamics
-from wakedream.dynamics.embed import check_actions
-from wakedream.dynamics.sampler import sample
-from wakedream.dynamics.shortcut import commit_level, finest_size, noised, sampling_rows, signal_of
-from wakedream.errors import ConfigError
+from wakedream.data.trajectory import Actions, Trajectory
+from wakedream.dynamics.engine import DreamEngine, EngineState, check_sampling_steps
+from wakedream.dynamics.noise import row_seeds
+from wakedream.model.pretrained import Pretrained
+from wakedream.model.stepwise import FrameByFrame, Guest
 from wakedream.notation import Latent, Latents
-from wakedream.transformer.frozen import FrameByFrame
-
-Actions = dict[str, Tensor]
-CHUNK = 32  # frames of a context that are looked at together
 
 
-class Dream:
+class Dream(Guest):
     """`batch_size` dreams side by side, in latents alone; of any length, at constant cost per frame.
 
         dream = dynamics.dream(batch_size=2, sampling_steps=4, seed=0)
@@ -23,103 +19,78 @@ class Dream:
         latent = dream.step({"action": torch.tensor([3, 0])})    # (2 l e) in [-1, 1]; None: no action is known
         dream.reset(torch.tensor([True, False]))    # the first row forgets everything, the second goes on
 
-    A finished frame, dreamed or from data, is noised once to the commit level and looked at once more; what attention
-    over time keeps of that is the past of all later frames. The dream keeps a copy of the weights as they are now.
+    A face of the DreamEngine, which is made once for a model and these options and kept: dreams of one model share it
+    and take turns. The dream goes on with the weights as they are now.
 
+    seed            of all rows together (engine.row_seeds), or int64 (b): one for each. After `reset` the same noise comes
     sampling_steps  K, a power of two up to the model's finest_steps
     precision       of that copy: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own
     graph           a frame is one CUDA graph, recorded at the first step (default: on a GPU)
     compile         layers are compiled first, which takes a minute and pays for long dreams
     """
 
-    @torch.inference_mode(False)
-    def __init__(self, dynamics: Dynamics, batch_size: int = 1, *, sampling_steps: int = 4, seed: int = 0,
+    def __init__(self, dynamics: Pretrained, batch_size: int = 1, *, sampling_steps: int = 4, seed: int | Tensor = 0,
                  precision: str | None = None, graph: bool | None = None, compile: bool = False):
-        self.device = dynamics.registers.device
-        self.batch_size, finest = batch_size, dynamics.config.finest_steps
-        self._mode = FrameByFrame("model", "dreams", self.device, batch_size, precision, graph, compile)
-        if sampling_steps not in [2**i for i in range(finest_size(finest) + 1)]:
-            raise ConfigError(f"sampling_steps is {sampling_steps!r}: expected a power of two from 1 to {finest}, the "
-                              "finest that the model was trained for")
-        self.dynamics = self._mode.frozen(dynamics, "to_latent.weight")
-        self.rows = sampling_rows(sampling_steps, finest, bool(dynamics.shortcut))
-        self.cache = self.dynamics.init_cache(batch_size)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self._names = [component.name for component in self.dynamics.actions.components]
-        self._step = self._mode.recorded(self._next, self.cache)
+        self.device, self.batch_size = next(dynamics.parameters()).device, batch_size
+        self._mode = mode = FrameByFrame("model", "dreams", self.device, batch_size, precision, graph, compile)
+        check_sampling_steps(sampling_steps, dynamics.config.finest_steps)  # type: ignore[union-attr,arg-type]
+        shared = mode.shared(dynamics, dynamics.OUTPUT)
+        self._share(shared, ("dream", batch_size, sampling_steps, bool(shared.model.shortcut), graph), lambda: DreamEngine(
+            dynamics, batch_size, sampling_steps=sampling_steps, precision=precision, graph=graph, compile=compile,
+            shared=shared))
+        self.seeds = self._seeds(seed)
+        self.engine.reset(seeds=self.seeds)
+
+    @property
+    def engine(self) -> DreamEngine:
+        """In which this dream goes on now; others of the model may be put aside in it."""
+        return self._seat
 
     def observe(self, latents: Latents, actions: Actions | None = None, has_action: Tensor | None = None) -> None:
         """Context frames (b t l e) in [-1, 1], after those already seen; actions[:, t] led into latents[:, t].
 
         has_action: bool (b t), by default True if there are actions. Any length: it is streamed through.
         """
-        config = self.dynamics.config
-        frames = latents.shape[1] if latents.ndim == 4 else 0
-        expected = (self.batch_size, frames, config.num_latents, config.latent_dim)
-        if frames < 1 or latents.shape != expected:
-            raise ValueError(f"expected latents ({self.batch_size}, t, {config.num_latents}, {config.latent_dim}), got "
-                             f"{tuple(latents.shape)}")
-        if not latents.isfinite().all():
-            raise ValueError("the context's latents are not finite: look at the frames that were encoded")
-        actions, has_action = self._complete(actions, has_action, (self.batch_size, frames))
-        latents = latents.to(self.device)
-        noise = self._noise(frames)
-        for start in range(0, frames, CHUNK):
-            part = slice(start, start + CHUNK)
-            self._mode.run(self._commit, self.dynamics.standardise(latents[:, part]), noise[:, part],
-                           has_action[:, part], *(actions[name][:, part] for name in self._names))
+        trajectory = None
+        if actions is not None or has_action is not None:
+            shape = tuple(latents.shape[:2])
+            has_action = torch.full(shape, bool(actions)) if has_action is None else has_action
+            if tuple(has_action.shape) != shape:
+                raise ValueError(f"expected has_action {shape}, got {tuple(has_action.shape)}")
+            if actions is None:
+                if has_action.any():
+                    raise ValueError("has_action says that there are actions, but none are given")
+            else:
+                trajectory = Trajectory.of_actions(actions, has_action)
+        self.engine.observe(latents, trajectory)
 
     def step(self, actions: Actions | None = None, has_action: Tensor | None = None) -> Latent:
         """The next frame's latents (b l e) in [-1, 1]; actions that lead into it: int64 (b) or float32 (b k)."""
-        if actions is not None:
-            actions = {name: value.unsqueeze(1) for name, value in actions.items()}
-        if has_action is not None:
-            has_action = has_action.unsqueeze(1)
-        actions, has_action = self._complete(actions, has_action, (self.batch_size, 1))
-        clean = self._mode.run(self._step, self._noise(1), self._noise(1), has_action,
-                               *(actions[name] for name in self._names))
-        return self.dynamics.unstandardise(clean).squeeze(1)
+        return self.engine.step(actions, has_action=has_action).latents
 
-    def reset(self, rows: Tensor | None = None) -> None:
-        """Start anew: all dreams, or those where `rows`, bool (b), is True."""
-        self._mode.reset(rows, self.cache)
+    def reset(self, rows: Tensor | None = None, seed: int | Tensor | None = None) -> None:
+        """Start anew, all dreams or those where `rows`, bool (b), is True: with new noise if there is a seed, of each row
+        or of all together, else with the same."""
+        chosen = self._mode.rows_given(rows)
+        if seed is not None:
+            new = self._seeds(seed)
+            self.seeds = new if chosen is None else torch.where(chosen.cpu(), new, self.seeds)
+        numbers = None if chosen is None else chosen.nonzero().squeeze(1)
+        self.engine.reset(numbers, self.seeds if numbers is None else self.seeds[numbers.cpu()])
 
-    def _next(self, noise: Tensor, commit_noise: Tensor, has_action: Tensor, *actions: Tensor) -> Tensor:
-        named = dict(zip(self._names, actions, strict=True))
+    def state(self) -> EngineState:
+        """Where all rows stand, seeds included: `load` goes on there, exactly."""
+        return self.engine.state()
 
-        def predict(noisy: Tensor, levels: Tensor, sizes: Tensor) -> Tensor:
-            return self.dynamics(noisy, levels, sizes, named, has_action, cache=self.cache, commit=False)
+    def load(self, state: EngineState) -> None:
+        """Go on as when the state was taken, from a dream of this model with as many rows, or one."""
+        self.engine.load(state)
+        self.seeds = state.own["seeds"].cpu().expand(self.batch_size).clone()
 
-        clean = sample(predict, noise, self.rows, self.dynamics.config.finest_steps)
-        self._commit(clean, commit_noise, has_action, *actions)
-        return clean
-
-    def _commit(self, clean: Tensor, noise: Tensor, has_action: Tensor, *actions: Tensor) -> Tensor:
-        """One look at finished frames as all later ones will see them."""
-        finest = self.dynamics.config.finest_steps
-        levels = torch.full(has_action.shape, commit_level(finest), device=self.device)
-        sizes = torch.full_like(levels, finest_size(finest))
-        noisy = noised(clean, noise, signal_of(levels, finest))
-        return self.dynamics(noisy, levels, sizes, dict(zip(self._names, actions, strict=True)), has_action,
-                             cache=self.cache)
-
-    def _noise(self, frames: int) -> Tensor:
-        config = self.dynamics.config
-        return torch.randn(self.batch_size, frames, config.num_latents, config.latent_dim, device=self.device,
-                           generator=self.generator)
-
-    def _complete(self, actions: Actions | None, has_action: Tensor | None,
-                  shape: tuple[int, int]) -> tuple[Actions, Tensor]:
-        """Checked, on the device; zeros where there are none."""
-        if has_action is None:
-            has_action = torch.full(shape, actions is not None and bool(self._names))
-        if has_action.shape != shape:
-            raise ValueError(f"expected has_action {shape}, got {tuple(has_action.shape)}")
-        if actions is None:
-            if has_action.any():
-                raise ValueError("has_action says that there are actions, but none are given")
-            spec = self.dynamics.actions
-            actions = {component.name: torch.from_numpy(component.zeros(shape[0] * shape[1])).unflatten(0, shape)
-                       for component in spec.components}
-        check_actions(self.dynamics.actions, actions, has_action)
-        return {name: value.to(self.device) for name, value in actions.items()}, has_action.to(self.device)
+    def _seeds(self, seed: int | Tensor) -> Tensor:
+        if isinstance(seed, Tensor):
+            if seed.shape != (self.batch_size,) or seed.dtype != torch.int64:
+                raise ValueError(f"expected a seed, or one for each row as int64 ({self.batch_size},), got {seed.dtype} "
+                                 f"{tuple(seed.shape)}")
+            return seed.cpu()
+        return row_seeds(seed, self.batch_size)

@@ -99,17 +99,39 @@ def check_actions(spec: ActionSpec, actions: dict[str, Tensor], has_action: Tens
         _check_values(component, actions[component.name], has_action)
 
 
-def _check_values(component: ActionComponent, values: Tensor, has_action: Tensor) -> None:
-    about = f"action component '{component.name}'"
+def impossible(spec: ActionSpec, actions: dict[str, Tensor], has_action: Tensor) -> Tensor:
+    """bool (), on the device: whether an action that is known is none of `spec`. Checks shapes, and waits for nothing."""
+    found = torch.zeros((), dtype=torch.bool, device=has_action.device)
+    for component in spec.components:
+        values = _shaped(component, actions[component.name], has_action)
+        if component.kind == "categorical":
+            right = (values >= 0) & (values < component.size)
+        elif component.kind == "binary":
+            right = ((values == 0) | (values == 1)).all(-1)
+        else:
+            low, high = (values.new_tensor(bounds or [infinite]) for bounds, infinite in (
+                (component.low, -math.inf), (component.high, math.inf)))
+            right = (values.isfinite() & (values >= low) & (values <= high)).all(-1)
+        found = found | (has_action.to(right.device) & ~right).any()
+    return found
+
+
+def _shaped(component: ActionComponent, values: Tensor, has_action: Tensor) -> Tensor:
+    """The values; DataError unless they have the component's type and has_action's shape."""
     chosen = component.kind == "categorical"
     dtype, shape = (torch.int64, has_action.shape) if chosen else (torch.float32, (*has_action.shape, component.size))
     if values.dtype != dtype or values.shape != torch.Size(shape):
-        raise DataError(f"{about}: got {values.dtype} {tuple(values.shape)}, expected {dtype} {tuple(shape)}")
-    known = values.detach()[has_action].cpu()
+        raise DataError(f"action component '{component.name}': got {values.dtype} {tuple(values.shape)}, expected {dtype} "
+                        f"{tuple(shape)}")
+    return values
+
+
+def _check_values(component: ActionComponent, values: Tensor, has_action: Tensor) -> None:
+    known = _shaped(component, values, has_action).detach()[has_action].cpu()
     wrong = ~torch.from_numpy(component.possible(known.numpy()))
     if wrong.any():
         place = tuple(has_action.nonzero()[int(wrong.nonzero()[0])].tolist())
-        raise DataError(f"{about}: got {known[wrong][0].tolist()} at {place}, expected {component.values}")
+        raise DataError(f"action component '{component.name}': got {known[wrong][0].tolist()} at {place}, expected {component.values}")
 
 
 def _one_hot(values: Tensor, size: int) -> Tensor:

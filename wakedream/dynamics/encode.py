@@ -22,7 +22,6 @@ from wakedream.dynamics.pieces import unpacked
 from wakedream.errors import ConfigError, DataError
 from wakedream.progress import late_bar
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.tokenizer.weights import fingerprint
 
 TOKENS = {"cuda": 2**17}  # at a time, unless batch_size says otherwise
 TOKENS_CPU = 2**12
@@ -41,7 +40,7 @@ def encode_store(tokenizer: Tokenizer, store: Store, folder: Path | str, *, devi
     DataError when the folder holds other latents, an episode is damaged, or latents are not finite; ConfigError
     when the frames do not fit the tokenizer; RunError when another process writes there.
     """
-    folder, name, device = Path(folder), fingerprint(tokenizer), torch.device(device)
+    folder, name, device = Path(folder), tokenizer.fingerprint(), torch.device(device)
     _check_frames(tokenizer, store)
     if not (folder / FILE).exists():
         if (folder / manifest.FILE).exists():
@@ -66,7 +65,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer, rows: int, device: torch.device):
         self.rows, self.device = rows, device
-        self.model = copy.deepcopy(tokenizer).to(device).stream().tokenizer  # a stream's frozen copy
+        self.model = frozen_tokenizer(tokenizer, device)
         self.cache = self.model.encoder.init_cache(rows, self.model.encoder_layout)
 
     @torch.inference_mode(False)
@@ -84,6 +83,11 @@ class Encoder:
             alone = self.model._encode(rearrange(frames, "b t c h w -> (b t) 1 c h w"), None)
         both = torch.stack([latents, rearrange(alone, "(b t) 1 l e -> b t l e", b=self.rows)])
         return both.half(), both.isfinite().all(-1).all(-1).all(0)
+
+
+def frozen_tokenizer(tokenizer: Tokenizer, device: torch.device) -> Tokenizer:
+    """A copy on the device, in the precision of streams there."""
+    return copy.deepcopy(tokenizer).to(device).frozen("bf16" if device.type == "cuda" else None)
 
 
 class _Copy:

@@ -1,6 +1,5 @@
 """Batches encoded as they are needed: nothing on the disk, and every clip as if it began where it was cut."""
 
-import copy
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -9,10 +8,11 @@ import torch
 from torch import Tensor
 
 from wakedream.data.clip import Clip
-from wakedream.data.episode import Episode
 from wakedream.data.loader import Loader
 from wakedream.data.store import Store
+from wakedream.data.trajectory import Columns, Trajectory, joined, of_actions
 from wakedream.dynamics.config import LatentLoaderConfig
+from wakedream.dynamics.encode import frozen_tokenizer
 from wakedream.dynamics.rows import kinds
 from wakedream.tokenizer.tokenizer import Tokenizer
 
@@ -23,7 +23,7 @@ class LiveRows:
     def __init__(self, store: Store, tokenizer: Tokenizer, split: str, config: LatentLoaderConfig,
                  labelled: AbstractSet[int], seed: int, device: torch.device, rank: int, world_size: int):
         self.length, self.device = config.length, device
-        self.model = copy.deepcopy(tokenizer).to(device).stream().tokenizer  # a stream's frozen copy
+        self.model = frozen_tokenizer(tokenizer, device)
         wanted = kinds(config)
         known = _Labelled(store, labelled)
         self.loaders = {
@@ -32,12 +32,11 @@ class LiveRows:
                               cache_gib=config.cache_gib / len(wanted))
             for kind in wanted}
 
-    def __next__(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """latents float32 (b t l e), actions by component, has_action."""
+    def __next__(self) -> tuple[Tensor, Trajectory]:
+        """latents float32 (b t l e), and what was done."""
         clips = [next(loader) for loader in self.loaders.values()]
         latents = torch.cat([self._rows(self._encode(clip)) for clip in clips])
-        actions = {name: torch.cat([self._rows(clip.actions[name]) for clip in clips]) for name in clips[0].actions}
-        return latents, actions, torch.cat([self._rows(clip.has_action) for clip in clips])
+        return latents, joined([clip.trajectory.map(self._rows) for clip in clips])
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -45,9 +44,8 @@ class LiveRows:
         with torch.autocast(self.device.type, enabled=False):
             return self.model._encode(clip.video.float() / 255, None)
 
-    def _rows(self, tensor: Tensor | None) -> Tensor:
+    def _rows(self, tensor: Tensor) -> Tensor:
         """(windows frames ...) to (b t ...)"""
-        assert tensor is not None
         return tensor.reshape(-1, self.length, *tensor.shape[2:])
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,9 +67,8 @@ class _Labelled(Store):
         super().__init__(store.path, store.manifest)
         self.labelled = labelled
 
-    def read(self, episode_id: int, start: int = 0, stop: int | None = None, out: np.ndarray | None = None) -> Episode:
-        episode = super().read(episode_id, start, stop, out)
-        if episode_id not in self.labelled:
-            length = len(episode.video)
-            episode.has_action, episode.actions = np.zeros(length, bool), self.spec.placeholder(length)
-        return episode
+    def columns(self, episode_id: int, start: int = 0, stop: int | None = None) -> Columns:
+        columns = super().columns(episode_id, start, stop)
+        if episode_id in self.labelled:
+            return columns
+        return {name: np.zeros_like(values) if of_actions(name) else values for name, values in columns.items()}

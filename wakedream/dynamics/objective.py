@@ -1,22 +1,15 @@
 """Shortcut forcing: what the dynamics model is trained on (paper section 3.2, eq. 7 and 8)."""
 
-import torch
+import math
+
+import numpy as np
 from torch import Tensor, nn
 
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.config import DynamicsObjectiveConfig
-from wakedream.dynamics.dynamics import Dynamics
-from wakedream.dynamics.shortcut import (
-    advance,
-    bootstrap_target,
-    draw_bootstrap,
-    draw_flow,
-    finest_size,
-    noised,
-    ramp,
-    signal_of,
-    step_of,
-)
+from wakedream.dynamics.dynamics import Dynamics, Look
+from wakedream.dynamics.forcing import Drawn, bootstrap_rows, draw, shortcut_losses, targets
+from wakedream.dynamics.shortcut import Noised
 from wakedream.notation import Latents
 
 
@@ -25,12 +18,17 @@ class DynamicsObjective(nn.Module):
 
     flow        frames at the smallest step: how far the prediction is from the data
     bootstrap   frames at larger steps: how far from where two steps of half the size lead, taken by the averaged
-                weights. From step `config.bootstrap_from` on, in `config.bootstrap_fraction` of the rows
+                weights. From step `config.bootstrap_from` on, in `config.bootstrap_fraction` of the rows, drawn anew
+                for every batch; where a batch is too small for one, in one row of every n-th batch
     shortcut    all frames. Brought to one scale by itself, the far smaller bootstrap would drown the flow
+
+    Made of the steps in forcing.py; `draw`, `look` and `losses` are where another objective steps in.
     """
 
-    def __init__(self, dynamics: Dynamics, config: DynamicsObjectiveConfig):
+    def __init__(self, dynamics: Dynamics, config: DynamicsObjectiveConfig, batch_size: int = 16):
+        """batch_size: rows of a batch on this device."""
         super().__init__()
+        self.batch_size = batch_size
         self.model, self.config = dynamics, config
         self.weights = {"shortcut": 1.0, "flow": 0.0, "bootstrap": 0.0}
         self.bootstraps = False
@@ -45,9 +43,13 @@ class DynamicsObjective(nn.Module):
         return [*self.blocks, *(block for teacher in self._teacher for block in teacher.blocks)]
 
     def prepare(self, step: int) -> bool:
-        """What kind of step comes next: with bootstrap rows or without."""
-        self.bootstraps = self.config.bootstrap_fraction > 0 and step >= self.config.bootstrap_from
-        self.model.shortcut.fill_(self.bootstraps)
+        """What the next step does: with bootstrap rows or without. `model.shortcut` says that there have been some."""
+        config = self.config
+        self.bootstraps = step >= config.bootstrap_from and bootstraps(step, self.batch_size, config.bootstrap_fraction)
+        if self.bootstraps:
+            self.model.shortcut.fill_(True)
+        elif not config.bootstrap_fraction:
+            self.model.shortcut.fill_(False)
         return self.bootstraps
 
     def follow(self, averaged: nn.Module) -> None:
@@ -56,64 +58,33 @@ class DynamicsObjective(nn.Module):
 
     def forward(self, clip: LatentClip) -> dict[str, Tensor]:
         clean = self.model.standardise(clip.latents)
-        batch, num_frames = clean.shape[:2]
-        finest, device = self.model.config.finest_steps, clean.device
-        levels, sizes = draw_flow(batch, num_frames, finest, device)
-        rows = self.bootstrap_rows(batch)
-        if rows:
-            levels[rows], sizes[rows] = draw_bootstrap(len(range(batch)[rows]), num_frames, finest, device)
-        noisy = noised(clean, torch.randn_like(clean), signal_of(levels, finest))
-        target = clean
-        if rows:
-            target = clean.clone()
-            target[rows] = self._targets(clip, rows, noisy[rows], clean[rows], levels[rows], sizes[rows])
-        prediction = self.model(noisy, levels, sizes, clip.actions, clip.has_action, segments=clip.segments)
-        errors = (prediction.float() - target).square().mean((2, 3)) * self._weight(signal_of(levels, finest))
-        coarse = sizes < finest_size(finest)
-        losses = {"shortcut": errors.mean(), "flow": _mean(errors.detach(), ~coarse)}
-        if rows:
-            losses["bootstrap"] = _mean(errors.detach(), coarse)
-        return losses
+        drawn = self.draw(clean)
+        return self.losses(clip, clean, drawn, self.look(clip, drawn.noised))
 
-    def bootstrap_rows(self, batch: int) -> slice | None:
-        """Every k-th row, so that all kinds of rows have some; None if there are none now."""
-        count = int(self.config.bootstrap_fraction * batch)
-        if not self.bootstraps or not count:
-            return None
-        stride = batch // count
-        return slice(stride - 1, stride * count, stride)
+    def draw(self, clean: Latents) -> Drawn:
+        batch = len(clean)
+        count = max(1, int(self.config.bootstrap_fraction * batch)) if self.bootstraps else 0
+        return draw(clean, self.model.config.finest_steps, bootstrap_rows(batch, count, clean.device))
 
-    @torch.no_grad()
-    def _targets(self, clip: LatentClip, rows: slice, noisy: Latents, clean: Latents, levels: Tensor,
-                 sizes: Tensor) -> Latents:
-        """The data where the step is the smallest; elsewhere where two steps of half the size lead.
+    def look(self, clip: LatentClip, noised: Noised) -> Look:
+        return self.model(noised, clip.trajectory, segments=clip.segments)
 
-        The teacher sees whole rows; frames at the smallest step stay as they are in both passes.
-        """
+    def losses(self, clip: LatentClip, clean: Latents, drawn: Drawn, look: Look,
+               mask: Tensor | None = None) -> dict[str, Tensor]:
+        target = targets(self.teach, clip, drawn, clean, self.model.config.finest_steps)
+        return shortcut_losses(self.model.config, look.latents, target, drawn, mask, self.config.ramp)
+
+    def teach(self, noised: Noised, clip: LatentClip) -> Latents:
+        """What the averaged weights say."""
         teacher = self._teacher[0] if self._teacher else self.model
-        finest = self.model.config.finest_steps
-        coarse = sizes < finest_size(finest)
-        half = sizes + coarse.long()  # of half the step
-        actions = {name: values[rows] for name, values in clip.actions.items()}
-
-        def look(latents: Latents, at: Tensor) -> Latents:
-            return teacher(latents, at, half, actions, clip.has_action[rows], segments=clip.segments[rows]).float()
-
-        signal, step = signal_of(levels, finest), step_of(sizes)
-        first = look(noisy, levels)
-        halfway = torch.where(_wide(coarse), advance(first, noisy, signal, step / 2), noisy)
-        second = look(halfway, levels + torch.where(coarse, finest >> half, 0))
-        return torch.where(_wide(coarse), bootstrap_target(first, second, noisy, halfway, signal, step), clean)
-
-    def _weight(self, signal: Tensor) -> Tensor:
-        weight = ramp(signal) if self.config.ramp else torch.ones_like(signal)
-        return weight if self.model.config.predict == "x" else weight / (1 - signal).square()  # the error of velocities
+        return teacher(noised, clip.trajectory, segments=clip.segments).latents
 
 
-def _wide(frames: Tensor) -> Tensor:
-    return frames[..., None, None]
-
-
-def _mean(values: Tensor, chosen: Tensor) -> Tensor:
-    """Of the chosen ones; 0 if there are none. Never waits for the device."""
-    return (values * chosen).sum() / chosen.sum().clamp(min=1)
+def bootstraps(step: int, batch: int, fraction: float) -> bool:
+    """Whether a batch of this step has bootstrap rows: always, or if `fraction` of it is no whole row, in one of every n
+    steps, drawn anew for every n so that it falls into no rhythm with the kinds of rows."""
+    if fraction * batch >= 1 or not fraction:
+        return fraction > 0
+    every = math.ceil(1 / (fraction * batch))
+    block, place = divmod(step, every)
+    return place == int(np.random.SeedSequence((block, every)).generate_state(1)[0]) % every

@@ -2,29 +2,43 @@
 
 A frame's latents are noised to a signal level tau in [0, 1], 0 noise and 1 data, and the network is told tau and the
 step size d that it is to take. Both are on a grid: with K_max = `finest` steps, tau = level / K_max for level
-0 .. K_max - 1, and d = 1 / 2^size for size 0 .. log2 K_max. The smallest step, d_min = 1 / K_max, learns from data
+0 .. K_max - 1, and d = 1 / 2^index for step index 0 .. log2 K_max. The smallest step, d_min = 1 / K_max, learns from data
 (flow matching), larger ones from two steps of half the size (bootstrap).
 
-    K_max = 8      size    0      1      2        3
-                   d       1     1/2    1/4      1/8 = d_min
-                   levels  0     0 4    0 2 4 6  0 1 2 3 4 5 6 7
+    K_max = 8      step index    0      1      2        3
+                   d             1     1/2    1/4      1/8 = d_min
+                   levels        0     0 4    0 2 4 6  0 1 2 3 4 5 6 7
 
-Levels and sizes are int64 (b t): every frame has its own.
+Levels and step indices are int64 (b t): every frame has its own.
 """
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from wakedream.notation import Latents
+from wakedream.notation import Latents, Levels
 
-Levels = Int[Tensor, "b t"]
 Signal = Float[Tensor, "b t"]
 CONTEXT_SIGNAL = 0.9  # of what a dream looks back on: the paper's tau_ctx = 0.1, read as 0.1 of noise
 
 
-def finest_size(finest: int) -> int:
-    """The size whose step is 1 / finest."""
+class Noised(NamedTuple):
+    """Latents on their way from noise to data. Of no frame more than the network is told, but for the targets.
+
+    latents        float32 (b t l e), standardised: (1 - tau) noise + tau clean
+    levels         int64 (b t): tau on the grid
+    step_indices   int64 (b t): the step that the network is to take
+    """
+
+    latents: Latents
+    levels: Levels
+    step_indices: Levels
+
+
+def finest_index(finest: int) -> int:
+    """The index of the step 1 / finest."""
     return finest.bit_length() - 1
 
 
@@ -66,20 +80,20 @@ def ramp(signal: Signal) -> Signal:
 
 
 def draw_flow(batch: int, num_frames: int, finest: int, device: torch.device) -> tuple[Levels, Levels]:
-    """Levels and sizes of frames that learn from data: the smallest step, any level."""
+    """Levels and step indices of frames that learn from data: the smallest step, any level."""
     levels = torch.randint(finest, (batch, num_frames), device=device)
-    return levels, torch.full_like(levels, finest_size(finest))
+    return levels, torch.full_like(levels, finest_index(finest))
 
 
 def draw_bootstrap(batch: int, num_frames: int, finest: int, device: torch.device) -> tuple[Levels, Levels]:
-    """Levels and sizes of a bootstrap clip: half of the frames take larger steps, each size as often as the others,
+    """Levels and step indices of bootstrap rows: half of the frames take larger steps, each as often as the others,
     from a level on its grid. The other half are at the smallest step, which is what sampling finds around a frame."""
-    levels, sizes = draw_flow(batch, num_frames, finest, device)
+    levels, indices = draw_flow(batch, num_frames, finest, device)
     larger = torch.rand(levels.shape, device=device) < 0.5
-    coarse = torch.randint(finest_size(finest), levels.shape, device=device)
-    grid = torch.bitwise_left_shift(torch.ones_like(coarse), coarse)  # steps of that size: 2^size
+    coarse = torch.randint(finest_index(finest), levels.shape, device=device)
+    grid = torch.bitwise_left_shift(torch.ones_like(coarse), coarse)  # steps of that size: 2^index
     on_grid = (torch.rand(levels.shape, device=device) * grid).long() * (finest // grid)
-    return torch.where(larger, on_grid, levels), torch.where(larger, coarse, sizes)
+    return torch.where(larger, on_grid, levels), torch.where(larger, coarse, indices)
 
 
 def signal_of(levels: Levels, finest: int) -> Signal:
@@ -87,16 +101,16 @@ def signal_of(levels: Levels, finest: int) -> Signal:
     return levels.float() / finest
 
 
-def step_of(sizes: Levels) -> Signal:
+def step_of(indices: Levels) -> Signal:
     """d, float32 (b t)."""
-    return torch.exp2(-sizes.float())
+    return torch.exp2(-indices.float())
 
 
-def sampling_rows(steps: int, finest: int, shortcut: bool = True) -> list[tuple[int, int]]:
-    """(level, size) of each of `steps` passes; a model that knows flow alone is asked in its smallest step."""
+def sampling_passes(steps: int, finest: int, shortcut: bool = True) -> list[tuple[int, int]]:
+    """(level, step index) of each of `steps` passes; a model that knows flow alone is asked in its smallest step."""
     assert 1 <= steps <= finest and finest % steps == 0, (steps, finest)
-    size = steps.bit_length() - 1 if shortcut else finest_size(finest)
-    return [(index * finest // steps, size) for index in range(steps)]
+    step_index = steps.bit_length() - 1 if shortcut else finest_index(finest)
+    return [(number * finest // steps, step_index) for number in range(steps)]
 
 
 def _beside(numbers: Tensor, latents: Tensor) -> Tensor:

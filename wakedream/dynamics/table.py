@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wakedream.data.manifest import EpisodeInfo
 from wakedream.data.store import Store
+from wakedream.data.trajectory import Trajectory, of_actions
 from wakedream.dynamics.latents import LatentStore
 from wakedream.progress import late_bar
 
@@ -32,7 +33,7 @@ class LatentTable:
         # frame i is row i with its past and row frames + i alone, so that one gather serves both
         self._latents = torch.empty(2 * self.frames, latents.num_latents, latents.latent_dim, dtype=torch.float16,
                                     device=home)
-        columns = {"": np.zeros(self.frames, bool), **store.spec.placeholder(self.frames)}
+        columns = store.empty_columns(self.frames)
         firsts = accumulate((info.frames for info in episodes), initial=0)
         with late_bar("reading latents", self.frames, "frames", show_progress) as advance:
             for info, first in zip(episodes, firsts, strict=False):
@@ -40,22 +41,21 @@ class LatentTable:
                 both = latents.read_half(info.id)
                 self._latents[rows] = both[0].to(home)
                 self._latents[self.frames + first:self.frames + rows.stop] = both[1].to(home)
-                if info.id in labelled:
-                    actions, has_action = store.actions(info.id)
-                    for name, values in {"": has_action, **actions}.items():
+                for name, values in store.columns(info.id).items():
+                    if info.id in labelled or not of_actions(name):
                         columns[name][rows] = values
                 advance(info.frames)
         self._columns = {name: torch.from_numpy(values).to(home) for name, values in columns.items()}
 
-    def gather(self, frames: np.ndarray, alone: int) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def gather(self, frames: np.ndarray, alone: int) -> tuple[Tensor, Trajectory]:
         """For frames int64 (b t), on `device`: latents float32 (b t l e), of the first `alone` rows each frame alone;
-        actions by component; has_action. Never waits for a GPU."""
+        and what was done. Never waits for a GPU."""
         rows = frames.copy()
         rows[:alone] += self.frames
         taken, of_latents = self._index(frames), self._index(rows)
         latents = self._take(self._latents, of_latents).float()
-        columns = {name: self._take(column, taken) for name, column in self._columns.items()}
-        return latents, columns, columns.pop("")
+        return latents, Trajectory.of_columns({name: self._take(column, taken)
+                                               for name, column in self._columns.items()})
 
     def _index(self, numbers: np.ndarray) -> Tensor:
         index = torch.from_numpy(numbers)

@@ -13,14 +13,16 @@ import torch
 from wakedream import __version__, runs
 from wakedream.data.store import Store
 from wakedream.device import pick_device
-from wakedream.dynamics.weights import KIND as DYNAMICS
+from wakedream.dynamics.dynamics import Dynamics
 from wakedream.errors import CheckpointError, ConfigError
 from wakedream.evaluation.config import DYNAMICS_ONLY, EvaluateConfig
-from wakedream.evaluation.report import foot, training, write_report
-from wakedream.tokenizer.perceptual import LPIPS
-from wakedream.tokenizer.weights import KIND as TOKENIZER
-from wakedream.transformer.weights import weights_folder
+from wakedream.evaluation.page.report import foot, training, write_report
+from wakedream.model.pretrained import weights_folder
+from wakedream.perceptual.lpips import LPIPS
+from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.model import DYNAMICS as IN_WORLD
+
+DYNAMICS, TOKENIZER = Dynamics.KIND, Tokenizer.KIND
 
 
 @runtime_checkable
@@ -70,8 +72,8 @@ def kind_of(run: Path) -> str:
 
 
 def _of_kind(config: EvaluateConfig, device: torch.device) -> Evaluation:
-    from wakedream.evaluation.dynamics_run import DynamicsEvaluation
-    from wakedream.evaluation.tokenizer_run import TokenizerEvaluation
+    from wakedream.evaluation.dynamics.run import DynamicsEvaluation
+    from wakedream.evaluation.tokenizer.run import TokenizerEvaluation
 
     made: dict[str, Callable[..., Evaluation]] = {TOKENIZER: TokenizerEvaluation, DYNAMICS: DynamicsEvaluation}
     kind = kind_of(config.run)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wakedream.errors import ConfigError, DataError
 from wakedream.notation import Frames
-from wakedream.tokenizer.perceptual import LPIPS
+from wakedream.perceptual.lpips import LPIPS
 
 CHUNK = 16  # frames
 DIM = 64  # numbers per chunk: half appearance, half motion

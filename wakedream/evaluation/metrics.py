@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wakedream.notation import Frames
-from wakedream.tokenizer.perceptual import LPIPS
+from wakedream.perceptual.lpips import LPIPS
 
 HIGHEST_PSNR = 100.0  # dB: for pictures equal to the last bit, where the true value is infinite
 SSIM_WINDOW = 11  # pixels; Gaussian, sigma 1.5 (Wang et al. 2004)

@@ -6,28 +6,15 @@ from dataclasses import replace
 from wakedream.config import suggest
 from wakedream.data.config import LoaderConfig
 from wakedream.stages.config import TokenizerRun
-from wakedream.tokenizer.config import TokenizerConfig, TokenizerObjectiveConfig
+from wakedream.tokenizer.config import TokenizerObjectiveConfig
+from wakedream.tokenizer.shapes import SHAPES
 from wakedream.training.config import OptimConfig, TrainConfig
 
 
 def debug() -> TokenizerRun:
     """64x64, two layers a side: a minute on two CPU cores, blurred pictures, every part in use but LPIPS."""
     return TokenizerRun(
-        model=TokenizerConfig(
-            height=64,
-            width=64,
-            patch_size=16,
-            dim=64,
-            encoder_depth=2,
-            decoder_depth=2,
-            heads=2,
-            mlp_dim=128,
-            num_latents=16,
-            latent_dim=16,
-            num_registers=2,
-            pattern=("space", "time"),
-            window=2,
-        ),
+        model=SHAPES["debug"],
         objective=TokenizerObjectiveConfig(lpips_weight=0.0),
         loader=LoaderConfig(batch_size=4, length=4),
         optim=OptimConfig(),
@@ -40,8 +27,7 @@ def debug() -> TokenizerRun:
 def demo() -> TokenizerRun:
     """64x64 Crafter by day on two CPU cores, what `make demo` trains in 4 minutes: 27.6 dB, LPIPS 0.013."""
     return TokenizerRun(
-        model=TokenizerConfig(height=64, width=64, patch_size=16, dim=192, encoder_depth=2, decoder_depth=2, heads=3,
-                              mlp_dim=384, num_registers=0, pattern=("space", "time"), window=2),
+        model=SHAPES["demo"],
         objective=TokenizerObjectiveConfig(mask_ratio=0.25, lpips_fraction=0.25),
         loader=LoaderConfig(batch_size=8, length=4),
         optim=OptimConfig(muon_on="linear", lr=0.02, adamw_lr=1e-3),
@@ -53,17 +39,7 @@ def demo() -> TokenizerRun:
 def crafter() -> TokenizerRun:
     """64x64 games on one GPU, eight minutes: recommended. 16 latents x 32; Crafter 38.6 dB, LPIPS 0.001 (one H100)."""
     return TokenizerRun(
-        model=TokenizerConfig(
-            height=64,
-            width=64,
-            patch_size=8,
-            dim=384,
-            encoder_depth=6,
-            decoder_depth=6,
-            heads=6,
-            mlp_dim=1024,
-            window=8,
-        ),
+        model=SHAPES["crafter"],
         objective=TokenizerObjectiveConfig(),
         loader=LoaderConfig(batch_size=32, length=16, workers=8, prefetch=16, cache_gib=16.0),
         optim=OptimConfig(lr=0.02, adamw_lr=1e-3),
@@ -83,19 +59,7 @@ def seed() -> TokenizerRun:
     recommended = crafter()
     return replace(
         recommended,
-        model=TokenizerConfig(
-            height=64,
-            width=64,
-            patch_size=8,
-            dim=256,
-            encoder_depth=6,
-            decoder_depth=6,
-            heads=8,
-            mlp_dim=1024,
-            pattern=("dense",),
-            window=16,
-            shared=True,
-        ),
+        model=SHAPES["seed"],
         objective=TokenizerObjectiveConfig(mask="fixed", mask_ratio=0.75),
     )
 
@@ -103,20 +67,7 @@ def seed() -> TokenizerRun:
 def paper() -> TokenizerRun:
     """360x640 padded to 384x640, 512 latents x 16, about 400 M parameters."""
     return TokenizerRun(
-        model=TokenizerConfig(
-            height=360,
-            width=640,
-            padded=(384, 640),
-            patch_size=16,
-            dim=1024,
-            encoder_depth=12,
-            decoder_depth=12,
-            heads=16,
-            mlp_dim=4096,
-            num_latents=512,
-            latent_dim=16,
-            window=8,
-        ),
+        model=SHAPES["paper"],
         objective=TokenizerObjectiveConfig(lpips_fraction=0.25),
         loader=LoaderConfig(batch_size=1, length=16, workers=12, prefetch=8),
         optim=OptimConfig(lr=0.01, adamw_lr=3e-4),

@@ -6,7 +6,8 @@ from torch import Tensor
 from wakedream.data.store import Store
 from wakedream.errors import WeightsError
 from wakedream.notation import Frames
-from wakedream.tokenizer.perceptual import LPIPS, trunk
+from wakedream.perceptual.lpips import LPIPS
+from wakedream.perceptual.trunks import trunk
 from wakedream.training.distributed import Place
 
 SHOWN, LEAST_PIXELS = 8, 128  # columns of the picture, and the width to which small frames are enlarged

@@ -17,12 +17,11 @@ from wakedream.dynamics.encode import encode_store
 from wakedream.dynamics.latents import LatentStore
 from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.errors import ConfigError
+from wakedream.evaluation.dynamics.rollouts import pictures_of, roll_out
 from wakedream.evaluation.metrics import ReconstructionMetrics
-from wakedream.evaluation.rollouts import pictures_of, roll_out
 from wakedream.stages.checks import SHOWN, perceptual, picture
 from wakedream.stages.config import DynamicsRun
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.tokenizer.weights import fingerprint
 from wakedream.training.distributed import Place, join
 from wakedream.training.loop import Evaluate, fit
 from wakedream.training.metrics import Check
@@ -44,7 +43,7 @@ def train_dynamics(run: DynamicsRun, data: Path, out: Path, preset: str = "custo
         store = Store.open(data)
         tokenizer = Tokenizer.from_pretrained(run.tokenizer).requires_grad_(False).to(place.device)
         check_latents(tokenizer, run)
-        mark = fingerprint(tokenizer)
+        mark = tokenizer.fingerprint()
         own = identity("dynamics", preset, to_dict(run), data={"path": str(data), "fingerprint": store.fingerprint},
                        tokenizer={"path": run.tokenizer, "fingerprint": mark})
         if place.writes:
@@ -64,7 +63,7 @@ def train_dynamics(run: DynamicsRun, data: Path, out: Path, preset: str = "custo
             claim(out, own)
             tokenizer.save_pretrained(out / TOKENIZER)
         torch.manual_seed(run.train.seed + place.rank)  # every process draws its own noise
-        state = fit(DynamicsObjective(dynamics, run.objective), lambda model: build_optimizers(model, run.optim),
+        state = fit(DynamicsObjective(dynamics, run.objective, run.loader.batch_size), lambda model: build_optimizers(model, run.optim),
                     batches, run.train, place, out, run.loader.batch_size * run.loader.length, check, label="dynamics")
     if place.writes:
         print(f"{out}: {state.step:,} steps. Next: wakedream evaluate {out} --data {data}")

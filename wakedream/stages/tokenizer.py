@@ -13,11 +13,11 @@ from wakedream.data.store import Store
 from wakedream.errors import ConfigError
 from wakedream.evaluation.metrics import ReconstructionMetrics
 from wakedream.notation import Video
+from wakedream.perceptual.lpips import LPIPS
 from wakedream.stages.checks import SHOWN, perceptual, picture
 from wakedream.stages.config import TokenizerRun
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.objective import TokenizerObjective
-from wakedream.tokenizer.perceptual import LPIPS
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.distributed import Place, join
 from wakedream.training.loop import Evaluate, fit

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from wakedream.data.clip import Clip
 from wakedream.notation import Frames, PatchMask
+from wakedream.perceptual.lpips import LPIPS
 from wakedream.tokenizer.config import TokenizerObjectiveConfig
 from wakedream.tokenizer.masking import fixed_mask, uniform_mask
-from wakedream.tokenizer.perceptual import LPIPS
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 

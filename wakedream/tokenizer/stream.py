@@ -1,14 +1,19 @@
 """Frames to latents and latents to frames, one at a time (paper section 3.1: "decoded one by one")."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from wakedream.model.pretrained import Pretrained
+from wakedream.model.stepwise import FrameByFrame, Guest
 from wakedream.notation import Frame, Latent
-from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.transformer.frozen import FrameByFrame
+from wakedream.transformer.cache import Cache, CacheState
 
 
-class TokenizerStream:
+class TokenizerStream(Guest):
     """`batch_size` independent streams, equal to the whole clip's encode and decode at constant cost per frame.
 
         stream = tokenizer.stream(batch_size=2)
@@ -19,7 +24,8 @@ class TokenizerStream:
     Time and dense layers keep the keys and values of the last `window` frames in a ring; frame numbers grow without
     bound, so a stream may run for ever. Encoder and decoder have each their own ring: either may be used alone.
 
-    The stream keeps a copy of the tokenizer's weights as they are now.
+    The stream goes on with the tokenizer's weights as they are now. Streams of one tokenizer share one frozen copy of
+    them, and with the same options what is recorded of it.
 
     precision   of that copy: "bf16" (on a GPU by default; the last layer, tanh and all that comes out stay float32)
                 or "float32"; by default on a CPU the tokenizer's own. Autocast has no effect.
@@ -28,24 +34,14 @@ class TokenizerStream:
     """
 
     @torch.inference_mode(False)  # a ring of inference tensors could not be changed outside of that mode
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        batch_size: int = 1,
-        *,
-        precision: str | None = None,
-        graph: bool | None = None,
-        compile: bool = False,
-    ):
-        self.device = tokenizer.mask_token.device
+    def __init__(self, tokenizer: Pretrained, batch_size: int = 1, *, precision: str | None = None,
+                 graph: bool | None = None, compile: bool = False):
+        self.device = next(tokenizer.parameters()).device
         self.batch_size = batch_size
-        self._mode = FrameByFrame("tokenizer", "streams", self.device, batch_size, precision, graph, compile)
-        self.tokenizer = model = self._mode.frozen(tokenizer, "to_patch.weight")
-        decoder = model.encoder if model.decoder is None else model.decoder
-        self._encoder_cache = model.encoder.init_cache(batch_size, model.encoder_layout)
-        self._decoder_cache = decoder.init_cache(batch_size, model.decoder_layout)
-        self._encode = self._mode.recorded(self._encode_next, self._encoder_cache)
-        self._decode = self._mode.recorded(self._decode_next, self._decoder_cache)
+        self._mode = mode = FrameByFrame("tokenizer", "streams", self.device, batch_size, precision, graph, compile)
+        shared = mode.shared(tokenizer, tokenizer.OUTPUT)
+        self.tokenizer: Any = shared.model
+        self._share(shared, ("stream", batch_size, graph), lambda: _Rings(shared.model, mode))
 
     def encode(self, frame: Frame | Tensor) -> Latent:
         """The next frame (b c h w), uint8 or float in [0, 1], to its latents (b l e)."""
@@ -54,22 +50,24 @@ class TokenizerStream:
         if frame.dtype != torch.uint8 and not frame.is_floating_point():
             raise ValueError(f"expected frames as uint8 or as floats in [0, 1], got {frame.dtype}")
         frame = frame.to(self.device)
-        return self._mode.run(self._encode, frame.float() / 255 if frame.dtype == torch.uint8 else frame.float())
+        return self._mode.run(self._seat.encode, frame.float() / 255 if frame.dtype == torch.uint8 else frame.float())
 
     def decode(self, latent: Latent) -> Frame:
         """The next frame's latents (b l e) to the frame (b c h w) in [0, 1]."""
         self._check(latent, "latents", (self.tokenizer.config.num_latents, self.tokenizer.config.latent_dim))
-        return self._mode.run(self._decode, latent.to(self.device, torch.float32))
+        return self._mode.run(self._seat.decode, latent.to(self.device, torch.float32))
 
     def reset(self, rows: Tensor | None = None) -> None:
         """Start anew: all streams, or those where `rows`, bool (b), is True."""
-        self._mode.reset(rows, self._encoder_cache, self._decoder_cache)
+        self._seat.reset(self._mode.rows_given(rows))
 
-    def _encode_next(self, frame: Tensor) -> Tensor:
-        return self.tokenizer._encode(frame.unsqueeze(1), None, self._encoder_cache).squeeze(1)
+    def state(self) -> "StreamState":
+        """Where all streams stand, to go on from there later: `load`."""
+        return self._seat.state()
 
-    def _decode_next(self, latent: Tensor) -> Tensor:
-        return self.tokenizer._decode(latent.unsqueeze(1), self._decoder_cache).squeeze(1).clamp(0, 1)
+    def load(self, state: "StreamState") -> None:
+        """Go on as when `state` was taken, from a stream of this tokenizer and batch size."""
+        self._seat.load(state)
 
     def _check(self, value: Tensor, what: str, shape: tuple[int, ...]) -> None:
         if value.shape != (self.batch_size, *shape):
@@ -78,3 +76,41 @@ class TokenizerStream:
                 f"{(self.batch_size, *shape)}, got {tuple(value.shape)}"
             )
 
+
+@dataclass(frozen=True)
+class StreamState:
+    """The rings of encoder and decoder."""
+
+    encoder: CacheState
+    decoder: CacheState
+
+
+class _Rings:
+    """What is kept for a frozen tokenizer: both rings, and encode and decode as they are recorded."""
+
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+    def __init__(self, model: Any, mode: FrameByFrame):
+        self.model, decoder = model, model.encoder if model.decoder is None else model.decoder
+        self.encoding: Cache = model.encoder.init_cache(mode.batch_size, model.encoder_layout)
+        self.decoding: Cache = decoder.init_cache(mode.batch_size, model.decoder_layout)
+        self.encode = mode.recorded(self._encode, self.encoding.position)
+        self.decode = mode.recorded(self._decode, self.decoding.position)
+
+    def reset(self, rows: Tensor | None = None) -> None:
+        self.encoding.reset(rows)
+        self.decoding.reset(rows)
+
+    def state(self) -> StreamState:
+        return StreamState(self.encoding.state(), self.decoding.state())
+
+    def load(self, state: StreamState) -> None:
+        self.encoding.load(state.encoder)
+        self.decoding.load(state.decoder)
+
+    def _encode(self, frame: Tensor) -> Tensor:
+        return self.model._encode(frame.unsqueeze(1), None, self.encoding).squeeze(1)
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        return self.model._decode(latent.unsqueeze(1), self.decoding).squeeze(1).clamp(0, 1)

@@ -5,34 +5,36 @@ Nothing but the latents crosses from encoder to decoder.
 """
 
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 from einops import repeat
 from torch import Tensor, nn
 
+from wakedream.config import from_dict, to_dict
+from wakedream.model.pretrained import Pretrained
 from wakedream.notation import Frames, Latents, Patches, PatchMask
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.masking import fixed_mask
 from wakedream.tokenizer.patches import grid_embedding, latent_grid, patchify, unpatchify
+from wakedream.tokenizer.shapes import shape
+from wakedream.tokenizer.stream import TokenizerStream
 from wakedream.transformer.cache import Cache
 from wakedream.transformer.layers import in_float32
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.transformer import Transformer
 
-if TYPE_CHECKING:
-    from wakedream.tokenizer.stream import TokenizerStream
-
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # pixels enter and leave the transformers at about unit scale
 
 
-class Tokenizer(nn.Module):
+class Tokenizer(Pretrained):
     """Frames (b t c h w), float in [0, 1] or uint8, to latents (b t l e) in [-1, 1] and back.
 
     `forward` and `encode` take a patch mask for training and for looking at masked input; nothing is
     masked unless a mask is given.
     """
+
+    KIND, OUTPUT = "tokenizer", ("to_patch.weight",)
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -81,10 +83,8 @@ class Tokenizer(nn.Module):
     def reconstruct(self, frames: Tensor, mask: PatchMask | None = None) -> Frames:
         return self.decode(self.encode(frames, mask))
 
-    def stream(self, batch_size: int = 1, **options: Any) -> "TokenizerStream":
+    def stream(self, batch_size: int = 1, **options: Any) -> TokenizerStream:
         """Encode and decode one frame at a time, as if the whole past were there; options as TokenizerStream's."""
-        from wakedream.tokenizer.stream import TokenizerStream
-
         return TokenizerStream(self, batch_size, **options)
 
     def patch_mask(
@@ -98,24 +98,16 @@ class Tokenizer(nn.Module):
         return self._unpatchify(self._patchify(frames).masked_fill(mask.unsqueeze(-1), PIXEL_MEAN))
 
     @classmethod
-    def from_preset(cls, name: str) -> "Tokenizer":
+    def from_preset(cls, name: str) -> Self:
         """An untrained tokenizer of a preset's shape."""
-        from wakedream.presets.tokenizer import tokenizer_preset
+        return cls(shape(name))
 
-        return cls(tokenizer_preset(name).model)
+    def about(self) -> dict[str, Any]:
+        return {"model": to_dict(self.config)}
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> "Tokenizer":
-        """The tokenizer of a run folder (its latest checkpoint, averaged weights) or of a weights folder."""
-        from wakedream.tokenizer.weights import load_tokenizer
-
-        return load_tokenizer(Path(path))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a weights folder: config.json and model.safetensors."""
-        from wakedream.tokenizer.weights import save_tokenizer
-
-        save_tokenizer(self, Path(folder))
+    def build(cls, about: dict[str, Any]) -> Self:
+        return cls(from_dict(TokenizerConfig, about["model"]))
 
     def _encode(self, frames: Frames, mask: PatchMask | None, cache: Cache | None = None) -> Latents:
         patches = (self._patchify(frames) - PIXEL_MEAN) / PIXEL_STD
@@ -124,7 +116,7 @@ class Tokenizer(nn.Module):
             patches = torch.where(mask.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
         patches = patches + self.patch_positions
         tokens = self._join(patches, self.latent_tokens, self.encoder_registers)
-        tokens = self.encoder(tokens, self.encoder_layout, cache=cache, keep="latent")
+        tokens = self.encoder(tokens, self.encoder_layout, cache=cache, keep=("latent",))
         return torch.tanh(self.to_latent(tokens).float())
 
     def _decode(self, latents: Latents, cache: Cache | None = None) -> Frames:
@@ -137,7 +129,7 @@ class Tokenizer(nn.Module):
             queries, self.from_latent(latents.to(queries.dtype)) + self.latent_positions, self.decoder_registers
         )
         decoder = self.encoder if self.decoder is None else self.decoder
-        tokens = decoder(tokens, self.decoder_layout, cache=cache, keep="patch")
+        tokens = decoder(tokens, self.decoder_layout, cache=cache, keep=("patch",))
         patches = in_float32(self.to_patch, tokens) * PIXEL_STD + PIXEL_MEAN
         return self._unpatchify(patches)
 

@@ -36,19 +36,55 @@ class Cache:
         return self.frame_ids.shape[1]
 
     @property
-    def place(self) -> list[Tensor]:
+    def position(self) -> list[Tensor]:
         """Where each row stands: after one frame, these put back make the cache what it was before."""
         return [self.frame_ids, self.next_ids, self.segments]
 
-    def expect(self, num_frames: int, segments: FrameIds | None = None) -> "Arrival":
-        """The next `num_frames` frames. segments: int64 (b t), by default 0."""
+    def expect(self, num_frames: int, segments: FrameIds | None = None, frame_ids: FrameIds | None = None,
+               committed: int | None = None, rows: Tensor | None = None) -> "Arrival":
+        """The next `num_frames` frames. segments: int64 (b t), by default 0; frame_ids: by default those that follow.
+
+        committed: how many of them, from the first on, stay in the ring (default: all). rows: bool (b), in which rows;
+        in the others nothing moves on.
+        """
         device = self.next_ids.device
-        frame_ids = self.next_ids.unsqueeze(1) + torch.arange(num_frames, device=device)
-        rows = torch.arange(frame_ids.shape[0], device=device).unsqueeze(1)
+        if frame_ids is None:
+            frame_ids = self.next_ids.unsqueeze(1) + torch.arange(num_frames, device=device)
         if segments is None:
             segments = torch.zeros_like(frame_ids)
-        slots = frame_ids[:, -self.window :] % self.window  # of a longer run only the end fits the ring
-        return Arrival(self, frame_ids, segments, rows, slots)
+        committed = num_frames if committed is None else committed
+        # one frame that is not committed takes its slot all the same: the next look at it finds it there
+        written = max(committed, 1) if num_frames == 1 else committed
+        slots = frame_ids[:, max(0, written - self.window) : written] % self.window  # of a longer run the end alone fits
+        index = torch.arange(frame_ids.shape[0], device=device).unsqueeze(1)
+        return Arrival(self, frame_ids, segments, index, slots, written, committed, rows)
+
+    def state(self, rows: Tensor | None = None) -> "CacheState":
+        """A copy of all that is known of the rows (int64, default: all), as if each stood alone."""
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor.clone() if rows is None else tensor[rows]
+
+        layers = {index: (pick(layer.keys), pick(layer.values)) for index, layer in self.layers.items()}
+        return CacheState(layers, [pick(tensor) for tensor in self.position])
+
+    def load(self, state: "CacheState", rows: Tensor | None = None) -> None:
+        """The rows (int64, default: all) become those of the state; a state of one row, all of them."""
+        def put(target: Tensor, value: Tensor) -> None:
+            if rows is None:
+                target.copy_(value)
+            else:
+                target[rows] = value.to(target.device)
+
+        for index, (keys, values) in state.layers.items():
+            put(self.layers[index].keys, keys)
+            put(self.layers[index].values, values)
+        for target, value in zip(self.position, state.position, strict=True):
+            put(target, value)
+
+    def part(self, rows: Tensor) -> "Cache":
+        """A cache with these rows alone (int64), a copy; `load` its state to put them back."""
+        state = self.state(rows)
+        return Cache({index: LayerCache(*pair) for index, pair in state.layers.items()}, *state.position)
 
     def reset(self, rows: Tensor | None = None) -> None:
         """Forget everything, or the rows where bool (b) is True; their next frame is number 0."""
@@ -66,14 +102,19 @@ class Arrival:
     has just left the window. Several frames look at the ring as it was and at each other.
 
     frame_ids, segments    int64 (b t): of the new frames
-    rows, slots            int64 (b 1) and (b t'): where the last t' <= window of them go
+    index, slots           int64 (b 1) and (b t'): where the last t' <= window of those that are written go
+    written, committed     how many, from the first on, are written to the ring, and how many count as seen from then on
+    rows                   bool (b): in which rows they do; None: in all
     """
 
     cache: Cache
     frame_ids: FrameIds
     segments: FrameIds
-    rows: Tensor
+    index: Tensor
     slots: Tensor
+    written: int = 1
+    committed: int = 1
+    rows: Tensor | None = None
 
     @property
     def alone(self) -> bool:
@@ -94,13 +135,30 @@ class Arrival:
 
     def write(self, ring: Tensor, new: Tensor) -> None:
         """Put what belongs to the new frames, (b t ...), into their slots of a ring (b window ...)."""
-        ring[self.rows, self.slots] = new[:, -self.cache.window :].to(ring.dtype)
+        if self.written:
+            ring[self.index, self.slots] = new[:, max(0, self.written - self.cache.window) : self.written].to(ring.dtype)
 
     def commit(self) -> None:
-        """The new frames are in the ring; after all layers."""
-        self.write(self.cache.frame_ids, self.frame_ids)
-        self.write(self.cache.segments, self.segments)
-        self.cache.next_ids.copy_(self.frame_ids[:, -1] + 1)
+        """The committed frames count as seen; after all layers. What was written for rows that do not move on lies
+        where their next frame will: out of everybody's sight."""
+        if not self.committed:
+            return
+        cache = self.cache
+        before = [tensor.clone() for tensor in cache.position] if self.rows is not None else []
+        self.write(cache.frame_ids, self.frame_ids)
+        self.write(cache.segments, self.segments)
+        cache.next_ids.copy_(self.frame_ids[:, self.committed - 1] + 1)
+        for tensor, old in zip(cache.position, before, strict=False):
+            assert self.rows is not None
+            tensor.copy_(torch.where(self.rows.reshape(-1, *[1] * (tensor.ndim - 1)), tensor, old))
+
+
+@dataclass(frozen=True)
+class CacheState:
+    """A cache, or rows of it, put aside: keys and values by layer, and where each row stands."""
+
+    layers: dict[int, tuple[Tensor, Tensor]]
+    position: list[Tensor]
 
 
 @dataclass

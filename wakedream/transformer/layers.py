@@ -18,6 +18,10 @@ from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotate
 
 
+Kept = tuple[slice, ...]  # spans of a frame's tokens
+ALL: Kept = (slice(None),)
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * weight; the weight is cast to x's type, else bf16 misses the fused kernel."""
 
@@ -53,6 +57,12 @@ def in_float32(layer: nn.Linear, x: Tensor) -> Tensor:
         return F.linear(x.float(), layer.weight.float())
     with torch.autocast(x.device.type, enabled=False):
         return F.linear(x.float(), layer.weight.float())
+
+
+def only(x: Tensor, kept: Kept) -> Tensor:
+    """Of (b t s ...) the tokens in these spans."""
+    parts = [x[:, :, span] for span in kept]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 @dataclass
@@ -94,7 +104,7 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(config.head_dim)
         self.key_norm = RMSNorm(config.head_dim)
 
-    def forward(self, x: Tokens, scope: Scope, kept: slice = slice(None)) -> Float[Tensor, "b t k d"]:
+    def forward(self, x: Tokens, scope: Scope, kept: Kept = ALL) -> Float[Tensor, "b t k d"]:
         """The outputs of the tokens `kept` of each frame."""
         weight = _joined(self.query, self.key, self.value) if self.joined is None else self.joined
         projected = F.linear(x, weight)
@@ -102,7 +112,7 @@ class Attention(nn.Module):
             mixed = self._short(projected, scope)
         else:
             mixed = rearrange(self._attend(projected, scope), "b t s h e -> b t s (h e)")
-        return self.out(mixed[:, :, kept])
+        return self.out(only(mixed, kept))
 
     def _short(self, projected: Tensor, scope: Scope) -> Tensor:
         from wakedream.transformer.short_attention import short_attention  # needs Triton, which not every machine has
@@ -181,9 +191,9 @@ class Layer(nn.Module):
         self.mlp_norm = RMSNorm(config.dim)
         self.mlp = SwiGLU(config.dim, config.mlp_dim)
 
-    def forward(self, x: Tokens, scope: Scope, kept: slice = slice(None)) -> Float[Tensor, "b t k d"]:
+    def forward(self, x: Tokens, scope: Scope, kept: Kept = ALL) -> Float[Tensor, "b t k d"]:
         """The outputs of the tokens `kept` of each frame: of a last layer not all are used."""
-        x = x[:, :, kept] + self.attention(self.attention_norm(x), scope, kept)
+        x = only(x, kept) + self.attention(self.attention_norm(x), scope, kept)
         return x + self.mlp(self.mlp_norm(x))
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """Which tokens a frame has, and which of them may see which: data, from which all masks follow."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -57,15 +58,33 @@ class TokenLayout:
         return tuple(groups)
 
     def _visible(self, modality: str) -> tuple[slice, ...]:
-        allowed = dict(self.sees)[modality]
+        return self.kept(dict(self.sees)[modality])
+
+    def kept(self, names: Sequence[str]) -> tuple[slice, ...]:
+        """The spans of these modalities in the order of the tokens, merged where adjacent; without empty ones."""
         merged: list[slice] = []
         for name, count in self.segments:
-            if name in allowed and count > 0:
+            if name in names and count > 0:
                 span = self.spans[name]
                 if merged and merged[-1].stop == span.start:
                     span = slice(merged.pop().start, span.stop)
                 merged.append(span)
         return tuple(merged)
+
+    def split(self, outputs: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """What `kept(names)` left of (b t s d), by name."""
+        counts = [(name, count) for name, count in self.segments if name in names]
+        parts = outputs.split([count for _, count in counts], dim=2)
+        return {name: part for (name, _), part in zip(counts, parts, strict=True)}
+
+    def with_tokens(self, tokens: tuple[tuple[str, int], ...]) -> "TokenLayout":
+        """With further segments at the end of a frame: each sees all that stands before it and itself, and is seen by
+        none but itself. So what the tokens before them put out stays what it is."""
+        segments, sees = self.segments, self.sees
+        for name, count in tokens:
+            segments = (*segments, (name, count))
+            sees = (*sees, (name, (*(other for other, _ in self.segments), name)))
+        return TokenLayout(segments, sees)
 
     def ranges(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor] | None:
         """int32 (s) each: token i may see tokens start[i] up to, not including, end[i]; None if that cannot say it."""

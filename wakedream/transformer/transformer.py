@@ -1,5 +1,7 @@
 """The block-causal transformer that tokenizer, dynamics and agent share (paper section 3.4)."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,30 +49,35 @@ class Transformer(nn.Module):
         *,
         segments: FrameIds | None = None,
         cache: Cache | None = None,
-        commit: bool = True,
-        keep: str | None = None,
+        committed: int | None = None,
+        rows: Tensor | None = None,
+        frame_ids: FrameIds | None = None,
+        keep: Sequence[str] | None = None,
     ) -> Float[Tensor, "b t k d"]:
         """Normalised outputs for a whole clip or, with a cache, for the frames after those it has seen.
 
         segments: int64 (b t); time and dense layers join only frames of the same segment. A segment is a run of equal
         numbers: one that comes back later is another segment (with a cache: must not come back within the window).
-        commit: whether the cache goes on to the next frame. Without it one frame may be looked at again and again, in
-        its place among those before it (a sampler's passes).
-        keep: the one modality whose outputs are wanted; the last layer then leaves out most work for the others.
+        committed: how many of the frames, from the first on, the cache goes on by (default: all). A frame that is not
+        committed may be looked at again and again, in its place among those before it (a sampler's passes).
+        rows: bool (b), in which rows of the cache they are committed (default: all).
+        frame_ids: with a cache, int64 (b t); by default those that follow.
+        keep: the modalities whose outputs are wanted, in the layout's order; the last layer then leaves out most work
+        for the others.
         """
         assert tokens.shape[2] == layout.num_tokens, (tokens.shape, layout)
-        assert commit or tokens.shape[1] == 1, "of several frames the ring would keep what is not committed"
         device = tokens.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             tokens = tokens.to(torch.get_autocast_dtype(device))
-        scope = self._scope(tokens, layout, segments, cache)
-        kept = slice(None) if keep is None else layout.spans[keep]
+        arrival = None if cache is None else cache.expect(tokens.shape[1], segments, frame_ids, committed, rows)
+        scope = self._scope(tokens, layout, segments, arrival)
+        kept = (slice(None),) if keep is None else layout.kept(keep)
         *others, last = self.layers
         for layer in others:
             tokens = layer(tokens, scope)
         tokens = last(tokens, scope, kept)
-        if scope.arrival is not None and commit:
-            scope.arrival.commit()
+        if arrival is not None:
+            arrival.commit()
         return self.norm(tokens)
 
     def init_cache(self, batch_size: int, layout: TokenLayout) -> Cache:
@@ -86,11 +93,10 @@ class Transformer(nn.Module):
         return Cache(layers, frame_ids, frame_ids.new_zeros(batch_size), torch.zeros_like(frame_ids))
 
     def _scope(
-        self, tokens: Tokens, layout: TokenLayout, segments: FrameIds | None, cache: Cache | None
+        self, tokens: Tokens, layout: TokenLayout, segments: FrameIds | None, arrival: Arrival | None
     ) -> Scope:
         batch, num_frames = tokens.shape[:2]
         config, device = self.config, tokens.device
-        arrival = None if cache is None else cache.expect(num_frames, segments)
         plain = arrival is None and segments is None
         frame_ids = arrival.frame_ids if arrival else torch.arange(num_frames, device=device).expand(batch, -1)
         cos, sin = rotary_angles(frame_ids, config.head_dim)

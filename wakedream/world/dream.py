@@ -1,13 +1,25 @@
 """Dreams in pictures: the tokenizer's streams around dreamed latents."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from wakedream.dynamics.dream import Dream
+from wakedream.dynamics.dynamics import Dynamics
+from wakedream.dynamics.engine import EngineState
 from wakedream.notation import Frame, Latent
-from wakedream.world.model import World
+from wakedream.tokenizer.stream import StreamState
+from wakedream.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class WorldState:
+    """Where a dream stands, in latents and in pictures."""
+
+    dream: EngineState
+    stream: StreamState
 
 
 class WorldDream:
@@ -15,11 +27,11 @@ class WorldDream:
 
     latent: Latent
 
-    def __init__(self, world: World, *, batch_size: int = 1, sampling_steps: int = 4, seed: int = 0,
-                 precision: str | None = None, graph: bool | None = None, compile: bool = False):
+    def __init__(self, tokenizer: Tokenizer, dynamics: Dynamics, *, batch_size: int = 1, sampling_steps: int = 4,
+                 seed: int | Tensor = 0, precision: str | None = None, graph: bool | None = None, compile: bool = False):
         options: dict[str, Any] = {"precision": precision, "graph": graph, "compile": compile}
-        self.dreamer = Dream(world.dynamics, batch_size, sampling_steps=sampling_steps, seed=seed, **options)
-        self.stream = world.tokenizer.stream(batch_size, **options)
+        self.dreamer = Dream(dynamics, batch_size, sampling_steps=sampling_steps, seed=seed, **options)
+        self.stream = tokenizer.stream(batch_size, **options)
 
     def observe(self, frames: Tensor, actions: dict[str, Tensor] | None = None,
                 has_action: Tensor | None = None) -> None:
@@ -35,7 +47,16 @@ class WorldDream:
         self.latent = self.dreamer.step(actions, has_action)
         return self.stream.decode(self.latent)
 
-    def reset(self, rows: Tensor | None = None) -> None:
-        """Forget everything, in all rows or those where bool (b) is True."""
-        self.dreamer.reset(rows)
+    def reset(self, rows: Tensor | None = None, seed: int | Tensor | None = None) -> None:
+        """Forget everything, in all rows or those where bool (b) is True; with other noise if there is a seed."""
+        self.dreamer.reset(rows, seed)
         self.stream.reset(rows)
+
+    def state(self) -> WorldState:
+        """Where all rows stand: `load` goes on there, exactly."""
+        return WorldState(self.dreamer.state(), self.stream.state())
+
+    def load(self, state: WorldState) -> None:
+        """Go on as when the state was taken, from a dream of this world with as many rows."""
+        self.dreamer.load(state.dream)
+        self.stream.load(state.stream)

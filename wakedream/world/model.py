@@ -1,18 +1,18 @@
 """Tokenizer and dynamics model as one: pictures and actions in, pictures out."""
 
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.errors import CheckpointError, ConfigError
+from wakedream.model.pretrained import CONFIG, FORMAT, Pretrained, refuse_foreign
+from wakedream.runs import write_json
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.tokenizer.weights import fingerprint
-
-if TYPE_CHECKING:
-    from wakedream.world.dream import WorldDream
+from wakedream.world.dream import WorldDream
 
 TOKENIZER, DYNAMICS = "tokenizer", "dynamics"  # folders: beside a run's checkpoints, or in a world's own folder
 
@@ -25,9 +25,11 @@ class World:
         frame = dream.step({"action": torch.tensor([2])})    # (b c h w) in [0, 1]
     """
 
+    KIND = "world"
+
     def __init__(self, tokenizer: Tokenizer, dynamics: Dynamics):
         """CheckpointError when the dynamics model was trained on another tokenizer's latents."""
-        if dynamics.tokenizer and dynamics.tokenizer != (own := fingerprint(tokenizer)):
+        if dynamics.tokenizer and dynamics.tokenizer != (own := tokenizer.fingerprint()):
             raise CheckpointError("the dynamics model was trained on latents of the tokenizer "
                                   f"{dynamics.tokenizer[:12]}, this one is {own[:12]}: give that one")
         shape = (tokenizer.config.num_latents, tokenizer.config.latent_dim)
@@ -37,45 +39,69 @@ class World:
                               f"{expected[0]}x{expected[1]}")
         self.tokenizer, self.dynamics = tokenizer, dynamics
 
+    @property
+    def parts(self) -> dict[str, Pretrained]:
+        """By the name of the folder that holds each."""
+        return {TOKENIZER: self.tokenizer, DYNAMICS: self.dynamics}
+
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> "World":
-        """Of a dynamics model's run folder (its best weights), or of what `save_pretrained` wrote."""
+    def from_pretrained(cls, path: str | Path) -> Self:
+        """Of a dynamics model's run folder (its best weights), of its `best` or a checkpoint in it, or of what
+        `save_pretrained` wrote."""
         path = Path(path)
         own = path / DYNAMICS
         dynamics = Dynamics.from_pretrained(own if own.exists() else path)
-        if not (path / TOKENIZER).exists():
-            raise CheckpointError(f"{path} has no folder '{TOKENIZER}': give the run folder of a dynamics model, which "
-                                  "keeps the tokenizer that it was trained with")
-        return cls(Tokenizer.from_pretrained(path / TOKENIZER), dynamics)
+        return cls(Tokenizer.from_pretrained(_tokenizer_of(path)), dynamics)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write folder/tokenizer and folder/dynamics, weights folders each."""
-        self.tokenizer.save_pretrained(Path(folder) / TOKENIZER)
-        self.dynamics.save_pretrained(Path(folder) / DYNAMICS)
+        """Write folder/tokenizer and folder/dynamics, weights folders each. RunError where it holds something else."""
+        folder = Path(folder)
+        refuse_foreign(folder, self.KIND)
+        for name, part in self.parts.items():
+            part.save_pretrained(folder / name)
+        marks = {name: part.fingerprint() for name, part in self.parts.items()}
+        write_json(folder / CONFIG, {"format": FORMAT, "kind": self.KIND, **marks})
+
+    def fingerprint(self) -> str:
+        """sha256 over the fingerprints of its parts."""
+        return hashlib.sha256(" ".join(part.fingerprint() for part in self.parts.values()).encode()).hexdigest()
+
+    def frozen(self, precision: str | None = None) -> Self:
+        """A copy for inference alone, as its parts'."""
+        made = type(self).__new__(type(self))  # its parts fit, but their frozen copies have other fingerprints
+        made.tokenizer, made.dynamics = self.tokenizer.frozen(precision), self.dynamics.frozen(precision)
+        return made
 
     @property
     def device(self) -> torch.device:
         return self.dynamics.registers.device
 
-    def to(self, device: torch.device | str) -> "World":
+    def to(self, device: torch.device | str) -> Self:
         self.tokenizer.to(device)
         self.dynamics.to(device)
         return self
 
     def dream(self, frames: Tensor | None = None, actions: dict[str, Tensor] | None = None,
-              has_action: Tensor | None = None, **options: Any) -> "WorldDream":
+              has_action: Tensor | None = None, **options: Any) -> WorldDream:
         """A dream that goes on after `frames` (b t c h w), uint8 or float in [0, 1], or begins from nothing.
 
         actions[:, t] led into frames[:, t]; has_action: bool (b t), by default True if there are actions. options:
         batch_size (without frames), sampling_steps, seed, precision, graph, compile, as dynamics.Dream has them.
         """
-        from wakedream.world.dream import WorldDream
-
         if frames is not None:
             if frames.ndim != 5:
                 raise ValueError(f"expected frames (b, t, c, h, w), got {tuple(frames.shape)}")
             options["batch_size"] = frames.shape[0]
-        dream = WorldDream(self, **options)
+        dream = WorldDream(self.tokenizer, self.dynamics, **options)
         if frames is not None:
             dream.observe(frames, actions, has_action)
         return dream
+
+
+def _tokenizer_of(path: Path) -> Path:
+    """Beside the weights, or beside the checkpoints or the best weights of the run that they belong to."""
+    for folder in (path, *path.absolute().parents[:3]):
+        if (folder / TOKENIZER).exists():
+            return folder / TOKENIZER
+    raise CheckpointError(f"{path} has no folder '{TOKENIZER}', nor has a run that it lies in: give the run folder of a "
+                          "dynamics model, which keeps the tokenizer that it was trained with")

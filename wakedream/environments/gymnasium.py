@@ -1,0 +1,93 @@
+"""Any environment that Gymnasium knows by an id, seen through pictures."""
+
+import importlib
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from wakedream.environments.pixels import is_picture, to_rgb
+from wakedream.errors import ConfigError, DataError, MissingExtraError
+
+KEYS = ("screen", "rgb", "image", "pixels", "pov")  # of a Dict observation, the first that is a picture
+
+
+def make_by_id(name: str, size: int | None) -> "PictureEnv":
+    """`name` as gymnasium.make takes it; `module:Id-v0` imports the module that registers the id first."""
+    module, _, _ = name.rpartition(":")
+    if module:
+        _import(module, name)
+    env = _make(name)
+    source = _picture_key(env.observation_space)
+    if source is None:
+        env.close()
+        env = _make(name, render_mode="rgb_array")
+    return PictureEnv(env, source, size)
+
+
+class PictureEnv(gymnasium.Wrapper):
+    """Observations become uint8 (h w 3): the observation, its picture at a key, or what `render()` gives.
+
+    source  "" (the observation itself), the key of a Dict observation, or None (render)
+    """
+
+    def __init__(self, env: gymnasium.Env, source: str | None, size: int | None):
+        super().__init__(env)
+        self.source, self.size = source, size
+        self.frame = np.zeros((16, 16, 3), np.uint8)
+
+    def reset(self, **options: Any):
+        observation, info = self.env.reset(**options)
+        self.frame = self._picture(observation)
+        return self.frame, _extras(info)
+
+    def step(self, action: Any):
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        frame = self._picture(observation)
+        # ViZDoom has no picture after the end and gives zeros: the last one stands
+        if frame.any() or not (terminated or truncated):
+            self.frame = frame
+        return self.frame, float(reward), bool(terminated), bool(truncated), _extras(info)
+
+    def _picture(self, observation: Any) -> np.ndarray:
+        if self.source is None:
+            picture = self.env.render()
+            if not isinstance(picture, np.ndarray):
+                raise DataError(f"render() of {self.env} gave {type(picture).__name__}, expected an array "
+                                "(h w 3): the environment must know render_mode='rgb_array'")
+        else:
+            picture = observation[self.source] if self.source else observation
+        return to_rgb(np.asarray(picture), self.size)
+
+
+def _extras(info: dict[str, Any]) -> dict[str, Any]:
+    """Only what an environment offers as wakedream's extras: numbers by name."""
+    extras = info.get("extras")
+    numbers = isinstance(extras, dict) and all(isinstance(value, (int, float)) for value in extras.values())
+    return {"extras": extras} if numbers else {}
+
+
+def _import(module: str, name: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        extra = module.split(".")[0]
+        hint = "pip install 'wakedream[vizdoom]'" if extra == "vizdoom" else f"install what brings '{extra}'"
+        raise MissingExtraError(f"{name} needs the module '{module}', which cannot be imported ({error}): "
+                                f"{hint}") from error
+
+
+def _make(name: str, **options: Any) -> gymnasium.Env:
+    try:
+        return gymnasium.make(name, disable_env_checker=True, **options)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise MissingExtraError(f"the environment {name} lacks a package: {error}") from error
+    except (gymnasium.error.Error, ImportError) as error:
+        raise ConfigError(f"Gymnasium cannot make the environment '{name}': {error}") from error
+
+
+def _picture_key(space: gymnasium.Space) -> str | None:
+    if isinstance(space, gymnasium.spaces.Dict):
+        keys = [key for key, inner in space.spaces.items() if _picture_key(inner) == ""]
+        return next((key for key in (*KEYS, *keys) if key in keys), None)
+    return "" if isinstance(space, gymnasium.spaces.Box) and is_picture(space.shape, space.dtype) else None

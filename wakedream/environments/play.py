@@ -1,0 +1,80 @@
+"""Playing one whole episode, and keeping it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from wakedream.data.actions import Actions, ActionSpec
+from wakedream.data.episode import Episode
+from wakedream.environments.registry import environment, make_policy
+from wakedream.errors import DataError
+
+
+def play_episode(name: str, env: Any, policy_name: str | None, seed: int, index: int,
+                 max_frames: int | None = None) -> Episode:
+    """Episode `index` of a recording with `seed`: the two decide its world, its length and its chances.
+
+    name, env   of the environment, made by `environment(name).make(size)`
+    max_frames  cut it after so many; None: the environment's own bounds
+    """
+    seeds = np.random.SeedSequence([seed, index])
+    env_seed, rng = int(seeds.generate_state(1)[0] >> 1), np.random.default_rng(seeds.spawn(1)[0])
+    limit = max_frames or _draw_limit(environment(name).frames, rng)
+    frame, info = env.reset(seed=env_seed)
+    policy = make_policy(policy_name, name, env, rng)
+    record = _Recorder(ActionSpec.from_space(env.action_space), frame, info)
+    terminated = truncated = False
+    while not (terminated or truncated) and len(record.video) < limit:
+        action = policy(frame)
+        frame, reward, terminated, truncated, info = env.step(action)
+        record.step(action, frame, reward, info)
+    about = {"env": name, "episode": index, "seed": env_seed, **policy.info}
+    if "achievements" in info:
+        about["achievements"] = {key: int(count) for key, count in info["achievements"].items()}
+    return record.episode(bool(terminated), about)
+
+
+def cut(episode: Episode, frames: int) -> Episode:
+    """The first `frames` frames; truncated, if that is less than all."""
+    if frames >= len(episode.video):
+        return episode
+    actions, extras = ({name: values[:frames] for name, values in some.items()}
+                       for some in (episode.actions, episode.extras))
+    return Episode(episode.video[:frames], actions, episode.has_action[:frames], episode.rewards[:frames],
+                   False, True, extras, episode.info)
+
+
+class _Recorder:
+    """Collects frames with the action that led into each; the first has none."""
+
+    def __init__(self, spec: ActionSpec, frame: np.ndarray, info: dict[str, Any]):
+        self.spec = spec
+        self.video, self.rewards = [np.array(frame)], [0.0]  # copies: environments may reuse their arrays
+        self.actions: list[Actions] = [{name: zeros[0] for name, zeros in spec.placeholder(1).items()}]
+        self.extras = [info.get("extras", {})]
+
+    def step(self, action: Any, frame: np.ndarray, reward: float, info: dict[str, Any]) -> None:
+        self.actions.append(self.spec.flatten(action))
+        self.video.append(np.array(frame))
+        self.rewards.append(float(reward))
+        self.extras.append(info.get("extras", {}))
+
+    def episode(self, terminated: bool, info: dict[str, Any]) -> Episode:
+        shapes = {frame.shape for frame in self.video}
+        if len(shapes) > 1:
+            raise DataError(f"one episode has frames of several shapes ({sorted(shapes)}): choose a --size")
+        has_action = np.arange(len(self.video)) > 0
+        names = set(self.extras[0]).intersection(*self.extras)
+        return Episode(
+            np.stack(self.video),
+            {c.name: np.stack([action[c.name] for action in self.actions]) for c in self.spec.components},
+            has_action, np.array(self.rewards, np.float32), terminated, not terminated,
+            {name: np.array([extras[name] for extras in self.extras], np.float32) for name in sorted(names)},
+            info)
+
+
+def _draw_limit(bounds: tuple[int, int], rng: np.random.Generator) -> int:
+    """Log-uniform: many short episodes, so that small recordings hold many worlds, and some long ones."""
+    low, high = bounds
+    return round(math.exp(rng.uniform(math.log(low), math.log(high))))

@@ -1,0 +1,86 @@
+"""`wakedream record`: play an environment and keep the episodes."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wakedream.data.shard import pack, unpack
+from wakedream.data.store import StoreWriter
+from wakedream.environments.config import RecordConfig
+from wakedream.environments.play import cut
+from wakedream.environments.workers import Play, Stage, Workers
+from wakedream.errors import DataError, Interrupted
+from wakedream.progress import ProgressBar
+
+
+def record(config: RecordConfig) -> None:
+    """Play until the data set has `config.frames` frames; the last episode may be cut.
+
+    The same call resumes. Ctrl-C and SIGTERM keep all complete episodes and raise Interrupted, which says how to
+    go on. DataError when the environment fails or the folder holds another recording.
+    """
+    play = Play(config.env, config.policy, config.size, config.seed, config.max_episode_frames)
+    with _signals() as came, Workers(play, config.processes) as workers:
+        stage = workers.stage(lambda: bool(came))
+        kept = _fill(config, stage, workers, lambda: bool(came)) if stage else "before the first episode"
+        if came and kept:
+            raise Interrupted(came[0], f"stopped {kept}: run the same command again to go on")
+
+
+def _fill(config: RecordConfig, stage: Stage, workers: Workers, stopped: Callable[[], bool]) -> str:
+    """"" when there are frames enough, else what there is."""
+    about = {"env": config.env, "policy": stage.policy, "seed": config.seed}
+    with StoreWriter(Path(config.out), stage.spec, frame_shape=stage.frame_shape, held_out=config.held_out,
+                     info=about) as writer:
+        _same_recording(writer, about)
+        if writer.frames >= config.frames:
+            print(f"{config.out} has {writer.frames:,} frames already, nothing to do", file=sys.stderr)
+            return ""
+        first = max((info.info["episode"] + 1 for info in writer.added), default=0)
+        with ProgressBar("recording", config.frames, "frames", initial=writer.frames) as bar:
+            for packed in workers.episodes(first, stopped):
+                room = config.frames - writer.frames
+                writer.add_packed(packed if packed.info.frames <= room else
+                                  pack(cut(unpack(packed, stage.frame_shape), room)))
+                bar.update(writer.frames, episodes=writer.num_episodes)
+                if writer.frames >= config.frames:
+                    return ""
+        return (f"at {writer.frames:,} of {config.frames:,} frames; {writer.num_episodes} complete episodes are "
+                f"kept in {config.out}")
+
+
+def _same_recording(writer: StoreWriter, about: dict[str, object]) -> None:
+    """Episodes of one data set come from one environment, policy and seed, or they would repeat."""
+    for name, mine in about.items():
+        there = writer.header.info.get(name)
+        if there != mine:
+            raise DataError(f"{writer.path} was recorded with {name} {there}, this command says {mine}: use "
+                            "the same options to go on, or choose another --out")
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Yields the list that Ctrl-C or SIGTERM will stand in; a second signal acts as it would outside."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, _: object) -> None:
+        came.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield came
+    finally:
+        restore()

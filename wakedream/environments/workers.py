@@ -1,0 +1,170 @@
+"""Processes that play and compress episodes side by side and hand them over in the order of their numbers."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from wakedream.data.actions import ActionSpec
+from wakedream.data.shard import Packed, pack
+from wakedream.environments.registry import environment
+from wakedream.errors import DataError, RunError, UserError
+
+AHEAD = 8  # episodes per process that may be played before an earlier one is done
+PATIENCE = 5.0  # seconds for an environment to close
+POLL = 0.1  # seconds between looks at whether to stop
+
+
+@dataclass(frozen=True)
+class Play:
+    """What every process plays."""
+
+    env: str
+    policy: str | None
+    size: int | None
+    seed: int
+    max_frames: int | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a process found when it had made the environment."""
+
+    spec: ActionSpec
+    frame_shape: tuple[int, int, int]
+    policy: str
+
+
+class Workers:
+    """`with Workers(play, 2) as workers: workers.stage; for episode in workers.episodes(0, stopped): ...`
+
+    Episode i is the same whatever the number of processes. What an environment raises arrives as a DataError.
+    """
+
+    def __init__(self, play: Play, processes: int):
+        self.play = play
+        self.scratch = tempfile.TemporaryDirectory(prefix="wakedream-", ignore_cleanup_errors=True)
+        context = multiprocessing.get_context("spawn")
+        self.workers: list[tuple[Any, Any]] = []
+        with _quiet_start():
+            for _ in range(processes):
+                mine, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(play, theirs, self.scratch.name), daemon=True)
+                process.start()
+                theirs.close()
+                self.workers.append((process, mine))
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process, connection in self.workers:
+            connection.close()
+            process.terminate()
+        for process, _ in self.workers:
+            process.join(PATIENCE)
+            process.kill()
+            process.join()
+        self.scratch.cleanup()
+
+    def stage(self, stopped: Callable[[], bool]) -> Stage | None:
+        """What the environment is, once all processes have made it; None when stopped before."""
+        stages = []
+        waiting = [connection for _, connection in self.workers]
+        while waiting and not stopped():
+            for connection in wait(waiting, POLL):
+                stages.append(self._receive(connection))
+                waiting.remove(connection)
+        return None if waiting else stages[0]
+
+    def episodes(self, first: int, stopped: Callable[[], bool]) -> Iterator[Packed]:
+        """Episodes first, first + 1, ... until `stopped()`."""
+        done: dict[int, Packed] = {}
+        idle, following, begun = [connection for _, connection in self.workers], first, first
+        while not stopped():
+            while idle and begun < following + AHEAD * len(self.workers):
+                idle.pop().send(begun)
+                begun += 1
+            busy = [connection for _, connection in self.workers if connection not in idle]
+            for connection in wait(busy, POLL):
+                index, episode = self._receive(connection)
+                done[index] = episode
+                idle.append(connection)
+            while following in done:  # all that wait: one a round would leave as many processes idle
+                yield done.pop(following)
+                following += 1
+
+    def _receive(self, connection: Any) -> Any:
+        try:
+            message = connection.recv()
+        except (EOFError, ConnectionResetError):
+            process = next(process for process, mine in self.workers if mine is connection)
+            process.join()
+            raise RunError(f"a process that plays {self.play.env} ended with exit code {process.exitcode}: "
+                           "out of memory? Use fewer --processes; the same command goes on") from None
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+
+def _work(play: Play, connection: Connection, scratch: str) -> None:
+    """A process's life: make the environment, then play whatever episode it is asked for."""
+    from wakedream.environments.play import play_episode
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
+    os.chdir(scratch)  # some environments (ViZDoom) leave files where they run
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of `finally`: ViZDoom has a process of its own
+    asked: int | None = None
+    env: Any = None
+    try:
+        known = environment(play.env)
+        env = known.make(play.size)
+        stage = play_episode(play.env, env, play.policy, play.seed, 0, max_frames=1)
+        spec = ActionSpec.from_space(env.action_space)
+        connection.send(Stage(spec, stage.video.shape[1:], play.policy or known.default_policy))
+        while True:
+            asked = int(connection.recv())
+            episode = play_episode(play.env, env, play.policy, play.seed, asked, play.max_frames)
+            episode.check(spec, stage.video.shape[1:])
+            connection.send((asked, pack(episode)))  # here: compressing takes as long as playing a fast game
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent has gone
+    except UserError as error:
+        connection.send(error)
+    except Exception as error:  # the edge of the process: whatever foreign code raises must reach the parent
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        connection.send(DataError(
+            f"the environment {play.env} failed ({'making it' if asked is None else f'episode {asked}'}): "
+            f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"))
+    finally:
+        if env is not None:
+            env.close()
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Processes started here use one thread in numerical libraries, and leave Ctrl-C to the parent."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

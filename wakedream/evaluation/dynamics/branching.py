@@ -1,0 +1,208 @@
+"""The same moment of a real environment under different commands: what truly happens. Needs no torch."""
+
+import itertools
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from wakedream.config import suggest
+from wakedream.data.actions import Actions, ActionSpec
+from wakedream.environments.registry import environment, make_policy
+from wakedream.errors import ConfigError, DataError
+
+COMMANDS = {  # what a player would press, as the environment's own action
+    "crafter": {"noop": 0, "left": 1, "right": 2, "up": 3, "down": 4},
+    "coinrun": {"noop": 4, "left": 1, "right": 7, "jump": 5},
+}
+HOLD = {"crafter": 1, "coinrun": 8}  # frames: Crafter moves a whole cell at once, CoinRun gathers speed
+# MSE of pixels in [0, 1] up to which two outcomes count as one. In Crafter, by the player's true position: of 270
+# blocked moves none, of 766 made 99.2 % lie above it by day and night (a blocked move still turns the player round).
+SAME = 1e-3
+PER_EPISODE = 10  # contexts, so that they come from many worlds; making one takes Crafter a quarter of a second
+APART = (1, 3)  # frames from one context to the next, in contexts
+LONGEST = 1000  # frames of an episode
+DOMAIN = 0xC0117  # sets these seeds apart from those of recordings
+ATTEMPTS = 20  # episodes for each that would do, before giving up
+
+
+@dataclass(frozen=True)
+class Branches:
+    """n contexts, each followed by what every command, held, led to. Commands stand in the order of `commands`.
+
+    contexts    uint8 (n t h w c), the frames before
+    actions     by component, (n t ...): `actions[:, i]` led into frame i
+    has_action  (n t): False for an episode's first frame
+    outcomes    uint8 (n k hold h w c)
+    groups      int (n k): commands with the same number had one outcome; the number is that of the first of them
+    held        by component, (k ...): each command as the model's action
+    origins     (seed, actions since the reset): how to get to the end of each context again
+    """
+
+    environment: str
+    commands: tuple[str, ...]
+    contexts: UInt8[np.ndarray, "n t h w c"]
+    actions: Actions
+    has_action: Bool[np.ndarray, "n t"]
+    outcomes: UInt8[np.ndarray, "n k hold h w c"]
+    groups: np.ndarray
+    held: Actions
+    origins: tuple[tuple[int, tuple[int, ...]], ...]
+
+    @property
+    def unblocked(self) -> Bool[np.ndarray, "n k"]:
+        """Whether the command's outcome differs from that of doing nothing, the first command."""
+        return self.groups != self.groups[:, :1]
+
+
+def branches(
+    env_name: str,
+    count: int,
+    context: int = 16,
+    commands: dict[str, int] | None = None,
+    hold: int | None = None,
+    seed: int = 0,
+    *,
+    size: int | None = None,
+    same: float = SAME,
+    avoid: Collection[int] = (),
+) -> Branches:
+    """Play the scripted policy in worlds of their own, stop now and then, and try every command from there.
+
+    count     contexts, up to 10 from one episode, at random moments
+    context   frames in each
+    commands  name -> the environment's action; the first does nothing. Default: noop and the moves
+    hold      frames for which a command is held. Default: Crafter 1, CoinRun 8
+    size      of the frames in pixels, as the tokenizer takes them
+    same      MSE, pixels in [0, 1], up to which two outcomes count as one (joined in chains)
+    avoid     seeds of worlds not to be played, as `recorded_seeds` finds them in a data set. Recordings draw their
+              worlds from 2^31, differently; without `avoid` one of them is met with a chance of
+              episodes here x episodes there / 2^31
+
+    Moments from which every command is blocked (asleep, walled in) or an episode ends are passed over.
+    ConfigError for other environments; DataError when an environment does not repeat or such moments are too rare.
+    """
+    if env_name not in COMMANDS:
+        raise suggest("environment with commands to branch by", env_name, COMMANDS)
+    hold = hold or HOLD[env_name]
+    commands = commands or COMMANDS[env_name]
+    if min(count, context, hold) < 1 or len(commands) < 2:
+        raise ConfigError(f"branches: count {count}, context {context}, hold {hold}, {len(commands)} commands: "
+                          "expected at least 1, 1, 1 and 2")
+    found: list[_Moment] = []
+    plan = _Plan(env_name, context, tuple(commands.values()), hold, same)
+    for moments in _episodes(plan, size, seed, avoid, count):
+        found += moments
+        if len(found) >= count:
+            break
+    else:
+        raise DataError(f"{env_name}: only {len(found)} of {count} moments found in which a command of "
+                        f"{', '.join(commands)} does something: shorter --context or --hold, or a smaller threshold")
+    found = found[:count]
+    spec = found[0].spec
+    held = [spec.flatten(action) for action in commands.values()]
+    return Branches(
+        env_name, tuple(commands), np.stack([m.frames for m in found]),
+        {c.name: np.stack([m.actions[c.name] for m in found]) for c in spec.components},
+        np.stack([m.has_action for m in found]), np.stack([m.outcomes for m in found]),
+        np.stack([m.groups for m in found]),
+        {c.name: np.stack([action[c.name] for action in held]) for c in spec.components},
+        tuple(m.origin for m in found))  # fmt: skip
+
+
+def recorded_seeds(infos: Collection[dict[str, Any]]) -> frozenset[int]:
+    """Of the worlds in a data set: `recorded_seeds([episode.info for episode in store.episodes])`."""
+    return frozenset(int(info["seed"]) for info in infos if "seed" in info)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    env_name: str
+    context: int
+    commands: tuple[int, ...]
+    hold: int
+    same: float
+
+
+@dataclass(frozen=True)
+class _Moment:
+    spec: ActionSpec
+    frames: np.ndarray
+    actions: Actions
+    has_action: np.ndarray
+    outcomes: np.ndarray
+    groups: np.ndarray
+    origin: tuple[int, tuple[int, ...]]
+
+
+def _episodes(plan: _Plan, size: int | None, seed: int, avoid: Collection[int], count: int) -> Iterator[list[_Moment]]:
+    """The moments of one episode after another."""
+    env, twin = (environment(plan.env_name).make(size) for _ in range(2))
+    try:
+        for index in range(ATTEMPTS * (1 + count // PER_EPISODE)):
+            seeds = np.random.SeedSequence([seed, index, DOMAIN])
+            world = int(seeds.generate_state(1)[0] >> 1)
+            if world not in avoid:
+                rng = np.random.default_rng(seeds.spawn(1)[0])
+                yield list(itertools.islice(_moments(plan, env, twin, world, rng), PER_EPISODE))
+    finally:
+        env.close()
+        twin.close()
+
+
+def _moments(plan: _Plan, env: Any, twin: Any, world: int, rng: np.random.Generator) -> Iterator[_Moment]:
+    """Of one episode, those in which a command does something."""
+    spec = ActionSpec.from_space(env.action_space)
+    frame, _ = env.reset(seed=world)
+    policy = make_policy("scripted", plan.env_name, env, rng)
+    frames, taken = [np.array(frame)], list[int]()
+    after = plan.context + int(rng.integers(plan.context))
+    while len(frames) < LONGEST:
+        if len(frames) == after:
+            after += int(rng.integers(APART[0] * plan.context, APART[1] * plan.context + 1))
+            outcomes = _outcomes(env, twin, plan)
+            if outcomes is not None and (groups := _groups(outcomes, plan.same)).any():
+                actions, has_action = _actions(spec, taken, plan.context)
+                yield _Moment(spec, np.stack(frames[-plan.context :]), actions, has_action, outcomes, groups,
+                              (world, tuple(taken)))  # fmt: skip
+        action = int(policy(frame))
+        frame, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            return
+        frames.append(np.array(frame))
+        taken.append(action)
+
+
+def _actions(spec: ActionSpec, taken: list[int], context: int) -> tuple[Actions, np.ndarray]:
+    """What led into each of the last `context` frames; into an episode's first frame, nothing."""
+    led = [spec.flatten(action) for action in taken[-context:]]
+    has_action = np.arange(context) >= context - len(led)
+    if len(led) < context:
+        led.insert(0, {name: zeros[0] for name, zeros in spec.placeholder(1).items()})
+    return {c.name: np.stack([action[c.name] for action in led]) for c in spec.components}, has_action
+
+
+def _outcomes(env: Any, twin: Any, plan: _Plan) -> np.ndarray | None:
+    """uint8 (k hold h w c); None where the episode ends under one of them."""
+    found = []
+    for action in plan.commands:
+        twin.become(env)
+        if not np.array_equal(twin.frame, env.frame):
+            raise DataError(f"{type(env).__name__} does not repeat: the same seed and actions led to another frame")
+        for _ in range(plan.hold):
+            frame, _, terminated, truncated, _ = twin.step(action)
+            if terminated or truncated:
+                return None
+            found.append(np.array(frame))
+    return np.stack(found).reshape(len(plan.commands), plan.hold, *found[0].shape)
+
+
+def _groups(outcomes: np.ndarray, same: float) -> np.ndarray:
+    """(k,): the first command to whose outcome each one's is the same, directly or by way of others."""
+    flat = outcomes.reshape(len(outcomes), -1).astype(np.float32) / 255
+    alike = np.square(flat[:, None] - flat[None]).mean(-1) <= same
+    for _ in range(len(alike)):  # what is joined to one is joined to all
+        alike = alike @ alike
+    return alike.argmax(1)

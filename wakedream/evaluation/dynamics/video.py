@@ -1,0 +1,89 @@
+"""`wakedream dream`: what a dynamics model makes of held-out clips, or of nothing, as a video."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wakedream import runs
+from wakedream.data.store import Store
+from wakedream.data.video import Mp4
+from wakedream.device import pick_device
+from wakedream.dynamics.clip import LatentClip
+from wakedream.errors import DataError
+from wakedream.evaluation.config import DreamConfig
+from wakedream.evaluation.dynamics.commands import held, parse, random_actions
+from wakedream.evaluation.dynamics.pictures import beside, side_by_side, until
+from wakedream.evaluation.dynamics.rollouts import decoded_from, roll_out
+from wakedream.evaluation.dynamics.windows import check_world, dream_clips
+from wakedream.evaluation.page.pictures import ERROR_GAIN, GAP, enlarge
+from wakedream.notation import Latents
+from wakedream.progress import ProgressBar
+from wakedream.world.model import World
+
+HEIGHT = 128  # pixels, about: small frames are enlarged to it
+KEPT = 8  # frames for which a random action is held
+
+
+def dream(config: DreamConfig) -> None:
+    """Write `config.out`. CheckpointError when the run is no dynamics model's, ConfigError for actions that there are
+    not, DataError for data of other frames or actions, or without a held-out episode that is long enough."""
+    world = World.from_pretrained(config.run).to(pick_device(config.device))
+    scale = config.scale or max(1, round(HEIGHT / world.tokenizer.config.height))
+    with runs.atomic(config.out) as file:  # first: no dream is lost for want of a place
+        videos, what = _continued(config, world) if config.data else _from_nothing(config, world)
+        with Mp4(file, config.fps) as mp4:
+            for frames in zip(*videos, strict=True):
+                mp4.add(enlarge(_below(frames), scale))
+    print(f"{config.out}: {what}, K = {config.sampling_steps}, seed {config.seed}")
+
+
+def _continued(config: DreamConfig, world: World) -> tuple[list[np.ndarray], str]:
+    assert config.data is not None
+    store = Store.open(config.data)
+    check_world(world, store)
+    longest, needed = max(info.frames for info in store.split("held_out")), config.context + config.frames
+    if longest < needed:
+        raise DataError(f"{store.path}: {config.context} frames of context and {config.frames} to dream are {needed}, "
+                        f"but the longest held-out episode has {longest}: lower --context or --frames")
+    other = config.actions not in ((), ("true",))
+    given = _actions(config, world, config.clips) if other else {}
+    clips = dream_clips(world.tokenizer, store, config.clips, config.context, config.frames, seed=config.seed,
+                        least=config.frames)
+    clip = clips.clip
+    if other:
+        clip = until(clip, config.context, config.frames)
+        for name, values in given.items():
+            clip.actions[name][:, config.context:] = values[:len(clip.has_action)]
+    dreamed = _roll(config, world, clip, config.context)
+    shown = f"truth | dream | difference x {ERROR_GAIN}" if not other else "truth | dream, under other actions"
+    return (beside(world.tokenizer, clips, dreamed, difference=not other),
+            f"{shown}; {len(clip.has_action)} dreams of {config.frames} frames after {config.context} of context")
+
+
+def _from_nothing(config: DreamConfig, world: World) -> tuple[list[np.ndarray], str]:
+    own = world.tokenizer.config
+    actions = _actions(config, world, config.clips)
+    has_action = torch.full((config.clips, config.frames), bool(actions))
+    has_action[:, 0] = False  # as an episode's first frame
+    clip = LatentClip(torch.zeros(config.clips, config.frames, own.num_latents, own.latent_dim), actions, has_action,
+                      torch.zeros(has_action.shape, dtype=torch.int64))
+    frames = decoded_from(world.tokenizer, _roll(config, world, clip, 0), 0).cpu()
+    return [side_by_side(frames)], f"{config.clips} dreams of {config.frames} frames from nothing"
+
+
+def _actions(config: DreamConfig, world: World, rows: int) -> dict[str, Tensor]:
+    spec = world.dynamics.actions
+    if config.actions in ((), ("random",)):
+        return random_actions(spec, rows, config.frames, KEPT, config.seed)
+    return held(parse(spec, config.actions), rows, config.frames)
+
+
+def _roll(config: DreamConfig, world: World, clip: LatentClip, context: int) -> Latents:
+    with ProgressBar("dreaming", config.clips * config.frames, "frames") as bar:
+        return roll_out(world.dynamics, clip, context, sampling_steps=config.sampling_steps, seed=config.seed,
+                        advance=bar.advance)
+
+
+def _below(pictures: tuple[np.ndarray, ...]) -> np.ndarray:
+    gap = np.full((GAP, *pictures[0].shape[1:]), 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1])

@@ -1,0 +1,156 @@
+"""The page of a tokenizer."""
+
+from pathlib import Path
+from typing import Any
+
+from wakedream import runs
+from wakedream.evaluation.page import document as page
+from wakedream.evaluation.page.pictures import enlarge, png
+from wakedream.evaluation.page.plots import plot
+from wakedream.evaluation.page.report import UNITS, number, videos
+from wakedream.evaluation.tokenizer.pictures import Pictures
+
+PICTURE = "reconstruction.png"
+
+
+def sections(results: dict[str, Any], pictures: Pictures, fps: float = 10.0) -> list[str]:
+    """The page but for training and foot. results: what `evaluate_tokenizer` measured, beside "tokenizer"."""
+    return [
+        _head(results),
+        _pictures(pictures),
+        _videos(pictures, fps),
+        _tables(results),
+        _by_frame(results),
+        _latents(results, pictures),
+    ]
+
+
+def write_picture(folder: Path, pictures: Pictures) -> None:
+    """reconstruction.png: the strips below one another."""
+    if pictures.strips:
+        with runs.atomic(folder / PICTURE) as beside:
+            beside.write_bytes(png(enlarge(_stacked(pictures), 2)))
+
+
+def _head(results: dict[str, Any]) -> str:
+    best, mean = results["reconstruction"][:2]
+    about = results.get("tokenizer", {})
+    seen = results["evaluated"]
+    shown = [
+        (number(best, name), f"{unit} (mean image {number(mean, name)})")
+        for name, unit in UNITS.items()
+        if name in best
+    ]
+    if "num_latents" in about:
+        shown.append((f"{about['num_latents']} x {about['latent_dim']}", "latents per frame"))
+    lines = [
+        f"{best['frames']:,} frames in {seen['clips']} clips of {seen['length']}, episodes never trained on"
+        if seen["split"] == "held_out"
+        else f"{best['frames']:,} frames of the split {seen['split']}"
+    ]
+    if "parameters" in about:
+        size = " x ".join(map(str, about["frame_size"]))
+        lines.append(f"{about['parameters'] / 1e6:.1f} M parameters, frames of {size}")
+    lines += [str(results[name]) for name in ("device", "date") if name in results]
+    return f"<h1>Tokenizer</h1><p>{page.html.escape('; '.join(lines))}</p>" + page.numbers(shown)
+
+
+def _pictures(pictures: Pictures) -> str:
+    if not pictures.strips:
+        return ""
+    text = "One frame from each of several clips; every column is the same moment. Masked patches are grey."
+    return page.section(
+        "Reconstructions", text, page.strips([(name, png(strip)) for name, strip in pictures.strips.items()])
+    )
+
+
+def _videos(pictures: Pictures, fps: float) -> str:
+    if not pictures.videos:
+        return ""
+    return page.section("Videos", f"From left: {'; '.join(pictures.strips)}.", *videos(pictures.videos, fps))
+
+
+def _tables(results: dict[str, Any]) -> str:
+    rows = results["reconstruction"]
+    names = [name for name in UNITS if name in rows[0]]
+    headings = [UNITS[name] for name in names]
+    first = page.table(
+        ["frames", "", *headings, "frames"],
+        [[row["frames_of"], row["of"], *(number(row, n) for n in names), f"{row['frames']:,}"] for row in rows],
+        text_columns=2,
+    )
+    second = page.table(
+        ["masked", "", *headings],
+        [
+            [
+                "" if row["ratio"] is None else f"{row['ratio']:.0%}",
+                row["of"],
+                *(number(row, n) for n in names),
+            ]
+            for row in results["by_mask_ratio"]
+        ],
+        text_columns=2,
+    )
+    text = (
+        "PSNR of the error pooled over all pixels; SSIM and LPIPS are means over frames. The mean image of "
+        "the training data is the least to beat."
+    )
+    if results.get("lpips_net"):
+        text += f" LPIPS v0.1 ({results['lpips_net']})."
+    more = "A random share of every frame's patches is hidden from the encoder; all pixels count."
+    return page.section("Numbers", text, first) + page.section("By share of masked patches", more, second)
+
+
+def _by_frame(results: dict[str, Any]) -> str:
+    curves = results["by_frame"]
+    if len(curves["tokenizer"]["psnr"]) < 2:
+        return ""
+    trained = results["evaluated"].get("training_length")
+    beyond = trained is not None and trained < len(curves["tokenizer"]["psnr"])
+    mark = (trained - 0.5, "training length") if beyond else None
+    svgs = [
+        plot(
+            {
+                of: ([float(t) for t in range(len(c[name]))], c[name])
+                for of, c in curves.items()
+                if name == "psnr" or of == "tokenizer"
+            },
+            "frame within the clip",
+            unit,
+            mark=mark,
+        )
+        for name, unit in UNITS.items()
+        if name in curves["tokenizer"]
+    ]
+    text = "The first frame is encoded without a past; later ones lean on the frames before."
+    return page.section("By frame within the clip", text, page.plots(svgs))
+
+
+def _latents(results: dict[str, Any], pictures: Pictures) -> str:
+    found = results.get("latents")
+    if not found:
+        return ""
+    text = (
+        f"Standard deviation {found['std']:.2f}; {found['saturated']:.1%} of all values beyond ±0.99; "
+        f"{found['dead_channels']} of {found['channels']} channels never move. Below: where and by how much "
+        "the picture changes when one latent is replaced by its mean in all frames, and the PSNR that costs."
+    )
+    influence = found["influence"]
+    captions = [
+        f"{i}: {drop:.2f} dB, {share:.0%} of pixels"
+        for i, drop, share in zip(influence["latent"], influence["psnr_drop"], influence["changed_pixels"], strict=True)
+    ]
+    shown = [
+        (caption, png(pictures.maps[i]))
+        for caption, i in zip(captions, influence["latent"], strict=True)
+        if i in pictures.maps
+    ]
+    return page.section("Latents", text, page.maps(shown))
+
+
+def _stacked(pictures: Pictures) -> Any:
+    import numpy as np
+
+    rows = list(pictures.strips.values())
+    gap = np.full((2, *rows[0].shape[1:]), 255, np.uint8)
+    return np.concatenate([part for row in rows for part in (row, gap)][:-1])

@@ -1,0 +1,75 @@
+"""`wakedream evaluate` of a tokenizer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wakedream.data.store import Store
+from wakedream.evaluation.config import EvaluateConfig
+from wakedream.evaluation.page.report import UNITS
+from wakedream.evaluation.tokenizer.pictures import heat, take_pictures
+from wakedream.evaluation.tokenizer.reconstruction import check_data, evaluate_tokenizer
+from wakedream.evaluation.tokenizer.report import sections, write_picture
+from wakedream.perceptual.lpips import LPIPS
+from wakedream.tokenizer.tokenizer import Tokenizer
+
+DEFAULT_CLIPS, DEFAULT_LENGTH = 32, 16  # of the training clip, where the run does not say
+
+
+class TokenizerEvaluation:
+    """As evaluate.Evaluation says."""
+
+    title = "tokenizer"
+
+    def __init__(self, config: EvaluateConfig, store: Store, device: torch.device, lpips: LPIPS | None):
+        self.config, self.store, self.lpips = config, store, lpips
+        self.tokenizer = Tokenizer.from_pretrained(config.run).to(device).eval()
+        check_data(self.tokenizer, store, "held_out")
+        self.trained = _training_length(config.run)
+        self.length = config.length or _fitting_length(store, self.trained or DEFAULT_LENGTH)
+
+    def measure(self) -> dict[str, Any]:
+        results, self.maps = evaluate_tokenizer(
+            self.tokenizer, self.store, clips=self.config.clips or DEFAULT_CLIPS, length=self.length,
+            training_length=self.trained, lpips=self.lpips, seed=self.config.seed)
+        return self._about() | results
+
+    def sections(self, results: dict[str, Any], out: Path) -> list[str]:
+        pictures = take_pictures(self.tokenizer, self.store, self.length, videos=self.config.videos,
+                                 seed=self.config.seed)
+        pictures.maps = dict(zip(results["latents"]["influence"]["latent"], heat(self.maps), strict=True))
+        write_picture(out, pictures)
+        return sections(results, pictures)
+
+    def lines(self, results: dict[str, Any]) -> list[str]:
+        shown = []
+        for row in results["reconstruction"]:
+            numbers = (f"{unit.split(',')[0]} {row[name]:.4g}" for name, unit in UNITS.items() if name in row)
+            shown.append(f"{row['of']:>10}, {row['frames_of']}: {'  '.join(numbers)}  ({row['frames']} frames)")
+        return shown
+
+    def _about(self) -> dict[str, Any]:
+        own = self.tokenizer.config
+        return {
+            "tokenizer": {
+                "run": str(self.config.run), "frame_size": list(own.frame_size), "num_latents": own.num_latents,
+                "latent_dim": own.latent_dim, "parameters": sum(p.numel() for p in self.tokenizer.parameters()),
+            },
+            "data": {"path": str(self.store.path), "fingerprint": self.store.fingerprint},
+        }  # fmt: skip
+
+
+def _training_length(run: Path) -> int | None:
+    """Frames per clip in training, from the run's config.json; None for a bare weights folder."""
+    file = run / "config.json"
+    values = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return values.get("config", {}).get("loader", {}).get("length")
+
+
+def _fitting_length(store: Store, trained: int) -> int:
+    """Twice the training clip, to see beyond it, where half of the held-out episodes are that long."""
+    lengths = sorted(info.frames for info in store.split("held_out"))
+    median, longest = lengths[len(lengths) // 2], lengths[-1]
+    return 2 * trained if median >= 2 * trained else min(trained, longest)

@@ -1,0 +1,82 @@
+"""A copy of a model for inference alone, made once however many use it."""
+
+import copy
+import weakref
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def frozen(model: Model, precision: str | None, output: Collection[str] = ()) -> Model:
+    """A copy in a precision (None: as it is) but for the weights `output`, those joined that make one product."""
+    made = copy.deepcopy(model).eval().requires_grad_(False)
+    for name, parameter in made.named_parameters():
+        if precision is not None and name not in output:
+            parameter.data = parameter.data.to(DTYPES[precision])
+    for part in made.modules():
+        if hasattr(part, "freeze"):
+            part.freeze()  # type: ignore[operator]
+    return made
+
+
+@dataclass(eq=False)
+class Shared(Generic[Model]):
+    """A frozen copy, who uses it, and what was built on it: caches and recorded graphs, by their options."""
+
+    model: Model
+    users: "weakref.WeakSet[Any]" = field(default_factory=weakref.WeakSet)
+    built: dict[Any, Any] = field(default_factory=dict)
+
+
+_shared: "weakref.WeakKeyDictionary[nn.Module, dict[tuple, Shared]]" = weakref.WeakKeyDictionary()
+
+
+@torch.inference_mode(False)
+def shared_copy(model: Model, precision: str | None, output: Collection[str], compile: bool) -> Shared[Model]:
+    """The copy for these options with the weights as they are now.
+
+    Made once as long as the model lives. If the weights have changed, the copy is brought up to date where nobody uses
+    it, with all that was recorded of it; what is in use goes on with the weights that it began with, and another is
+    made.
+    """
+    copies = _shared.setdefault(model, {})
+    key = precision, compile, next(model.parameters()).device
+    found = copies.get(key)
+    if found is not None and not up_to_date(found.model, model):
+        if len(found.users) == 0:
+            refresh(found.model, model)
+        else:
+            found = None
+    if found is None:
+        found = copies[key] = Shared(frozen(model, precision, output))
+        if compile:
+            for block in found.model.blocks:  # type: ignore[union-attr]
+                block.compile(fullgraph=True, dynamic=False)
+    return found
+
+
+@torch.no_grad()
+def refresh(copied: nn.Module, model: nn.Module) -> None:
+    """The model's weights and buffers, in place: what was recorded with the copy reads them."""
+    for target, source in _pairs(copied, model):
+        target.copy_(source)
+
+
+@torch.no_grad()
+def up_to_date(copied: nn.Module, model: nn.Module) -> bool:
+    """Whether the copy's numbers are the model's, as far as its precision goes. Waits for the device."""
+    equal = [(target == source.to(target.dtype)).all() for target, source in _pairs(copied, model)]
+    return bool(torch.stack(equal).all())
+
+
+def _pairs(copied: nn.Module, model: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Weights and buffers of both; a copy has joined matrices beside, which are made of its weights' memory."""
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    others = dict(copied.named_parameters()) | dict(copied.named_buffers())
+    return [(others[name], tensor) for name, tensor in own.items()]

@@ -1,0 +1,151 @@
+"""What is trained, as a folder: config.json beside model.safetensors; and which one a run folder means."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from wakedream.config import shown
+from wakedream.errors import CheckpointError, RunError
+from wakedream.model.frozen import frozen
+from wakedream.runs import BEST, atomic, write_json
+
+FORMAT = 1
+CONFIG, TENSORS = "config.json", "model.safetensors"
+FOREIGN = ("manifest.json", "latents.json", "state.json", "metrics.jsonl", "checkpoints", "shards")  # no weights folder's
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class Pretrained(nn.Module):
+    """A model that is loaded, saved, named by its content and frozen in the same way as all others.
+
+    KIND      what it is, in config.json and in errors
+    OUTPUT    names of weights that stay float32 in a frozen copy
+    about     what config.json says of it, beside format and kind; `build` makes the model of that, untrained
+    """
+
+    KIND: ClassVar[str]
+    OUTPUT: ClassVar[tuple[str, ...]] = ()
+
+    def about(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @classmethod
+    def build(cls, about: dict[str, Any]) -> Self:
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> Self:
+        """Of a run folder (its best weights, else those of its latest checkpoint), a checkpoint or a weights folder.
+
+        In eval mode. CheckpointError when there is none that can be used, or of another kind.
+        """
+        folder = weights_folder(Path(path))
+        return load_weights(cls.build(read_about(folder, cls.KIND)), folder)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a weights folder, config.json and model.safetensors. RunError where the folder holds something else."""
+        folder = Path(folder)
+        refuse_foreign(folder, self.KIND)
+        save_weights(self, folder, self.KIND, self.about())
+
+    def fingerprint(self) -> str:
+        """sha256 over config and tensors: the same for the same model on any device, saved or not.
+
+        Of the config what `config.shown` shows, so that a field that comes later changes nothing.
+        """
+        digest = hashlib.sha256(json.dumps(shown(self.config), sort_keys=True).encode())  # type: ignore[arg-type]
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f" {name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def frozen(self, precision: str | None = None) -> Self:
+        """A copy for inference alone: "float32", "bf16" but for the output, or None: as it is. See model/frozen.py."""
+        return frozen(self, precision, self.OUTPUT)
+
+
+def refuse_foreign(folder: Path, kind: str) -> None:
+    """RunError unless `folder` is free, or holds weights of this kind, which are then replaced."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise RunError(f"{folder} is a file: give a folder for the weights")
+    found = next((name for name in FOREIGN if (folder / name).exists()), None)
+    config = folder / CONFIG
+    if found is None and config.exists():
+        found = None if _kind(config) == kind else CONFIG
+    if found is not None:
+        raise RunError(f"{folder} holds something else ({found}), which weights of a {kind} would spoil: choose a folder "
+                       "of their own")
+
+
+def _kind(config: Path) -> Any:
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values.get("kind") if isinstance(values, dict) else None
+
+
+def save_weights(model: nn.Module, folder: Path, kind: str, about: dict[str, Any]) -> None:
+    """The weights first, then the config, `about` of this kind: a folder with a config is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / TENSORS) as beside:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, beside)
+    write_json(folder / CONFIG, {"format": FORMAT, "kind": kind, **about})
+
+
+def load_weights(model: Model, folder: Path) -> Model:
+    """The model with the folder's weights, in eval mode. CheckpointError when they are damaged or do not fit."""
+    file = folder / TENSORS
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"the weights {file} are damaged or missing ({error}): "
+                              "take another checkpoint of the run, or train again") from error
+    own = model.state_dict()
+    wrong = sorted(name for name in own.keys() | state.keys()
+                   if name not in own or name not in state or own[name].shape != state[name].shape)
+    if wrong:
+        raise CheckpointError(f"the weights {file} do not fit their config.json, first at '{wrong[0]}' "
+                              f"({len(wrong)} tensors): the two files are not from one save")
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def read_about(folder: Path, kind: str) -> dict[str, Any]:
+    """What `save_weights` was told; CheckpointError when the folder holds another kind of model."""
+    file = folder / CONFIG
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is missing or damaged ({error}): take another checkpoint") from error
+    if values.get("kind") != kind:
+        raise CheckpointError(f"{file} describes '{values.get('kind')}', expected a {kind}")
+    if values.get("format", 0) > FORMAT:
+        raise CheckpointError(
+            f"{file} has format {values['format']}, this version reads up to {FORMAT}: upgrade wakedream")
+    return values
+
+
+def weights_folder(path: Path) -> Path:
+    """The weights folder that a run folder, a checkpoint folder or a weights folder means."""
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: give a run folder or a weights folder")
+    if (path / TENSORS).exists():
+        return path
+    if (path / "model" / CONFIG).exists():
+        return path / "model"
+    if (path / BEST / CONFIG).exists():
+        return path / BEST
+    latest = path / "checkpoints" / "latest"
+    if latest.exists():
+        return path / "checkpoints" / latest.read_text(encoding="utf-8").strip() / "model"
+    what = "a run without a checkpoint yet" if (path / CONFIG).exists() else "neither a run nor a weights folder"
+    raise CheckpointError(f"{path} is {what}: give a run folder with a checkpoint, or a folder with model.safetensors")
