@@ -223,10 +223,12 @@ def test_a_step_never_waits_for_the_device():
     made = engine(dynamics)
     given = {name: values.cuda() for name, values in actions_at(one, 0).items()}
     made.step(given)
+    made.step(actions_at(one, 0))  # pinned memory is there from now on
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
             made.step(given)
+            made.step(actions_at(one, 1))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     made.step(given | {"move": torch.full((4,), 7, device="cuda")})
