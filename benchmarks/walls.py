@@ -1,11 +1,11 @@
-"""What one change of the insides must not slow down: a training step, encoding, dreams, and how soon a second one starts.
+"""What a change of the insides must not slow down: a training step, encoding, dreams, and how soon a second starts.
 
     PYTHONPATH=/path/to/old/checkout python benchmarks/walls.py --label before --out before.json
     PYTHONPATH=. python benchmarks/walls.py --label after --out after.json
 
-Takes the package that PYTHONPATH names and asks only for what both have; where they differ it looks. Weights, pictures
-and actions are drawn, so it needs no data. `--parts` and `--presets` divide it among calls; `--preset debug` tries it on a
-CPU in seconds. `wakedream bench` measures the same with more about each row.
+Takes the package that PYTHONPATH names and asks only for what both have; where they differ it looks. Weights,
+pictures and actions are drawn, so it needs no data. `--parts` and `--presets` divide it among calls; `--preset debug`
+tries it on a CPU in seconds. `wakedream bench` measures the same with more about each row.
 """
 
 import argparse
@@ -222,7 +222,7 @@ def main() -> None:
             if part == "encode":
                 encoded.add(tokenizer)
             forget(device)
-            for row in {"train": train, "encode": encode, "dream": dream, "start": start}[part](preset, device, options):
+            for row in globals()[part](preset, device, options):
                 rows.append(row)
                 print(json.dumps(shown(row)), flush=True)
                 if options.out:  # row by row: what was measured stays
