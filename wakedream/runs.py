@@ -18,6 +18,15 @@ from wakedream.errors import RunError
 BEST = "best"  # in a run folder: the weights that did best on held-out data, where the stage judges them
 
 
+def run_of(weights: Path) -> Path:
+    """The run folder whose best weights these are, or which has them in a checkpoint; all else is its own."""
+    whole = weights.absolute()
+    inside = whole.parent if whole.name == "model" else whole
+    run = inside.parent if inside.name == BEST else whole
+    run = inside.parents[1] if inside.parent.name == "checkpoints" else run
+    return run if run != whole and (run / "config.json").exists() else weights
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Create `folder` and hold its lock; RunError when another process holds it. Freed when the process ends."""

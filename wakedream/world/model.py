@@ -10,7 +10,7 @@ from torch import Tensor
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.errors import CheckpointError, ConfigError
 from wakedream.model.pretrained import CONFIG, FORMAT, Pretrained, refuse_foreign
-from wakedream.runs import write_json
+from wakedream.runs import run_of, write_json
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.dream import WorldDream
 
@@ -99,9 +99,10 @@ class World:
 
 
 def _tokenizer_of(path: Path) -> Path:
-    """Beside the weights, or beside the checkpoints or the best weights of the run that they belong to."""
-    for folder in (path, *path.absolute().parents[:3]):
+    """Beside the weights, in the run that they lie in, or beside them in the world that they are a part of."""
+    beside = [path.absolute().parent] if path.absolute().name == DYNAMICS else []
+    for folder in (path, run_of(path), *beside):
         if (folder / TOKENIZER).exists():
             return folder / TOKENIZER
-    raise CheckpointError(f"{path} has no folder '{TOKENIZER}', nor has a run that it lies in: give the run folder of a "
-                          "dynamics model, which keeps the tokenizer that it was trained with")
+    raise CheckpointError(f"{path} has no folder '{TOKENIZER}', nor has a run that it lies in: give the run folder of "
+                          "a dynamics model, which keeps the tokenizer that it was trained with")
