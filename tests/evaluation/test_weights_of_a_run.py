@@ -61,7 +61,7 @@ def test_dynamics_models_of_older_versions(kept, inside, place):
     ("dynamics/tokenizer", "dynamics/tokenizer/evaluation"),
 ])
 def test_tokenizers_of_older_versions(kept, inside, place):
-    """A run says how long its clips were, of its checkpoints too; what lies in another model's run does not ask that."""
+    """A run says how long its clips were, of its checkpoints too; what lies in another run does not ask that one."""
     evaluate(EvaluateTokenizerConfig(kept / inside, kept / "data", **QUICK))
     found = json.loads((kept / place / "metrics.json").read_text())
     own = json.loads((kept / "tokenizer" / "config.json").read_text())["config"]["loader"]["length"]
