@@ -24,7 +24,6 @@ from wakedream.perceptual.trunks import trunk
 from wakedream.stages import dynamics as stage
 from wakedream.stages.dynamics import train_dynamics
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.tokenizer.weights import fingerprint
 from wakedream.training.checkpoint import read_json
 from wakedream.training.metrics import Check, read
 from wakedream.training.summary import describe
@@ -103,7 +102,7 @@ def test_the_run_folder(whole, played, eyes) -> None:
     assert ["bootstrap" in line for line in lines if line["kind"] == "train"] == [False, False, True, True]
     assert {"psnr", "psnr_1", "psnr_8", "psnr_16"} <= lines[-1].keys()
     world = World.from_pretrained(out)
-    assert world.dynamics.tokenizer == fingerprint(Tokenizer.from_pretrained(eyes))
+    assert world.dynamics.tokenizer == Tokenizer.from_pretrained(eyes).fingerprint()
     latents = next((eyes / "latents").iterdir())
     stored = LatentStore.open(latents)
     assert torch.equal(world.dynamics.latent_mean, stored.mean)
@@ -204,7 +203,7 @@ def test_a_tokenizer_must_be_given_and_must_fit(tmp_path, played, eyes) -> None:
 
 
 def test_latents_of_another_tokenizer_are_refused(tmp_path, played, eyes) -> None:
-    own, other = (fingerprint(Tokenizer.from_pretrained(path))
+    own, other = (Tokenizer.from_pretrained(path).fingerprint()
                   for path in (eyes, write_tokenizer(tmp_path / "other", seed=1)))
     encode_store(Tokenizer.from_pretrained(tmp_path / "other"), Store.open(played), tmp_path / "latents")
     run = dataclasses.replace(small_dynamics(eyes), latents=str(tmp_path / "latents"))
@@ -274,7 +273,7 @@ def test_a_run_without_long_enough_held_out_episodes_goes_unchecked(tmp_path, pl
 
 
 def test_inspect_tells_what_a_run_its_checkpoint_and_its_weights_are(whole, played, eyes) -> None:
-    out, name = whole["stored"], fingerprint(Tokenizer.from_pretrained(eyes))[:12]
+    out, name = whole["stored"], Tokenizer.from_pretrained(eyes).fingerprint()[:12]
     for path, parts in {
         out: ("stage: dynamics", "preset: debug", f"data: {played}", f"tokenizer: {eyes} ({name})", "step: 4",
               f"best weights: {out / 'best'}", "held_out: step 4, psnr"),

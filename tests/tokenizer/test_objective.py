@@ -2,6 +2,7 @@ import torch
 from small import SMALL
 
 from wakedream.data.clip import Clip
+from wakedream.data.trajectory import Trajectory
 from wakedream.tokenizer.config import TokenizerObjectiveConfig
 from wakedream.tokenizer.objective import TokenizerObjective
 from wakedream.tokenizer.tokenizer import Tokenizer
@@ -13,9 +14,8 @@ def build(**options) -> TokenizerObjective:
 
 
 def clip() -> Clip:
-    return Clip(
-        torch.randint(0, 256, (2, 4, 3, 20, 24), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    )
+    video = torch.randint(0, 256, (2, 4, 3, 20, 24), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    return Clip(video, Trajectory.of_actions({}, torch.zeros(2, 4, dtype=torch.bool)))
 
 
 def test_every_parameter_learns():

@@ -131,6 +131,24 @@ def test_a_stream_leaves_the_tokenizer_as_it_is_and_keeps_its_own_weights():
             weight.zero_()
     torch.testing.assert_close(encode(own, x), latents, atol=1e-4, rtol=0)
     assert encode(stream, x).abs().max() > 0.1
+    assert encode(model.stream(2), x).abs().max() == 0, "a new stream does not know the weights as they are now"
+
+
+def test_streams_share_a_copy_and_each_goes_on_where_it_was():
+    """Two that take turns in the same rings are as two that are alone; a third goes on from another's state."""
+    model, x = build(), video()
+    one, other = model.stream(2), model.stream(2)
+    assert one.tokenizer is other.tokenizer
+    mine, theirs = [], []
+    for frame in x.unbind(1):
+        mine.append(one.encode(frame))
+        theirs.append(other.encode(1 - frame))
+        state = one.state()
+    for ours, seen in ((mine, x), (theirs, 1 - x)):
+        torch.testing.assert_close(torch.stack(ours, dim=1), whole(model, seen)[0], atol=1e-4, rtol=0)
+    third = model.stream(2)
+    third.load(state)
+    assert torch.equal(third.encode(x[:, 0]), one.encode(x[:, 0]))
 
 
 def test_joined_weights_are_kept_once():
@@ -170,9 +188,9 @@ def test_inference_mode_may_come_and_go(modes):
 def test_memory_is_constant():
     model, x = build(), video()
     stream = model.stream(2)
-    tensors = [tensor for cache in (stream._encoder_cache, stream._decoder_cache)
-               for tensor in (*cache.place, *(part for layer in cache.layers.values()
-                                              for part in (layer.keys, layer.values)))]
+    tensors = [tensor for cache in (stream._seat.encoding, stream._seat.decoding)
+               for tensor in (*cache.position, *(part for layer in cache.layers.values()
+                                                 for part in (layer.keys, layer.values)))]
     size = [(tensor.data_ptr(), tensor.untyped_storage().nbytes()) for tensor in tensors]
     window, tokens = 3, 9 + 4 + 4
     assert sum(tensor.nbytes for tensor in tensors if tensor.ndim == 5) == 2 * 2 * 2 * window * tokens * 32 * 4
@@ -232,8 +250,8 @@ def test_a_gpu_streams_as_a_bf16_graph_unless_told_otherwise(kind):
     stream = model.stream(2)
     first = stream.encode(x[:, 0])
     kept = first.clone()
-    assert stream._encode.graph is not None, "nothing was recorded"
-    assert stream._decode.graph is None, "decode was recorded before its first call"
+    assert stream._seat.encode.graph is not None, "nothing was recorded"
+    assert stream._seat.decode.graph is None, "decode was recorded before its first call"
     stream.encode(x[:, 1])
     assert torch.equal(first, kept), "a later frame overwrote what an earlier call returned"
 
