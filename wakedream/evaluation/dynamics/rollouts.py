@@ -66,7 +66,7 @@ def until(clip: LatentClip, context: int, frames: int) -> LatentClip:
                                                                      dtype=torch.int64, device=seen.segments.device))
 
 
-def continued(clip: LatentClip, dreamed: Latents) -> Latents:
+def continued(clip: LatentClip, dreamed: Tensor) -> Latents:
     """All latents (b t l e): the clip's, as far as they were the dream's context, then the dreamed ones."""
     context = clip.latents.shape[1] - dreamed.shape[1]
     return torch.cat([clip.latents[:, :context].to(dreamed.device), dreamed], dim=1)
