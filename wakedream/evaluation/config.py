@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wakedream.config import check
+from wakedream.config import check, check_seed
 
 CHUNK = 16  # frames in which Fréchet distances are measured
 EDGE = 100  # frames at either end of a long dream
@@ -56,6 +56,7 @@ class EvaluateConfig:
     """(dynamics) Dreams side by side: fewer need less memory (default: 64, on a CPU 16)."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed, "--seed")
         for name in ("clips", "length", "context", "sampling_steps", "batch_size"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"--{name.replace('_', '-')} is {value}, expected at least 1")
@@ -126,6 +127,7 @@ class DreamConfig:
     """auto, cpu, cuda or cuda:N"""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed, "--seed")
         for name in ("context", "frames", "sampling_steps", "clips", "fps", "scale"):
             value = getattr(self, name)
             check(value is None or value > 0, f"--{name.replace('_', '-')} is {value}, expected more than 0")
