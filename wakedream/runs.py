@@ -107,8 +107,8 @@ def read_versioned(file: Path, cls: type[T], *, format: str, versions: Sequence[
     if not isinstance(values, dict) or values.pop("format", None) != format:
         raise DataError(f"{file} is not of the format {format}: expected a file written by {made_by}")
     if (version := values.pop("version", None)) not in versions:
-        raise DataError(f"{file} has version {version}, this wakedream reads {' and '.join(map(str, versions))}: install "
-                        f"the wakedream that wrote it, or {again}")
+        raise DataError(f"{file} has version {version}, this wakedream reads {' and '.join(map(str, versions))}: "
+                        f"install the wakedream that wrote it, or {again}")
     try:
         return from_dict(cls, values)
     except ConfigError as error:

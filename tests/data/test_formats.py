@@ -1,4 +1,4 @@
-"""What was written in format 1 goes on: it loads as what it was, is continued and repaired beside shards of format 2."""
+"""What was written in format 1 goes on: it loads as what it was, is continued and repaired beside format 2."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from making import SHAPE, SPEC, episode, flip, frames_position, make_store, same
 
+from wakedream.config import to_dict
 from wakedream.data.episode import Episode
 from wakedream.data.manifest import MAKERS, ShardInfo, read_manifest
 from wakedream.data.repair import repair_data
@@ -135,7 +136,8 @@ def test_what_cannot_have_come_is_refused(changes, match):
     ('{"format": "wakedream-data"}', "not of the format toy"),
     ('{"format": "toy", "version": 4}', "has version 4, this wakedream reads 1 and 3: .*or make it again"),
     ('{"format": "toy"}', "has version None"), ('{"format": "toy", "version": 1}', "is damaged .*lacks the field"),
-    ('{"format": "toy", "version": 3, "number": 0, "frames": 1, "bytes": 2, "sha256": 5}', "is damaged .*expected str")])
+    ('{"format": "toy", "version": 3, "number": 0, "frames": 1, "bytes": 2, "sha256": 5}', "is damaged .*expected str"),
+])
 def test_a_file_of_another_format_or_version_is_refused(tmp_path, text, match):
     def read():
         return read_versioned(tmp_path / "a.json", ShardInfo, format="toy", versions=(1, 3), made_by=MAKERS,
@@ -145,5 +147,6 @@ def test_a_file_of_another_format_or_version_is_refused(tmp_path, text, match):
     with pytest.raises(DataError, match=match) as error:
         read()
     assert str(tmp_path / "a.json") in str(error.value)
-    (tmp_path / "a.json").write_text('{"format": "toy", "version": 3, "number": 0, "frames": 1, "bytes": 2, "sha256": "x"}')
-    assert read() == ShardInfo(0, 1, 2, "x")
+    about = ShardInfo(0, 1, 2, "x")
+    (tmp_path / "a.json").write_text(json.dumps({"format": "toy", "version": 3, **to_dict(about)}))
+    assert read() == about

@@ -54,7 +54,8 @@ class VideoActions:
         for values in (has_action, rewards, has_reward, *actions.values()):
             values[0] = 0
         terminated = self.terminated and last
-        return Episode(video, actions, has_action, rewards, terminated, not terminated, info=info, has_reward=has_reward)
+        return Episode(video, actions, has_action, rewards, terminated, not terminated, info=info,
+                       has_reward=has_reward)
 
 
 def actions_beside(video: Path) -> Path:
@@ -176,8 +177,8 @@ def _rewards(entries: list[Any] | None, t: int) -> tuple[np.ndarray, np.ndarray]
         if entry is None:
             continue
         if type(entry) not in (int, float) or not abs(entry) <= float(np.finfo(np.float32).max):
-            raise DataError(f"rewards, frame {i}: got {_short(entry)}, expected a finite number; or null, where it is not "
-                            "known")
+            raise DataError(f"rewards, frame {i}: got {_short(entry)}, expected a finite number; or null, where it is "
+                            "not known")
         if i > 0:
             rewards[i], known[i] = entry, True
     return rewards, known

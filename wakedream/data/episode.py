@@ -95,11 +95,12 @@ class Episode:
             raise DataError("has_reward[0] is True: no reward came with an episode's first frame")
         if not np.isfinite(self.rewards).all():
             raise DataError("an episode's rewards are not finite")
-        if (wrong := np.flatnonzero(~self.has_reward & (self.rewards != 0))).size:
-            raise DataError(f"an episode's rewards[{wrong[0]}] is {self.rewards[wrong[0]]:g} but has_reward[{wrong[0]}] "
-                            "is False: expected 0 where the reward is not known")
+        for t in np.flatnonzero(~self.has_reward & (self.rewards != 0)):
+            raise DataError(f"an episode's rewards[{t}] is {self.rewards[t]:g} but has_reward[{t}] is False: expected "
+                            "0 where the reward is not known")
         if early := [name for name, values in self.events.items() if values[0]]:
-            raise DataError(f"the event '{early[0]}' is True at index 0: nothing happens before an episode's first frame")
+            raise DataError(f"the event '{early[0]}' is True at index 0: nothing happened before an episode's first "
+                            "frame")
 
 
 def _check_array(name: str, array: np.ndarray, dtype: type, t: int) -> None:

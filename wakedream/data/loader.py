@@ -139,7 +139,7 @@ class Loader:
         return table.clip(length)
 
     def _whole_window(self, position: int, window: tuple[int, int], read: Callable[[int, int], T]) -> T:
-        """What `read` makes of (index of the episode, start): of the window at a position, or the next that is whole."""
+        """What `read` makes of (index of the episode, start): of a position's window, or of the next that is whole."""
         while True:  # ends: `_count_bad` raises long before the whole data set was tried
             index, start = window
             self.read_windows += 1

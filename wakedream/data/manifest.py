@@ -27,8 +27,8 @@ class EpisodeInfo:
     start, chunk, offset    first frame, first chunk and first byte of its frames, counted within the shard
     split                   "train" or "held_out"
     stored_bytes            of its compressed frames
-    events, has_rewards     the names of its events; whether any reward is known. Episodes of format 1 had neither events
-                            nor a column that tells a known reward: has_rewards is None
+    events, has_rewards     the names of its events; whether any reward is known. Episodes of format 1 have neither
+                            events nor a column that tells a known reward: has_rewards is None
     """
 
     id: int

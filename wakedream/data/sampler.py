@@ -17,7 +17,7 @@ _ROUNDS = 6
 
 
 def permute(index: Numbers, size: int, key: Numbers | int) -> Numbers:
-    """Where each `index`, int64 (n), goes in a pseudo-random permutation of 0..size-1 chosen by `key`, one or uint64 (n).
+    """Where each `index` (...) goes in a pseudo-random permutation of 0..size-1 chosen by `key`, one or uint64 (...).
 
     A Feistel network over the next even power of two, walked until it lands inside: no table, so a data set
     of any size starts and resumes at once, and the order is the same with every version of every library.

@@ -78,7 +78,8 @@ def unpack(packed: Packed, frame_shape: tuple[int, ...]) -> Episode:
     info, arrays = packed.info, packed.arrays
     chunks = decode(packed.frames, arrays, range(len(arrays["chunk_bytes"])), info, frame_shape)
     columns = {name: values for name, values in arrays.items() if name not in PER_CHUNK}
-    return Episode.of_columns(np.concatenate(list(chunks.values())), columns, info.terminated, info.truncated, info.info)
+    video = np.concatenate(list(chunks.values()))
+    return Episode.of_columns(video, columns, info.terminated, info.truncated, info.info)
 
 
 def lacks(info: EpisodeInfo, column: str) -> bool:
@@ -216,8 +217,8 @@ def decode(data: bytes, arrays: Arrays, chunks: Iterable[int], info: EpisodeInfo
 
 
 def _known_before(rewards: np.ndarray, recorded: bool) -> np.ndarray:
-    """bool (t): which rewards of an episode of format 1 are known, where an unknown one was kept as 0: those of play that
-    was recorded, and of an episode that has any; never that of its first frame."""
+    """bool (t): which rewards of an episode of format 1, which kept unknown ones as 0, are known: those of recorded play,
+    and of an episode that has any; never that of its first frame."""
     return (np.arange(len(rewards)) > 0) & (recorded or bool(rewards.any()))
 
 

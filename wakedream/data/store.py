@@ -81,9 +81,10 @@ class Store:
         """
         info = self._by_id[episode_id]
         video = self.video(episode_id, start, stop)
-        columns = {name: column for name, column in self.columns(episode_id, start, stop).items() if not lacks(info, name)}
-        ended = (bool(columns.pop(name)[-1]) for name in ("terminated", "truncated"))
-        return Episode.of_columns(video, columns, *ended, info.info)
+        found = self.columns(episode_id, start, stop)
+        terminated, truncated = (bool(found.pop(name)[-1]) for name in ("terminated", "truncated"))
+        columns = {name: column for name, column in found.items() if not lacks(info, name)}
+        return Episode.of_columns(video, columns, terminated, truncated, info.info)
 
     def video(self, episode_id: int, start: int = 0, stop: int | None = None,
               out: np.ndarray | None = None) -> np.ndarray:

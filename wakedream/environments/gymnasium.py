@@ -61,7 +61,7 @@ class PictureEnv(gymnasium.Wrapper):
 
 
 def _offered(info: dict[str, Any]) -> dict[str, Any]:
-    """Only what an environment offers to be kept: numbers by name, what happened by name, whether the reward is known."""
+    """Only what an environment offers to be kept: numbers and events by name, and whether the reward is known."""
     kinds = {"extras": (int, float), "events": (bool, np.bool_)}
     offered = {key: info[key] for key, kind in kinds.items() if isinstance(info.get(key), dict)
                and all(isinstance(value, kind) for value in info[key].values())}
