@@ -122,5 +122,5 @@ def test_negative_seeds_are_named(tmp_path):
     for make in (lambda: EvaluateTokenizerConfig(tmp_path, tmp_path, seed=-1),
                  lambda: EvaluateDynamicsConfig(tmp_path, tmp_path, seed=-1),
                  lambda: DreamConfig(tmp_path, tmp_path / "x.mp4", seed=-1)):
-        with pytest.raises(ConfigError, match="--seed is -1, expected at least 0"):
+        with pytest.raises(ConfigError, match="--seed -1: expected a whole number from 0"):
             make()

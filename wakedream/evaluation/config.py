@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wakedream.config import check
+from wakedream.config import check, check_seed
 
 CHUNK = 16  # frames in which Fréchet distances are measured
 EDGE = 100  # frames at either end of a long dream
@@ -42,7 +42,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         _at_least(1, self, "clips", "length")
-        _at_least(0, self, "seed")
+        check_seed(self.seed, "--seed")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class DreamConfig:
         for name in ("context", "frames", "sampling_steps", "clips", "fps", "scale"):
             value = getattr(self, name)
             check(value is None or value > 0, f"--{name.replace('_', '-')} is {value}, expected more than 0")
-        _at_least(0, self, "seed")
+        check_seed(self.seed, "--seed")
         check(self.out.suffix.lower() == ".mp4", f"--out {self.out}: expected a name that ends in .mp4")
         check(self.data is not None or self.actions != ("true",), "--actions true are those of the data: give --data")
 
