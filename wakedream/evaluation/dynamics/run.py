@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wakedream.data.store import Store
 from wakedream.errors import ConfigError
-from wakedream.evaluation.config import CHUNK, EvaluateConfig
+from wakedream.evaluation.config import CHUNK, EvaluateDynamicsConfig
 from wakedream.evaluation.dynamics.branching import COMMANDS, branches, recorded_seeds
 from wakedream.evaluation.dynamics.chunks import Reference
 from wakedream.evaluation.dynamics.commands import commands
@@ -21,9 +21,9 @@ from wakedream.evaluation.dynamics.horizons import HORIZONS, horizon_table
 from wakedream.evaluation.dynamics.losses import action_losses, level_losses
 from wakedream.evaluation.dynamics.pictures import DreamPictures, beside, from_nothing, spread, under_commands
 from wakedream.evaluation.dynamics.report import lines, sections
-from wakedream.evaluation.dynamics.rollouts import roll_out, rows_of
-from wakedream.evaluation.dynamics.sampling import sampling_table
-from wakedream.evaluation.dynamics.windows import DreamClips, check_world, dream_clips
+from wakedream.evaluation.dynamics.rollouts import roll_out
+from wakedream.evaluation.dynamics.sampling_steps import sampling_table
+from wakedream.evaluation.dynamics.windows import check_world, dream_clips, evenly
 from wakedream.evaluation.frechet import FrechetFeatures
 from wakedream.evaluation.tokenizer.reconstruction import mean_image
 from wakedream.perceptual.lpips import LPIPS
@@ -56,14 +56,14 @@ class DynamicsEvaluation:
 
     title = "dynamics model"
 
-    def __init__(self, config: EvaluateConfig, store: Store, device: torch.device, lpips: LPIPS | None):
+    def __init__(self, config: EvaluateDynamicsConfig, store: Store, device: torch.device, lpips: LPIPS | None):
         self.config, self.store, self.lpips, self.device = config, store, lpips, device
         self.world = World.from_pretrained(config.run).to(device)
         check_world(self.world, store)
         usual, finest = CPU if device.type == "cpu" else GPU, self.world.dynamics.config.finest_steps
         given = {name: getattr(config, name, None) for name in vars(usual)}
         self.amounts = replace(usual, **{name: value for name, value in given.items() if value is not None})
-        self.context, self.steps = config.context or 16, config.sampling_steps or 4
+        self.context, self.steps = config.context, config.sampling_steps
         wanted = config.compare or (*COMPARED, finest)
         self.compared = sorted({k for k in wanted if config.compare or k <= min(usual.finest, finest)})
         for count in (self.steps, *self.compared):
@@ -129,8 +129,8 @@ class DynamicsEvaluation:
         found: dict[str, Any] = {"features": features.name if features else None, "drift": None}
         found["sampling"] = sampling_table(tokenizer, self.short, roll, self.compared, reference, self.lpips)
         if self.amounts.drift:
-            found["drift"] = drift(tokenizer, self.store, few(self.short, self._dreams()), roll, self.amounts.drift,
-                                   reference, seed=seed)
+            few = self.short.rows(evenly(len(self.short.real), self._dreams()))
+            found["drift"] = drift(tokenizer, self.store, few, roll, self.amounts.drift, reference, seed=seed)
         else:
             self._leave_out("long dreams: --drift 0")
         return found
@@ -191,10 +191,3 @@ class DynamicsEvaluation:
 
 def installed(environment: str) -> bool:
     return importlib.util.find_spec(PACKAGES[environment]) is not None
-
-
-def few(clips: DreamClips, count: int) -> DreamClips:
-    """So many of the clips, spread over them."""
-    rows = torch.linspace(0, len(clips.real) - 1, count).round().long()
-    return DreamClips(clips.video[rows], rows_of(clips.clip, rows), clips.real[rows],
-                      [clips.places[i] for i in rows.tolist()], clips.context)
