@@ -163,9 +163,9 @@ def real(place: Place, out: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parent.parent / "stages"))
     from conftest import small_run
 
-    from wakedream.stages import tokenizer
+    from wakedream.stages import skeleton, tokenizer
 
-    tokenizer.join = lambda device: join_again(place)
+    skeleton.join = lambda device: join_again(place)
     for name, options in (("ddp", {}), ("fsdp", {"parallel": "fsdp", "recompute": True})):
         tokenizer.train_tokenizer(small_run(**options), out / "data", out / f"real_{name}", "debug")
 

@@ -19,14 +19,16 @@ class TokenizerObjective(nn.Module):
     lpips   LPIPS of `lpips_fraction` of the frames, drawn anew for every batch
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig):
+    def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig, lpips: LPIPS | None = None):
+        """lpips: the network if it is already there, by default loaded. ConfigError when frames are too small for it."""
         super().__init__()
         self.model, self.config = tokenizer, config
         self.weights = {"mse": 1.0}
         self.lpips = None
         if config.lpips_weight > 0:
             self.weights["lpips"] = config.lpips_weight
-            self.lpips = LPIPS.load(config.lpips_net)
+            self.lpips = lpips or LPIPS.load(config.lpips_net)
+            self.lpips.check(tokenizer.config.channels, *tokenizer.config.frame_size)
 
     @property
     def blocks(self) -> list[nn.Module]:

@@ -142,6 +142,16 @@ def read_state(path: Path, place: Place = ALONE) -> dict[str, Any]:
     return unpack({name: Stored(name, files, rows.get(name), opened) for name in whole}, values["state"])
 
 
+def judged_by(checkpoints: Checkpoints) -> str | None:
+    """By what a run chose its best weights whose config.json says nothing of it: "lpips" or "psnr"."""
+    newest = checkpoints.latest()
+    try:
+        by = read_json(newest)["state"].get("best_by") if newest else None
+    except (CheckpointError, RunError):
+        return None  # going on from it says what is wrong
+    return by.split()[0].lower() if by else None
+
+
 def _damage(path: Path, files: dict[str, str], place: Place) -> dict[str, str]:
     """What is wrong with which file; the processes share the work of looking."""
     found: dict[str, str] = {}
