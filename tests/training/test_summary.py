@@ -10,7 +10,8 @@ from wakedream.training.summary import describe
 
 def test_a_run_and_a_checkpoint_say_what_they_are(tmp_path, kit) -> None:
     (tmp_path / "run").mkdir()
-    claim(tmp_path / "run", Identity("tokenizer", "debug", TrainConfig(), {"data": {"path": "data/x", "fingerprint": "f"}}))
+    source = {"path": "data/x", "fingerprint": "f"}
+    claim(tmp_path / "run", Identity("tokenizer", "debug", TrainConfig(), {"data": source}))
     assert "no checkpoint yet" in describe(tmp_path / "run")
     kit.run(tmp_path / "run")
     text = describe(tmp_path / "run")

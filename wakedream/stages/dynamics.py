@@ -53,11 +53,11 @@ class DynamicsStage(Stage):
     def model(self) -> Dynamics:
         return Dynamics(self.run.model, self.store.spec)
 
-    def prepare(self, model: Dynamics) -> None:
+    def prepare(self, model: Dynamics, given: Dynamics | None = None) -> None:
         """The data set's latents, made now if they are not there yet, set the model's scale: but for starting weights
         that have learned latents of this tokenizer at their own."""
         self.latents = encoded(self.store, self.tokenizer, self.mark, self.run, self.place)
-        if not self.run.init or model.tokenizer != self.mark:
+        if given is None or given.tokenizer != self.mark:
             model.latent_mean.copy_(self.latents.mean)
             model.latent_scale.fill_(self.latents.scale)
         model.tokenizer = self.mark

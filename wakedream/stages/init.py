@@ -24,8 +24,9 @@ def starting_weights(kind: type[Pretrained], path: str, recorded: Source | None)
 
 
 @torch.no_grad()
-def begin_with(model: Any, path: str) -> None:
-    """The model gets these weights. CheckpointError when they are another kind's; ConfigError of another shape."""
+def begin_with(model: Any, path: str) -> Any:
+    """The model gets these weights; whose they were. CheckpointError when they are another kind's, ConfigError when of
+    another shape."""
     given: Any = type(model).from_pretrained(path)
     own, theirs = model.state_dict(), given.state_dict()
     wrong = sorted(name for name in own.keys() | theirs.keys()
@@ -38,3 +39,4 @@ def begin_with(model: Any, path: str) -> None:
                           f"{': ' if options else ''}{'; '.join(options)}. Give weights of this shape, or the options "
                           "that they were trained with")
     model.load_state_dict(theirs)
+    return given

@@ -45,8 +45,8 @@ class Stage:
         """Untrained."""
         raise NotImplementedError
 
-    def prepare(self, model: Any) -> None:
-        """What takes long and is kept elsewhere; the model now has its starting weights, if any were given."""
+    def prepare(self, model: Any, given: Any = None) -> None:
+        """What takes long and is kept elsewhere. given: whose weights the model begins with, if they were given."""
 
     def objective(self, model: Any, perception: Perception) -> Objective:
         raise NotImplementedError
@@ -70,7 +70,7 @@ def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path
     """
     with join(run.train.device) as place, contextlib.ExitStack() as stack:
         store, goes_on, checkpoints = Store.open(data), is_run(out), Checkpoints(out / "checkpoints", 1)
-        held = place.writes and (goes_on or (out / ".lock").exists())  # a new folder is made once the first step is taken
+        held = place.writes and (goes_on or (out / ".lock").exists())  # else made with the first step
         if held:
             stack.enter_context(runs.locked(out))
         stage = make(run, store, place)
@@ -83,9 +83,7 @@ def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path
         perception = Perception(store, place, recorded)
         torch.manual_seed(run.train.seed)
         model = stage.model()
-        if run.init and not resumes:
-            begin_with(model, run.init)
-        stage.prepare(model)
+        stage.prepare(model, begin_with(model, run.init) if run.init and not resumes else None)
         objective = stage.objective(model, perception)
         batches: Any = stack.enter_context(stage.batches())  # type: ignore[type-var]
         check = stage.check(perception)
