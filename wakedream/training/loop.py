@@ -18,7 +18,7 @@ from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.clock import UNCOUNTED_STEPS, Clock
 from wakedream.training.config import TrainConfig
 from wakedream.training.distributed import Place, autocast, settle, shards, wrap
-from wakedream.training.ema import Ema
+from wakedream.training.ema import Ema, copied
 from wakedream.training.gradients import FiniteCheck
 from wakedream.training.interrupt import Interruption
 from wakedream.training.metrics import Check, Meter, Metrics
@@ -114,7 +114,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
 def begin(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.optim.Optimizer]], batches: Batches,
           config: TrainConfig, place: Place) -> TrainState:
     """The state before the first step, on this process's device."""
-    averaged = copy.deepcopy(objective.model)
+    averaged = copied(objective.model)
     host = copy.deepcopy(averaged) if shards(config, place) and place.writes else None
     settle(objective, averaged, config, place)  # type: ignore[arg-type]
     ema = Ema(objective.model, config.ema_decay, averaged, host)
