@@ -1,4 +1,4 @@
-"""Folders that a command writes: locked while in use, every file complete or absent."""
+"""Folders that a command writes: locked while in use, every file complete or absent; work that signals wait for."""
 
 import contextlib
 import errno
@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,25 @@ def atomic(path: Path) -> Iterator[Path]:
             os.replace(beside, path)
     finally:
         remove(beside)
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is done, for work that must not be broken off: an exception inside the
+    recording of a CUDA graph leaves the device recording for ever. Elsewhere than in the main thread none come."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: noted.append(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in noted:
+            signal.raise_signal(number)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -41,7 +41,7 @@ class TokenizerObjective(nn.Module):
         return [*self.blocks, self.lpips] if self.lpips is not None and self.lpips.gain.is_cuda else self.blocks
 
     def prepare(self, step: int) -> bool:
-        """All steps are of one kind."""
+        """All steps do the same work."""
         return False
 
     def follow(self, averaged: nn.Module) -> None:

@@ -46,7 +46,7 @@ class Objective(Protocol):
     @property
     def compiled(self) -> list[nn.Module]: ...  # what is compiled, each by itself: the blocks, and what else is large
 
-    def prepare(self, step: int) -> Any: ...  # before each step: its kind; steps of one kind do the same work
+    def prepare(self, step: int) -> Any: ...  # before each step: the name of its work; steps of one name do the same
 
     def follow(self, averaged: nn.Module) -> None: ...  # the averaged model, for objectives that learn from it
 
