@@ -30,9 +30,14 @@ def interrupts():
 @SIGNALS
 def test_a_signal_waits_until_the_block_is_done(number, interrupts) -> None:
     done = []
-    with pytest.raises(Interrupted) as stopped, deferred_signals():
-        os.kill(os.getpid(), number)
-        done.append(1)
+
+    def work() -> None:
+        with deferred_signals():
+            os.kill(os.getpid(), number)
+            done.append(1)
+
+    with pytest.raises(Interrupted) as stopped:
+        work()
     assert done == [1]
     assert stopped.value.signal == number
     assert signal.getsignal(number) is interrupts

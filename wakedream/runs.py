@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 
 from wakedream.errors import RunError
 
+CONFIG, TENSORS = "config.json", "model.safetensors"  # of a weights folder
 BEST = "best"  # in a run folder: the weights that did best on held-out data, where the stage judges them
 
 
@@ -108,6 +110,11 @@ def deferred_signals() -> Iterator[None]:
 def write_json(path: Path, value: Any) -> None:
     with atomic(path) as beside:
         beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:
