@@ -96,7 +96,7 @@ def deferred_signals() -> Iterator[None]:
         yield
         return
     noted: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: noted.append(number))
+    before: dict[int, Any] = {number: signal.signal(number, lambda number, frame: noted.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

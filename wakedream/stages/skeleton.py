@@ -85,7 +85,7 @@ def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path
         model = stage.model()
         stage.prepare(model, begin_with(model, run.init) if run.init and not resumes else None)
         objective = stage.objective(model, perception)
-        batches: Any = stack.enter_context(stage.batches())  # type: ignore[type-var]
+        batches: Any = stack.enter_context(stage.batches())  # type: ignore[arg-type]
         check = stage.check(perception)
 
         def take() -> None:
