@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from wakedream.runs import deferred_signals
+
 WARM_UP = 3  # runs before recording: compilation, kernel choice, tables made once
 
 
@@ -40,7 +42,7 @@ class Recorded:
         self._warm_up()
         graph = torch.cuda.CUDAGraph()
         # thread_local: threads that load data meanwhile may allocate
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with deferred_signals(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.output = self.function(*self.inputs)
         return graph
 

@@ -90,6 +90,7 @@ class TrainConfig:
         check_seed(self.seed, "--train.seed")
         check(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
         check(0 <= self.decay_fraction <= 1, f"decay_fraction must be in [0, 1], got {self.decay_fraction}")
+        check(self.seed >= 0, f"seed must not be negative, got {self.seed}")
         check(0 <= self.ema_decay < 1, f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
 
@@ -97,6 +98,6 @@ MAY_CHANGE = (
     "train.steps", "train.minutes", "train.log_every", "train.evaluate_every", "train.evaluation_clips",
     "train.save_every", "train.save_minutes", "train.keep_checkpoints", "train.device", "train.compile",
     "train.parallel", "train.recompute", "loader.workers", "loader.prefetch", "loader.cache_gib",
-    "loader.batch_size", "train.accumulate", "tokenizer", "latents",
+    "loader.batch_size", "train.accumulate", "tokenizer", "latents", "init",
 )  # what a resumed run may set otherwise: none of it changes what the model sees (of paths the content is compared),
 # except batch size and accumulation, with which another number of processes can have as many clips per step as before
