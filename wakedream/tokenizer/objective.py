@@ -20,7 +20,7 @@ class TokenizerObjective(nn.Module):
     """
 
     def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig, lpips: LPIPS | None = None):
-        """lpips: the network if it is already there, by default loaded. ConfigError when frames are too small for it."""
+        """lpips: the network if it is already there, by default loaded. ConfigError when frames are too small."""
         super().__init__()
         self.model, self.config = tokenizer, config
         self.weights = {"mse": 1.0}
