@@ -20,8 +20,7 @@ from wakedream.data.video import read_video, write_video
 
 NAME = "loader"
 EPISODE = 512  # frames of the episodes that are made
-SHORT, FEW, MANY = 32, 200, 50_000  # frames of short episodes, and how many: where they are many, nearly every window is
-# the first of its episode and pays for the checksum, once; else it must cost the same
+SHORT, FEW, MANY = 32, 200, 50_000  # frames of short episodes, and how many: a window must cost the same
 VIDEO = 360, 640  # height, width
 
 

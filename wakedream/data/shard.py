@@ -217,8 +217,8 @@ def decode(data: bytes, arrays: Arrays, chunks: Iterable[int], info: EpisodeInfo
 
 
 def _known_before(rewards: np.ndarray, recorded: bool) -> np.ndarray:
-    """bool (t): which rewards of an episode of format 1, which kept unknown ones as 0, are known: those of recorded play,
-    and of an episode that has any; never that of its first frame."""
+    """bool (t): which rewards of an episode of format 1, which kept unknown ones as 0, are known: those of recorded
+    play, and of an episode that has any; never that of its first frame."""
     return (np.arange(len(rewards)) > 0) & (recorded or bool(rewards.any()))
 
 

@@ -10,6 +10,7 @@ def check_frames(store: Store, config: TokenizerConfig) -> None:
     expected = (config.height, config.width, config.channels)
     if store.frame_shape != expected:
         (h, w, c), (eh, ew, ec) = store.frame_shape, expected
-        raise ConfigError(f"the data set {store.path} has frames of {h}x{w} with {c} channels, the tokenizer takes "
-                          f"{eh}x{ew} with {ec}: record or ingest the data at {eh}x{ew}, give a tokenizer that was trained "
-                          f"on such frames, or train one with --model.height {h} --model.width {w} --model.channels {c}")
+        raise ConfigError(
+            f"the data set {store.path} has frames of {h}x{w} with {c} channels, the tokenizer takes {eh}x{ew} with "
+            f"{ec}: record or ingest the data at {eh}x{ew}, give a tokenizer that was trained on such frames, or train "
+            f"one with --model.height {h} --model.width {w} --model.channels {c}")
