@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "wakedream"
-ORDER = [("notation", "errors", "config", "runs", "progress", "device"), ("data",), ("transformer",), ("tokenizer",),
-         ("dynamics",), ("agent",), ("world",), ("evaluation",), ("training",), ("stages",), ("presets",),
-         ("bench",), ("play",), ("cli", "__main__")]
+ORDER = [("notation", "errors", "config", "runs", "progress", "device"), ("data",), ("environments",), ("model",),
+         ("transformer",), ("perceptual",), ("tokenizer",), ("dynamics",), ("agent",), ("world",), ("evaluation",),
+         ("training",), ("stages",), ("presets",), ("bench",), ("play",), ("cli", "__main__")]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-MODELS = {"data", "transformer", "tokenizer", "dynamics", "agent", "world", "evaluation"}
-EXCEPTIONS = {("tokenizer/tokenizer.py", "presets")}  # Tokenizer.from_preset, when called
+MODELS = {"data", "environments", "model", "transformer", "perceptual", "tokenizer", "dynamics", "agent", "world",
+          "evaluation"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
-def imported(path: Path) -> set[str]:
-    """The parts of wakedream that a file imports, anywhere in it."""
+def modules(path: Path) -> set[str]:
+    """All that a file imports, anywhere in it: modules, and names that may be modules."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -27,8 +27,38 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    parts = {name.split(".")[1] for name in names if name.startswith("wakedream.")}
+    return names
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of wakedream that a file imports."""
+    parts = {name.split(".")[1] for name in modules(path) if name.startswith("wakedream.")}
     return parts & RANK.keys()
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Files that import each other, by whatever way, each circle once."""
+    found, done = [], set()
+
+    def follow(name: str, way: list[str]) -> None:
+        if name in way:
+            found.append(sorted(way[way.index(name):]))
+        elif name not in done:
+            for other in sorted(arrows[name]):
+                follow(other, [*way, name])
+            done.add(name)
+
+    for name in sorted(arrows):
+        follow(name, [])
+    return found
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """Not inside a function either."""
+    names = {".".join(("wakedream", *path.relative_to(ROOT).with_suffix("").parts)): path for path in FILES}
+    arrows = {name: modules(path) & names.keys() - {name} for name, path in names.items()}
+    assert circles(arrows) == []
+    assert circles({"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": set()}) == [["a", "b", "c"]]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -36,7 +66,7 @@ def test_files_import_from_their_folder_and_those_before(path: Path) -> None:
     name = str(path.relative_to(ROOT))
     own = name.split("/")[0].removesuffix(".py")
     assert own in RANK, f"{name}: where does it stand in the order?"
-    wrong = {other for other in imported(path) if RANK[other] > RANK[own] and (name, other) not in EXCEPTIONS}
+    wrong = {other for other in imported(path) if RANK[other] > RANK[own]}
     assert not wrong, f"{name} imports {sorted(wrong)}, which come after it"
     if own == "training":
         assert not imported(path) & MODELS, f"{name} knows a model: {sorted(imported(path) & MODELS)}"

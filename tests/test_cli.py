@@ -149,3 +149,21 @@ def test_another_broken_pipe_is_a_bug_and_keeps_its_traceback(monkeypatch) -> No
     monkeypatch.setattr(cli, "_dispatch", fail)
     with pytest.raises(BrokenPipeError):
         cli.main([])
+
+
+def test_the_options_of_evaluate_are_those_of_what_is_evaluated(capsys, called, tmp_path) -> None:
+    """Without RUN those common to all kinds. Torch is not needed to know."""
+    formats = Path(__file__).parent / "formats" / "v1"
+    common = run(capsys, "evaluate", "--help")
+    assert common[0] == 0 and "--lpips-net" in common[1] and "--drift" not in common[1]
+    assert "a tokenizer or a dynamics model" in " ".join(common[1].split())
+    assert "--drift" in run(capsys, "evaluate", str(formats / "dynamics"), "--help")[1]
+    assert "--drift" not in run(capsys, "evaluate", str(formats / "tokenizer"), "--help")[1]
+    code, _, error = run(capsys, "evaluate", str(formats / "tokenizer"), "--data", "D", "--drift", "0")
+    assert code == 2 and "--drift" in error
+    assert run(capsys, "evaluate", "--data", "D", str(formats / "world"), "--drift", "0", "--compare", "1", "2")[0] == 0
+    config, = called.pop()
+    assert (config.run, config.drift, config.compare) == (formats / "world", 0, (1, 2))
+    code, _, error = run(capsys, "evaluate", str(tmp_path / "nowhere"), "--data", "D")
+    assert code == 2 and "does not exist: give a run folder or a weights folder" in error
+    assert not called

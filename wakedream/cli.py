@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import cleandoc
 from itertools import takewhile
 from pathlib import Path
 from types import FrameType
@@ -27,6 +28,7 @@ class Verb:
     config: str  # "module:dataclass"; the module imports no torch
     positional: tuple[str, ...] = ()  # fields given without a flag
     usage: str = ""
+    resolver: str = ""  # "module:function", the arguments to the dataclass in place of `config`, where they decide it
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ VERBS = {
                     "wakedream.cli:inspect", "wakedream.data.config:InspectConfig", ("path",), "PATH"),
     "evaluate": Verb("metrics as JSON and a page with pictures and videos",
                      "wakedream.evaluation.evaluate:evaluate", "wakedream.evaluation.config:EvaluateConfig",
-                     ("run",), "RUN --data DATA [--out DIR]"),
+                     ("run",), "RUN --data DATA [--out DIR]", "wakedream.evaluation.kinds:config_type"),
     "reconstruct": Verb("truth beside reconstruction, as a video",
                         "wakedream.evaluation.tokenizer.comparison:reconstruct",
                         "wakedream.evaluation.config:ReconstructConfig", ("run", "source"),
@@ -104,8 +106,9 @@ def _dispatch(arguments: list[str]) -> int:
         _train(rest)
     elif name in VERBS:
         verb = VERBS[name]
-        config_type = _positional(find(verb.config), verb.positional)
-        config = _parse(config_type, rest, f"wakedream {name}", verb.help)
+        config_type = find(verb.resolver)(rest) if verb.resolver else find(verb.config)
+        about = cleandoc(config_type.__doc__ or "") if verb.resolver else verb.help
+        config = _parse(_positional(config_type, verb.positional), rest, f"wakedream {name}", about)
         find(verb.run)(config)  # imports torch, so only now
     else:
         raise suggest("command", name, [*VERBS, "train"])

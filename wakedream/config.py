@@ -33,6 +33,11 @@ def check(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def check_seed(seed: int, option: str) -> None:
+    """ConfigError unless every generator takes the seed; numpy's take none below 0."""
+    check(0 <= seed < 2**63, f"{option} {seed}: expected a whole number from 0 to 2^63 - 1")
+
+
 def added(default: Any, *, was: Any) -> Any:
     """A field that a config gained after files with it had been written. was: what all did before there was the field.
 

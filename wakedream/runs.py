@@ -10,16 +10,28 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
-from wakedream.errors import RunError
+from wakedream.config import from_dict
+from wakedream.errors import ConfigError, DataError, RunError
+
+T = TypeVar("T")
 
 CONFIG, TENSORS = "config.json", "model.safetensors"  # of a weights folder
 BEST = "best"  # in a run folder: the weights that did best on held-out data, where the stage judges them
+
+
+def run_of(weights: Path) -> Path:
+    """The run folder whose best weights these are, or which has them in a checkpoint; all else is its own."""
+    whole = weights.absolute()
+    inside = whole.parent if whole.name == "model" else whole
+    run = inside.parent if inside.name == BEST else whole
+    run = inside.parents[1] if inside.parent.name == "checkpoints" else run
+    return run if run != whole and (run / "config.json").exists() else weights
 
 
 @contextlib.contextmanager
@@ -115,6 +127,29 @@ def write_json(path: Path, value: Any) -> None:
 def sha256(file: Path) -> str:
     with open(file, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_versioned(file: Path, cls: type[T], *, format: str, versions: Sequence[int], made_by: str, remedy: str,
+                   again: str) -> T:
+    """The `cls` that stands in a JSON file beside its "format" and "version".
+
+    made_by, remedy, again   what writes such files; what mends one; what to do with a version that is not read
+
+    DataError when it is damaged, something else, or of another version. That it is missing is left to the caller.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no text
+        raise DataError(f"{file} is damaged ({error}): {remedy}") from None
+    if not isinstance(values, dict) or values.pop("format", None) != format:
+        raise DataError(f"{file} is not of the format {format}: expected a file written by {made_by}")
+    if (version := values.pop("version", None)) not in versions:
+        raise DataError(f"{file} has version {version}, this wakedream reads {' and '.join(map(str, versions))}: "
+                        f"install the wakedream that wrote it, or {again}")
+    try:
+        return from_dict(cls, values)
+    except ConfigError as error:
+        raise DataError(f"{file} is damaged ({error}): {remedy}") from None
 
 
 def remove(path: Path) -> None:

@@ -71,6 +71,38 @@ def test_tokenizer_stream(tmp_path) -> None:
     assert all(row["copy_share"] > 0 and row["matrix_share"] > 0 and row["attention_kernels"] for row in rows)
 
 
+def test_dream(tmp_path) -> None:
+    """In latents and in pictures; a second dream of the same world begins, too."""
+    rows = run(tmp_path, "dream", "--sampling-steps", "2")["results"]
+    assert [(row["settings"]["gives"], row["settings"]["dreams"], row["settings"]["K"]) for row in rows] == [
+        ("latents", 2, 2), ("pictures", 2, 2)]
+    assert all(row["copy_share"] > 0 and row["matrix_share"] > 0 and row["attention_kernels"] for row in rows)
+    assert all(row["first_frame_ms"] > 0 and row["second_dream_ms"] > 0 for row in rows)
+    latents, pictures = rows
+    assert pictures["flops"] > latents["flops"] and pictures["bytes"] > latents["bytes"]
+
+
+def test_dynamics_train_with_and_without_bootstrap_rows(tmp_path) -> None:
+    rows = run(tmp_path, "dynamics-train")["results"]
+    assert [row["settings"]["losses"] for row in rows] == ["flow", "flow + bootstrap"]
+    assert rows[1]["flops"] > rows[0]["flops"] and all(row["matrix_share"] > 0 for row in rows)
+
+
+def test_encode(tmp_path) -> None:
+    row, = run(tmp_path, "encode")["results"]
+    assert row["settings"]["videos"] == 2 and row["matrix_share"] > 0
+    assert row["frames_per_second"] == pytest.approx(2 * 16 / row["median_ms"] * 1e3)
+
+
+def test_presets_without_a_dynamics_model(tmp_path, capsys) -> None:
+    assert cli.main(["bench", "dream", "--preset", "seed", "--device", "cpu"]) == 2
+    assert "dream: the preset 'seed' has no dynamics model; known: debug, demo, crafter" in capsys.readouterr().err
+    limits = machine.Machine(torch.device("cpu"), "m", {"bf16": 4e12, "float32": 1e12}, 2e9, "", "", "", 1, "")
+    for name in ("dream", "dynamics-train"):  # among all benchmarks it is passed over, and said
+        assert list(cli.find(BENCHMARKS[name])(BenchConfig(preset="seed"), limits)) == []
+        assert f"no {name}: the preset 'seed' has no dynamics model" in capsys.readouterr().out
+
+
 def test_loader_says_by_how_much_it_falls_short(tmp_path, capsys) -> None:
     rows = run(tmp_path, "loader", "--need", "1e9")["results"]
     assert [row["settings"]["from"] for row in rows] == [
@@ -98,6 +130,8 @@ def test_drawn_scenes_compress_like_a_game(tmp_path) -> None:
     (["lodaer"], "unknown benchmark 'lodaer'; did you mean 'loader'?"),
     (["--preset", "crafte"], "unknown geometry 'crafte'; did you mean 'crafter'?"),
     (["--repeats", "0"], "repeats must be at least 1, got 0"),
+    (["dream", "--sampling-steps", "0"], "sampling_steps must be at least 1, got 0"),
+    (["dream", "--preset", "debug", "--sampling-steps", "3", "--device", "cpu"], "expected a power of two from 1 to 8"),
 ])
 def test_wrong_words(capsys, words, message) -> None:
     assert cli.main(["bench", *words]) == 2

@@ -7,12 +7,20 @@ import torch
 from tokenizer.small import SMALL
 from torch.utils.flop_counter import FlopCounterMode
 
-from wakedream.bench.flops import lpips_flops, tokenizer_flops, transformer_flops
+from wakedream.bench.dream import dream_bytes
+from wakedream.bench.dynamics_train import step_flops as dynamics_step_flops
+from wakedream.bench.flops import frame_flops, lpips_flops, tokenizer_flops, transformer_flops
 from wakedream.bench.reference import reference
+from wakedream.bench.synthetic import GAMEPAD, random_latents
 from wakedream.bench.tokenizer_train import step_flops
+from wakedream.dynamics.config import DynamicsConfig, DynamicsObjectiveConfig, LatentLoaderConfig
+from wakedream.dynamics.dynamics import Dynamics
+from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.perceptual.trunks import trunk
+from wakedream.stages.config import DynamicsRun
 from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.training.config import OptimConfig, TrainConfig
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layout import TokenLayout
 
@@ -53,6 +61,56 @@ def test_stream_beside_the_counter() -> None:
     flops = tokenizer_flops(tokenizer, 1, past=config.window)
     assert flops.embed + flops.encode == pytest.approx(counted(lambda: stream.encode(frame)), rel=0.05)
     assert flops.decode == pytest.approx(counted(lambda: stream.decode(latent)), rel=0.05)
+
+
+def dynamics(**changes) -> Dynamics:
+    values = {"num_latents": 16, "latent_dim": 8, "packing": 2, "dim": 128, "depth": 6, "heads": 4, "mlp_dim": 512,
+              "num_registers": 2, "pattern": ("space", "time"), "window": 4, "finest_steps": 8}
+    made = Dynamics(DynamicsConfig(**values | changes), GAMEPAD)
+    made.shortcut.fill_(True)
+    return made
+
+
+def test_a_frame_of_a_dream_by_hand() -> None:
+    """One layer over time, d = 8, MLP 16; 1 action, 1 shortcut, 2 spatial tokens and 1 register, each sees 3 frames;
+    the output is that of the spatial tokens alone, and of a commit only keys and values are wanted."""
+    made = dynamics(num_latents=2, latent_dim=3, packing=1, dim=8, depth=1, heads=2, mlp_dim=16, num_registers=1,
+                    pattern=("time",), window=3)
+    keys, outputs = 2 * 5 * 8 * 16, 2 * 2 * 8 * (2 * 8 + 3 * 16) + 4 * 2 * 3 * 8
+    latents = 2 * 2 * 3 * 8
+    assert frame_flops(made, 4) == 4 * (latents + keys + outputs + latents) + (latents + keys)
+
+
+@pytest.mark.parametrize("pattern", [("space", "time"), ("dense",)])
+def test_dreams_beside_the_counter(pattern) -> None:
+    """Within 5 %: what the commit puts out is computed too, though nobody asked."""
+    made = dynamics(pattern=pattern)
+    dream = made.dream(2, sampling_steps=4)
+    total = counted(lambda: dream.step({"action": torch.tensor([0, 1])}))
+    assert 2 * frame_flops(made, 4) == pytest.approx(total, rel=0.05)
+
+
+def test_the_ring_of_a_dream_has_as_many_numbers_as_are_counted() -> None:
+    made = dynamics(pattern=("space", "dense"))
+    layers = made.init_cache(3).layers.values()
+    numbers = sum(tensor.numel() for layer in layers for tensor in (layer.keys, layer.values))
+    weights = sum(made.get_parameter(name).numel() for name, _ in made.named_parameters() if name.startswith(
+        ("transformer.", "embed_latent.", "to_latent.")))
+    assert dream_bytes(made, 3, 4, size=2) == 2 * 5 * (weights + numbers)
+
+
+@pytest.mark.parametrize("bootstraps", [False, True])
+def test_dynamics_training_beside_the_counter(bootstraps) -> None:
+    """Rows of images, short clips and long ones, and the teacher's looks: within 6 %, it counts hidden pairs too."""
+    loader = LatentLoaderConfig(batch_size=8, length=4, short=2)
+    made, config = dynamics(), DynamicsObjectiveConfig(bootstrap_from=0)
+    run = DynamicsRun(made.config, config, loader, OptimConfig(), TrainConfig())
+    objective = DynamicsObjective(made, config, loader.batch_size)
+    assert objective.prepare(0)
+    objective.bootstraps = bootstraps
+    clip = random_latents(run.model, loader, torch.device("cpu"))
+    total = counted(lambda: objective(clip)["shortcut"].backward())
+    assert dynamics_step_flops(objective.model, run, bootstraps) == pytest.approx(total, rel=0.06)
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])

@@ -14,7 +14,7 @@ SHAPE = (16, 24, 3)
 
 
 def episode(frames: int, seed: int, terminated: bool = True) -> Episode:
-    """A noisy square that wanders over a gradient, with random actions and an extra."""
+    """A noisy square that wanders over a gradient, with random actions, events and an extra."""
     rng = np.random.default_rng(seed)
     h, w, c = SHAPE
     video = np.empty((frames, h, w, c), np.uint8)
@@ -25,8 +25,11 @@ def episode(frames: int, seed: int, terminated: bool = True) -> Episode:
     actions = {"move": rng.integers(0, 5, frames), "arm": rng.normal(size=(frames, 2)).astype(np.float32)}
     has_action = np.arange(frames) > 0
     extras = {"daylight": rng.random(frames, np.float32)} if seed % 2 else {}
-    return Episode(video, actions, has_action, rng.normal(size=frames).astype(np.float32), terminated,
-                   not terminated, extras, {"seed": seed})
+    rewards = rng.normal(size=frames).astype(np.float32)
+    has_reward = has_action & (np.arange(frames) % 5 != seed % 5)
+    events = {name: has_action & (rng.random(frames) < 0.3) for name in ("hit", "fall")[:seed % 3]}
+    return Episode(video, actions, has_action, rewards * has_reward, terminated, not terminated, extras, {"seed": seed},
+                   has_reward, events, task=seed % 4)
 
 
 def make_store(path: Path, lengths: list[int], shard_frames: int = 100) -> list[Episode]:
@@ -40,12 +43,11 @@ def make_store(path: Path, lengths: list[int], shard_frames: int = 100) -> list[
 def same(got: Episode, expected: Episode, start: int = 0, stop: int | None = None) -> bool:
     window = slice(start, stop)
     last = stop is None or stop == len(expected.video)
+    columns, truth = got.columns(), expected.columns()
     return (np.array_equal(got.video, expected.video[window])
-            and got.actions.keys() == expected.actions.keys() and got.extras.keys() == expected.extras.keys()
-            and all(np.array_equal(got.actions[k], v[window]) for k, v in expected.actions.items())
-            and all(np.array_equal(got.extras[k], v[window]) for k, v in expected.extras.items())
-            and np.array_equal(got.has_action, expected.has_action[window])
-            and np.array_equal(got.rewards, expected.rewards[window])
+            and columns.keys() == truth.keys()
+            and all(np.array_equal(columns[name], values[window]) and columns[name].dtype == values.dtype
+                    for name, values in truth.items())
             and got.terminated == (expected.terminated and last)
             and got.truncated == (expected.truncated and last))
 

@@ -48,7 +48,9 @@ def test_each_entry_is_kept_as_the_store_counts(tmp_path):
     assert found.terminated
     found.spec.check(found.actions, 6)
     lean = {name: GOOD[name] for name in ("components", "actions")}
+    assert found.has_reward.tolist() == [False, True, True, True, True, True]
     assert read_actions(write(tmp_path, lean)).rewards.tolist() == [0] * 6
+    assert not read_actions(write(tmp_path, lean)).has_reward.any()
     assert not read_actions(write(tmp_path, lean)).terminated
 
 
@@ -57,6 +59,12 @@ def test_the_first_entry_is_not_looked_at(tmp_path):
     found = read_actions(write(tmp_path, move=["any", *GOOD["actions"]["move"][1:]]))
     assert np.array_equal(found.actions["move"], expected.actions["move"])
     assert np.array_equal(found.has_action, expected.has_action)
+
+
+def test_a_reward_that_is_null_is_unknown_and_not_0(tmp_path):
+    found = read_actions(write(tmp_path, rewards=[7, 0, None, 0.5, None, 3]))
+    assert found.rewards.tolist() == [0, 0, 0, 0.5, 0, 3]  # that of entry 0 came before anything was done
+    assert found.has_reward.tolist() == [False, True, False, True, False, True]
 
 
 def test_parts_are_cut_with_their_actions_and_end_where_the_video_ends(tmp_path):
@@ -70,7 +78,8 @@ def test_parts_are_cut_with_their_actions_and_end_where_the_video_ends(tmp_path)
     assert second.actions["move"].tolist() == [0, 0]
     assert first.actions["mouse"][1].tolist() == [0.5, -1]
     assert second.actions["mouse"].tolist() == [[0, 0], [0, np.float32(0.1)]]
-    assert np.concatenate([first.rewards, second.rewards]).tolist() == whole.rewards.tolist()
+    assert np.concatenate([first.rewards, second.rewards]).tolist() == [0, 0, 1, 0.5, 0, 3]  # nor is what came with it
+    assert np.concatenate([first.has_reward, second.has_reward]).tolist() == [False, True, True, True, False, True]
     assert [(e.terminated, e.truncated) for e in (first, second)] == [(False, True), (True, False)]
     assert [e.info for e in (first, second)] == [{"part": 1}, {"part": 2}]
     assert whole.has_action[4]  # the whole is as it was
@@ -112,7 +121,7 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path, content, match):
     ({"mouse": [None, [1e300, 0], *[[0, 0]] * 4]}, r"frame 1: got \[1e\+300, 0\]"),
     ({"mouse": [None, [[0], [0, 0]], *[[0, 0]] * 4]}, r"frame 1: got \[\[0\], \[0, 0\]\]"),
     ({"mouse": [None, [None, 0], *[[0, 0]] * 4]}, r"frame 1: got \[None, 0\]"),
-    ({"rewards": [0, 0, None, 0, 0, 0]}, "rewards, frame 2: got None"),
+    ({"rewards": [0, 0, "1", 0, 0, 0]}, "rewards, frame 2: got '1', expected a finite number; or null"),
     ({"rewards": [0, 0, float("inf"), 0, 0, 0]}, "rewards, frame 2: got inf"),
     ({"terminated": 1}, "terminated: expected bool, got 1"),
 ])

@@ -84,7 +84,7 @@ def test_components_that_cannot_be_are_refused(wrong):
 def test_from_play_to_batch_an_action_explains_the_frame_it_stands_beside(tmp_path, cache_gib):
     """In this world a frame is 20 * (choice + 1), plus one more than the frame before had over such a multiple."""
     pytest.importorskip("gymnasium")
-    sys.path.insert(0, str(Path(__file__).parent))  # the recording process inherits it
+    sys.path.insert(0, str(Path(__file__).parents[1] / "environments"))  # the recording process inherits it
     record(RecordConfig("toy_world:ToyPainter-v0", str(tmp_path), 60, policy="random", held_out=0))
     with Loader(Store.open(tmp_path), batch_size=24, length=4, device="cpu", cache_gib=cache_gib) as loader:
         clip = next(loader)

@@ -10,7 +10,7 @@ from making import SHAPE, SPEC, flip, frames_position, make_store
 from wakedream.data import resident
 from wakedream.data.loader import Loader, evaluation_clips
 from wakedream.data.store import Store, StoreWriter
-from wakedream.errors import DataError
+from wakedream.errors import ConfigError, DataError
 
 LENGTHS = [20, 18, 40, 5, 33]
 
@@ -23,19 +23,18 @@ def made(tmp_path):
 
 def equal(a, b) -> bool:
     """Bit for bit: an extra that an episode lacks is NaN in both."""
-    a, b = ({"video": clip.video, "has_action": clip.has_action, "rewards": clip.rewards,
-             "terminated": clip.terminated, **clip.actions, **clip.extras} for clip in (a, b))
+    a, b = ({"video": clip.video, **clip.trajectory.columns()} for clip in (a, b))
     return list(a) == list(b) and all(
         a[k].dtype == b[k].dtype and np.array_equal(a[k].numpy(), b[k].numpy(), equal_nan=b[k].is_floating_point())
         for k in b)
 
 
 def places(episodes, clip) -> list[tuple[int, int]]:
-    """Which windows a clip holds, by their rewards, which are all different."""
+    """Which windows a clip holds, by what the arm does, which is never the same."""
     found = []
-    for rewards in clip.rewards.numpy():
+    for arm in clip.actions["arm"].numpy():
         for number, episode in enumerate(episodes):
-            at = np.flatnonzero(episode.rewards == rewards[0])
+            at = np.flatnonzero(episode.actions["arm"][:, 0] == arm[0, 0])
             found += [(number, int(start)) for start in at]
     return found
 
@@ -51,14 +50,15 @@ def test_a_clip_is_what_the_store_has(made, cache_gib):
             for row, (number, start) in enumerate(places(episodes, clip)):
                 truth, stop = episodes[number], start + 9
                 assert np.array_equal(clip.video[row].permute(0, 2, 3, 1), truth.video[start:stop])
-                assert np.array_equal(clip.actions["move"][row], truth.actions["move"][start:stop])
-                assert np.array_equal(clip.actions["arm"][row], truth.actions["arm"][start:stop])
-                assert np.array_equal(clip.has_action[row], truth.has_action[start:stop])
+                for name, values in truth.columns().items():
+                    assert np.array_equal(clip.trajectory.columns()[name][row], values[start:stop]), name
                 ended = [False] * 8 + [stop == len(truth.video) and truth.terminated]
                 assert clip.terminated[row].tolist() == ended
                 absent = np.full(len(truth.video), np.nan, np.float32)
                 light = truth.extras.get("daylight", absent)[start:stop]
                 assert np.array_equal(clip.extras["daylight"][row], light, equal_nan=True)
+                assert set(clip.events) == {"hit", "fall"}
+                assert not any(clip.events[name][row].any() for name in clip.events.keys() - truth.events.keys())
 
 
 @pytest.mark.parametrize("world_size", [1, 3])
@@ -221,3 +221,34 @@ def test_a_gpu_without_room_is_told_and_the_host_holds_the_split(made, monkeypat
     with gpu, Loader(store, batch_size=4, length=9) as cpu:
         for _ in range(30):
             assert equal(next(gpu).to("cpu"), next(cpu))
+
+
+class Counted(list):
+    """A list that knows how often it was walked through."""
+
+    walks = 0
+
+    def __iter__(self):
+        self.walks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("cache_gib", [0, 1])
+def test_a_batch_costs_the_same_however_many_episodes_there_are(made, cache_gib):
+    store, _ = made
+    with Loader(store, batch_size=3, length=9, cache_gib=cache_gib) as loader:
+        next(loader)
+        lists = [Counted(store.episodes), Counted(loader.episodes), Counted(store.manifest.episodes)]
+        store.episodes, loader.episodes = lists[:2]
+        object.__setattr__(store.manifest, "episodes", lists[2])
+        for _ in range(8):  # more than was made ready before
+            next(loader)
+    assert [each.walks for each in lists] == [0, 0, 0]
+
+
+def test_a_seed_that_no_generator_takes_is_refused_by_name(made):
+    for seed in (-1, 2**63):
+        with pytest.raises(ConfigError, match=f"seed is {seed}: expected a whole number from 0"):
+            Loader(made[0], batch_size=3, length=9, seed=seed)
+        with pytest.raises(ConfigError, match=f"seed is {seed}: expected a whole number from 0"):
+            evaluation_clips(made[0], "held_out", 1, 9, seed=seed)

@@ -1,11 +1,13 @@
 from collections import Counter
 from itertools import islice, pairwise
 
+import numpy as np
 import pytest
 
 from wakedream.data.sampler import WindowSampler, permute
 from wakedream.errors import DataError
 
+MASK = (1 << 64) - 1
 LENGTHS = [10, 3, 7, 4, 25]
 
 
@@ -15,15 +17,53 @@ def windows(length: int, stride: int = 1) -> set[tuple[int, int]]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 16, 17, 1000])
 def test_permute_is_a_permutation(size):
-    assert sorted(permute(i, size, 7) for i in range(size)) == list(range(size))
+    assert sorted(permute(np.arange(size), size, 7)) == list(range(size))
+
+
+def walk(index: int, size: int, key: int) -> int:
+    """The order that every run so far has had, number by number."""
+    half = max(1, (size - 1).bit_length() + 1 >> 1)
+    while True:
+        left, right = index >> half, index & (1 << half) - 1
+        for turn in range(6):
+            left, right = right, left ^ (finalise(right + (turn << 32) ^ key) & (1 << half) - 1)
+        index = left << half | right
+        if index < size:
+            return index
+
+
+def finalise(value: int) -> int:
+    value = value + 0x9E3779B97F4A7C15 & MASK
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & MASK
+    value = (value ^ value >> 27) * 0x94D049BB133111EB & MASK
+    return value ^ value >> 31
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 17, 1000])
+def test_the_order_is_that_of_a_walk_number_by_number(size):
+    for key in (0, 7, 2**64 - 1):
+        assert permute(np.arange(size), size, key).tolist() == [walk(i, size, key) for i in range(size)]
+        assert int(permute(size // 2, size, key)) == walk(size // 2, size, key)
+    keys = [finalise(i) for i in range(size)]
+    assert permute(np.arange(size), size, np.array(keys, np.uint64)).tolist() == [
+        walk(i, size, key) for i, key in enumerate(keys)]
+
+
+def test_windows_follow_that_order_epoch_by_epoch():
+    total = len(windows(4))
+    for seed in (0, 5, 2**63 - 1):
+        keys = [finalise(finalise(seed) ^ epoch) for epoch in range(3)]
+        order = [sorted(windows(4))[walk(i, total, key)] for key in keys for i in range(total)]
+        sampler = WindowSampler(LENGTHS, 4, seed=seed)
+        assert sampler.windows(range(3 * total)) == order == [sampler.window(i) for i in range(3 * total)]
 
 
 def test_permutations_are_spread_and_differ_by_key():
-    first = [permute(i, 4096, 1) for i in range(4096)]
-    assert first != [permute(i, 4096, 2) for i in range(4096)]
+    first = permute(np.arange(4096), 4096, 1).tolist()
+    assert first != permute(np.arange(4096), 4096, 2).tolist()
     steps = [abs(a - b) for a, b in pairwise(first)]
-    assert 0.9 < sum(steps) / len(steps) / (4096 / 3) < 1.1  # of independent places
-    quarter = Counter(place // 1024 for place in first[:1024])
+    assert 0.9 < sum(steps) / len(steps) / (4096 / 3) < 1.1  # of independent positions
+    quarter = Counter(position // 1024 for position in first[:1024])
     assert min(quarter.values()) > 200
 
 

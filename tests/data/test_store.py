@@ -197,8 +197,8 @@ def test_what_is_no_data_set_is_told(tmp_path):
     make_store(tmp_path / "d", [8])
     manifest = tmp_path / "d" / "manifest.json"
     text = manifest.read_text()
-    manifest.write_text(text.replace('"version": 1', '"version": 2'))
-    with pytest.raises(DataError, match="has format 2, this wakedream reads 1"):
+    manifest.write_text(text.replace('"version": 2', '"version": 3'))
+    with pytest.raises(DataError, match="has version 3, this wakedream reads 1 and 2"):
         Store.open(tmp_path / "d")
     manifest.write_text(text[:100])
     with pytest.raises(DataError, match="--repair"):

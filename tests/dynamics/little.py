@@ -3,9 +3,11 @@
 import torch
 
 from wakedream.data.actions import ActionComponent, ActionSpec
+from wakedream.data.trajectory import Trajectory
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.config import DynamicsConfig
 from wakedream.dynamics.dynamics import Dynamics
+from wakedream.dynamics.shortcut import Noised
 
 SPEC = ActionSpec((ActionComponent("move", "categorical", 5),
                    ActionComponent("turn", "continuous", 2, (-1, -1), (1, 1))))
@@ -33,18 +35,21 @@ def clip(batch=4, frames=6, seed=1, **changes) -> LatentClip:
         "has_action": torch.ones(batch, frames, dtype=torch.bool),
         "segments": torch.zeros(batch, frames, dtype=torch.int64),
     }
-    return LatentClip(**values | changes)
+    values |= changes
+    return LatentClip(values["latents"], Trajectory.of_actions(values["actions"], values["has_action"]), values["segments"])
 
 
 def looked_at(dynamics, one: LatentClip, seed=2, **changes):
-    """The model's output for a clip at drawn levels and sizes."""
+    """The clean latents that the model sees in a clip at drawn levels and steps."""
     draw = torch.Generator().manual_seed(seed)
     shape = one.has_action.shape
     finest = dynamics.config.finest_steps
     given = {
         "noisy": torch.randn(one.latents.shape, generator=draw),
         "levels": torch.randint(finest, shape, generator=draw),
-        "sizes": torch.randint(finest.bit_length(), shape, generator=draw),
+        "step_indices": torch.randint(finest.bit_length(), shape, generator=draw),
         "actions": one.actions, "has_action": one.has_action, "segments": one.segments,
     } | changes
-    return dynamics(**given)
+    noised = Noised(*(given.pop(name) for name in ("noisy", "levels", "step_indices")))
+    trajectory = Trajectory.of_actions(given.pop("actions"), given.pop("has_action"))
+    return dynamics(noised, trajectory, **given).latents

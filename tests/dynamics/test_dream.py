@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from little import build, clip
 
 from wakedream.dynamics import shortcut
+from wakedream.dynamics.noise import COMMIT, START, noise, row_seeds
 from wakedream.errors import ConfigError, DataError
 
 
@@ -28,41 +31,37 @@ def dreamed(dynamics, one, context, **options):
 def test_a_dream_is_the_sampler_run_without_a_cache(steps):
     """The whole past again for every pass: 9 frames with a window of 4, so beyond the ring's end."""
     dynamics, one, context = trained(), clip(batch=2, frames=9), 3
-    finest, draw = 8, torch.Generator().manual_seed(7)
-    shape = (2, 1, *one.latents.shape[2:])
-    level, size = shortcut.commit_level(finest), shortcut.finest_size(finest)
-    noise = torch.randn(2, context, *shape[2:], generator=draw)
+    finest, seeds, shape = 8, row_seeds(7, 2), one.latents.shape[2:]
+
+    def drawn(frames, draw):
+        return noise(seeds, torch.tensor(frames).expand(2, -1), draw, tuple(shape))
+
+    level, index = shortcut.commit_level(finest), shortcut.finest_index(finest)
     tau = torch.full((2, context), level / finest)
-    past = shortcut.noised(dynamics.standardise(one.latents[:, :context]), noise, tau)
+    past = shortcut.noised(dynamics.standardise(one.latents[:, :context]), drawn(range(context), COMMIT), tau)
     made = []
     for t in range(context, 9):
-        begin, end = torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)
-        given = {n: v[:, :t + 1] for n, v in one.actions.items()}
-        z = begin
-        for at, row in shortcut.sampling_rows(steps, finest):
-            levels, sizes = torch.full((2, t + 1), level), torch.full((2, t + 1), size)
-            levels[:, -1], sizes[:, -1] = at, row
-            x = dynamics(torch.cat([past, z], 1), levels, sizes, given, one.has_action[:, :t + 1])[:, -1:]
+        z = drawn([t], START)
+        for at, step_index in shortcut.sampling_passes(steps, finest):
+            levels, indices = torch.full((2, t + 1), level), torch.full((2, t + 1), index)
+            levels[:, -1], indices[:, -1] = at, step_index
+            whole = shortcut.Noised(torch.cat([past, z], 1), levels, indices)
+            x = dynamics(whole, one.trajectory.frames(slice(0, t + 1))).latents[:, -1:]
             z = z + (x - z) / (1 - at / finest) / steps
         made.append(dynamics.unstandardise(x)[:, 0])
-        past = torch.cat([past, shortcut.noised(x, end, torch.full((2, 1), level / finest))], 1)
+        past = torch.cat([past, shortcut.noised(x, drawn([t], COMMIT), torch.full((2, 1), level / finest))], 1)
     wanted = torch.stack(made, 1)
     found = dreamed(dynamics, one, context, sampling_steps=steps, seed=7)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_a_context_longer_than_the_window_is_streamed_through():
-    """Equal to what the window holds of it, up to where layers over time reach back one after the other."""
     dynamics, one = trained(), clip(batch=1, frames=80)
     at_once, in_parts = (dynamics.dream(1, seed=3) for _ in range(2))
     at_once.observe(one.latents, one.actions)
-    noise = torch.randn(1, 80, *one.latents.shape[2:], generator=torch.Generator().manual_seed(3))
-    in_parts._noise = lambda frames, left=[0]: noise[:, left[0]:(left.__setitem__(0, left[0] + frames) or left[0])]
     for start in range(0, 80, 7):
         part = slice(start, start + 7)
         in_parts.observe(one.latents[:, part], {n: v[:, part] for n, v in one.actions.items()})
-    del in_parts._noise
-    in_parts.generator.set_state(at_once.generator.get_state())
     step = actions_at(one, 0)
     torch.testing.assert_close(at_once.step(step), in_parts.step(step), atol=1e-4, rtol=1e-4)
 
@@ -73,29 +72,67 @@ def test_actions_context_and_seed_change_the_dream():
     assert torch.equal(dreamed(dynamics, one, 4), same)
     assert not torch.allclose(dreamed(dynamics, one, 4, seed=1), same)
     other = clip(batch=2, frames=8, seed=5)
-    for name in ("latents", "actions"):
-        mixed = clip(batch=2, frames=8)
-        setattr(mixed, name, getattr(other, name))
+    for name, mixed in (("latents", replace(one, latents=other.latents)),
+                        ("actions", replace(one, trajectory=other.trajectory))):
         assert not torch.allclose(dreamed(dynamics, mixed, 4), same), name
 
 
 def test_rows_are_separate_and_reset_alone():
     dynamics, one = trained(), clip(batch=2, frames=6)
-    dream = dynamics.dream(2)
-    dream.observe(one.latents, one.actions)
-    state = dream.generator.get_state()
-    step = actions_at(one, 0)
-    both = dream.step(step)
-    dream = dynamics.dream(2)
-    dream.observe(one.latents, one.actions)
-    dream.reset(torch.tensor([True, False]))
-    dream.generator.set_state(state)
-    after = dream.step(step)
+    step, found = actions_at(one, 0), []
+    for rows in (None, torch.tensor([True, False])):
+        dream = dynamics.dream(2)
+        dream.observe(one.latents, one.actions)
+        if rows is not None:
+            dream.reset(rows)
+        found.append(dream.step(step))
+    both, after = found
     torch.testing.assert_close(after[1], both[1])
     assert not torch.allclose(after[0], both[0])
-    fresh = dynamics.dream(2)
-    fresh.generator.set_state(state)
-    torch.testing.assert_close(fresh.step(step)[0], after[0])
+    torch.testing.assert_close(dynamics.dream(2).step(step)[0], after[0])
+
+
+def test_after_a_reset_a_dream_is_as_it_was_at_first():
+    """With the same seed; with another one, other noise."""
+    dynamics, one = trained(), clip(batch=2)
+    dream = dynamics.dream(2, seed=4)
+    first = [dream.step(actions_at(one, t)) for t in range(3)]
+    dream.reset()
+    assert all(torch.equal(dream.step(actions_at(one, t)), first[t]) for t in range(3))
+    dream.reset(seed=5)
+    other = dream.step(actions_at(one, 0))
+    assert torch.equal(other, dynamics.dream(2, seed=5).step(actions_at(one, 0))) and not torch.allclose(other, first[0])
+    dream.reset(torch.tensor([False, True]), seed=torch.tensor([0, 77]))
+    dream.reset(torch.tensor([True, False]))
+    mixed = dream.step(actions_at(one, 0))
+    assert torch.equal(mixed[0], other[0]) and not torch.allclose(mixed[1], other[1])
+
+
+def test_dreams_of_one_model_take_turns_in_one_engine():
+    """Each goes on as if it were alone; weights and caches are there once."""
+    dynamics, one = trained(), clip(batch=2, frames=12)
+    alone = {seed: dreamed(dynamics, one, 4, seed=seed) for seed in (0, 1)}
+    dreams = {seed: dynamics.dream(2, seed=seed) for seed in (0, 1)}
+    for dream in dreams.values():
+        dream.observe(one.latents[:, :4], {n: v[:, :4] for n, v in one.actions.items()})
+    made = {seed: [] for seed in dreams}
+    for t in range(4, 12):
+        for seed, dream in dreams.items():
+            made[seed].append(dream.step(actions_at(one, t)))
+    assert dreams[0].engine is dreams[1].engine
+    for seed, latents in made.items():
+        assert torch.equal(torch.stack(latents, 1), alone[seed])
+
+
+def test_a_dream_can_be_saved_and_gone_on_with():
+    dynamics, one = trained(), clip(batch=2)
+    dream = dynamics.dream(2, seed=9)
+    dream.step(actions_at(one, 0))
+    state = dream.state()
+    wanted = [dream.step(actions_at(one, t)) for t in range(1, 4)]
+    other = dynamics.dream(2)
+    other.load(state)
+    assert all(torch.equal(other.step(actions_at(one, t)), wanted[t - 1]) for t in range(1, 4))
 
 
 def test_from_nothing_and_without_actions():
@@ -106,9 +143,9 @@ def test_from_nothing_and_without_actions():
 
 def test_a_model_of_flow_alone_is_asked_in_its_smallest_step():
     dynamics = build().eval()
-    assert {size for _, size in dynamics.dream(1, sampling_steps=4).rows} == {3}
+    assert {index for _, index in dynamics.dream(1, sampling_steps=4).engine._passes} == {3}
     dynamics.shortcut.fill_(True)
-    assert {size for _, size in dynamics.dream(1, sampling_steps=4).rows} == {2}
+    assert {index for _, index in dynamics.dream(1, sampling_steps=4).engine._passes} == {2}
 
 
 def test_later_training_does_not_change_a_dream():
@@ -134,17 +171,3 @@ def test_later_training_does_not_change_a_dream():
 def test_bad_input(call, error, said):
     with pytest.raises(error, match=said):
         call(trained(), clip())
-
-
-@pytest.mark.gpu
-def test_a_graph_dreams_as_the_cpu_does():
-    dynamics, one = trained(dim=64), clip(batch=2, frames=12)
-    noise = torch.randn(64, 2, 1, 8, 6, generator=torch.Generator().manual_seed(0))
-    wanted, made = [], []
-    for device, found, graph in (("cpu", wanted, False), ("cuda", made, True)):
-        dream = dynamics.to(device).dream(2, precision="float32", graph=graph)
-        left = iter(noise)
-        dream._noise = lambda frames, left=left, to=device: torch.cat([next(left) for _ in range(frames)], 1).to(to)
-        dream.observe(one.latents[:, :3], {n: v[:, :3] for n, v in one.actions.items()})
-        found += [dream.step(actions_at(one, t)).cpu() for t in range(3, 12)]
-    torch.testing.assert_close(torch.stack(made), torch.stack(wanted), atol=2e-3, rtol=2e-3)

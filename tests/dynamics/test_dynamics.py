@@ -5,6 +5,7 @@ import torch
 from little import SPEC, build, clip, looked_at
 
 from wakedream.dynamics.dynamics import Dynamics
+from wakedream.dynamics.shortcut import Noised
 from wakedream.errors import CheckpointError, ConfigError
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.tokenizer import Tokenizer
@@ -48,10 +49,10 @@ def test_the_future_cannot_touch_the_past(name):
     assert (after[:, 3:] - before[:, 3:]).abs().amax((2, 3)).min() > 1e-4
 
 
-@pytest.mark.parametrize("what", ["move", "turn", "levels", "sizes", "has_action"])
+@pytest.mark.parametrize("what", ["move", "turn", "levels", "step_indices", "has_action"])
 def test_a_frame_depends_on_its_own(what):
     dynamics, one = build(), clip()
-    given = {"levels": torch.full((4, 6), 3), "sizes": torch.full((4, 6), 1), "actions": one.actions,
+    given = {"levels": torch.full((4, 6), 3), "step_indices": torch.full((4, 6), 1), "actions": one.actions,
              "has_action": one.has_action}
     before = looked_at(dynamics, one, **given)
     if what in one.actions:
@@ -70,7 +71,7 @@ def test_a_frame_depends_on_its_own(what):
 def test_history_and_its_order_matter(name):
     dynamics, one = variant(name), clip(frames=4)
     noisy = torch.randn(one.latents.shape, generator=torch.Generator().manual_seed(2))
-    same = {"levels": torch.full((4, 4), 5), "sizes": torch.full((4, 4), 3)}
+    same = {"levels": torch.full((4, 4), 5), "step_indices": torch.full((4, 4), 3)}
     last = looked_at(dynamics, one, noisy=noisy, **same)[:, -1]
     others, swapped = noisy.clone(), noisy.clone()
     others[:, 0] += 1
@@ -79,6 +80,34 @@ def test_history_and_its_order_matter(name):
     still = {"actions": {name: torch.zeros_like(values) for name, values in one.actions.items()}}
     last = looked_at(dynamics, one, noisy=noisy, **same, **still)[:, -1]
     assert (looked_at(dynamics, one, noisy=swapped, **same, **still)[:, -1] - last).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("cached", [False, True])
+def test_further_tokens_see_all_and_are_seen_by_none(name, cached):
+    """So weights, latents and the outputs of all other tokens stay what they are."""
+    dynamics, one = variant(name).eval(), clip(batch=2)
+    noised = Noised(torch.randn(one.latents.shape), torch.full((2, 6), 5), torch.full((2, 6), 3))
+
+    def look(tokens, given=noised, keep=("spatial", "register")):
+        cache = dynamics.init_cache(2, {name: part.shape[2] for name, part in tokens.items()}) if cached else None
+        return dynamics(given, one.trajectory, tokens=tokens, keep=(*keep, *tokens), cache=cache)
+
+    agent, other = torch.randn(2, 2, 6, 3, 32)
+    alone, beside, moved = look({}), look({"agent": agent}), look({"agent": other})
+    for found in (beside, moved):
+        torch.testing.assert_close(found.latents, alone.latents, atol=1e-6, rtol=0)
+        for tokens in ("spatial", "register"):
+            torch.testing.assert_close(found.outputs[tokens], alone.outputs[tokens], atol=1e-6, rtol=0)
+    assert (beside.outputs["agent"] - moved.outputs["agent"]).abs().amin((2, 3)).min() > 0
+    later = look({"agent": torch.cat([agent[:, :3], other[:, 3:]], 1)}).outputs["agent"]
+    torch.testing.assert_close(later[:, :3], beside.outputs["agent"][:, :3], atol=1e-6, rtol=0)
+    earlier = noised.latents.clone()
+    earlier[:, 2] += 1  # a frame before is seen through the time layers
+    seen = look({"agent": agent}, noised._replace(latents=earlier)).outputs["agent"]
+    assert (seen[:, 3] - beside.outputs["agent"][:, 3]).abs().max() > 1e-4
+    two = look({"agent": agent, "critic": other})
+    torch.testing.assert_close(two.outputs["agent"], beside.outputs["agent"], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", PATTERNS)
@@ -97,16 +126,15 @@ def test_segments_do_not_see_each_other(name):
 @pytest.mark.parametrize("chunk", [1, 2, 5])
 def test_cached_equals_full_at_every_window_phase(name, chunk):
     dynamics, one = variant(name), clip(batch=2, frames=15)
-    noisy, levels, sizes = torch.randn(one.latents.shape), torch.randint(8, (2, 15)), torch.randint(4, (2, 15))
-    whole = dynamics(noisy, levels, sizes, one.actions, one.has_action)
+    noised = Noised(torch.randn(one.latents.shape), torch.randint(8, (2, 15)), torch.randint(4, (2, 15)))
+    whole = dynamics(noised, one.trajectory).latents
     cache, parts = dynamics.init_cache(2), []
     for at in range(0, 15, chunk):
         part = slice(at, at + chunk)
-        given = (noisy[:, part], levels[:, part], sizes[:, part], {n: v[:, part] for n, v in one.actions.items()},
-                 one.has_action[:, part])
+        given, trajectory = Noised(*(tensor[:, part] for tensor in noised)), one.trajectory.frames(part)
         if chunk == 1:  # looks that are not committed leave no trace
-            dynamics(given[0] + 1, *given[1:], cache=cache, commit=False)
-        parts.append(dynamics(*given, cache=cache))
+            dynamics(given._replace(latents=given.latents + 1), trajectory, cache=cache, committed=0)
+        parts.append(dynamics(given, trajectory, cache=cache).latents)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
 
 

@@ -16,20 +16,21 @@ def shaped(*size, seed=0):
 def test_with_an_oracle_every_number_of_steps_lands_on_the_truth(steps):
     truth, noise, seen = shaped(2, 1, 4, 3), shaped(2, 1, 4, 3, seed=1), []
 
-    def oracle(noisy, levels, sizes):
+    def oracle(noised):
+        noisy, levels, indices = noised
         signal = shortcut.signal_of(levels, FINEST)
         torch.testing.assert_close(noisy, shortcut.noised(truth, noise, signal))  # never off the straight line
-        seen.append((int(levels[0, 0]), int(sizes[0, 0])))
+        seen.append((int(levels[0, 0]), int(indices[0, 0])))
         return truth
 
-    assert torch.equal(sample(oracle, noise, shortcut.sampling_rows(steps, FINEST), FINEST), truth)
+    assert torch.equal(sample(oracle, noise, shortcut.sampling_passes(steps, FINEST), FINEST), truth)
     assert seen == [(i * FINEST // steps, steps.bit_length() - 1) for i in range(steps)]
 
 
 def test_a_prediction_that_is_wrong_by_e_ends_wrong_by_e():
     """Not by (1 - d)^K of the noise, as without the division by 1 - tau."""
     truth, noise = shaped(1, 1, 4, 3), shaped(1, 1, 4, 3, seed=1)
-    made = sample(lambda *_: truth + 0.1, noise, shortcut.sampling_rows(4, FINEST), FINEST)
+    made = sample(lambda *_: truth + 0.1, noise, shortcut.sampling_passes(4, FINEST), FINEST)
     torch.testing.assert_close(made, truth + 0.1)
 
 
@@ -37,28 +38,28 @@ def test_a_prediction_that_is_wrong_by_e_ends_wrong_by_e():
 def test_sampling_asks_only_for_what_training_draws(finest):
     """Frames at every row that a sampler uses, beside context at the commit row."""
     torch.manual_seed(0)
-    levels, sizes = shortcut.draw_bootstrap(500 * finest**2, 2, finest, torch.device("cpu"))
-    rows = torch.unique(torch.cat([levels, sizes], dim=1), dim=0)  # context's and target's level, then their sizes
+    levels, indices = shortcut.draw_bootstrap(500 * finest**2, 2, finest, torch.device("cpu"))
+    rows = torch.unique(torch.cat([levels, indices], dim=1), dim=0)  # context's and target's level, then their steps
     drawn = {((a, c), (b, d)) for a, b, c, d in rows.tolist()}
-    context = shortcut.commit_level(finest), shortcut.finest_size(finest)
-    steps = [2**i for i in range(shortcut.finest_size(finest) + 1)]
-    wanted = {(context, row) for k in steps for row in shortcut.sampling_rows(k, finest)} | {(context, context)}
+    context = shortcut.commit_level(finest), shortcut.finest_index(finest)
+    steps = [2**i for i in range(shortcut.finest_index(finest) + 1)]
+    wanted = {(context, row) for k in steps for row in shortcut.sampling_passes(k, finest)} | {(context, context)}
     assert wanted <= drawn, wanted - drawn
     flow = set(shortcut.draw_flow(4000, 1, finest, torch.device("cpu"))[0].flatten().tolist())
     assert flow == set(range(finest))
-    rows = {row for k in steps for row in shortcut.sampling_rows(k, finest, shortcut=False)}
-    assert {size for _, size in rows} == {shortcut.finest_size(finest)}
+    rows = {row for k in steps for row in shortcut.sampling_passes(k, finest, shortcut=False)}
+    assert {index for _, index in rows} == {shortcut.finest_index(finest)}
 
 
 def test_bootstrap_clips_are_half_fine_and_half_coarse_and_on_the_grid():
     torch.manual_seed(0)
-    levels, sizes = shortcut.draw_bootstrap(600, 64, FINEST, torch.device("cpu"))
-    finest = shortcut.finest_size(FINEST)
-    assert (sizes == finest).double().mean() == pytest.approx(0.5, abs=0.01)
-    for size in range(finest):
-        chosen = levels[sizes == size]
+    levels, indices = shortcut.draw_bootstrap(600, 64, FINEST, torch.device("cpu"))
+    finest = shortcut.finest_index(FINEST)
+    assert (indices == finest).double().mean() == pytest.approx(0.5, abs=0.01)
+    for index in range(finest):
+        chosen = levels[indices == index]
         assert len(chosen) / levels.numel() == pytest.approx(0.5 / finest, abs=0.01)
-        assert set(chosen.tolist()) == set(range(0, FINEST, FINEST >> size))  # all of its grid, nothing else
+        assert set(chosen.tolist()) == set(range(0, FINEST, FINEST >> index))  # all of its grid, nothing else
 
 
 def test_the_target_is_the_papers_loss_in_velocities():

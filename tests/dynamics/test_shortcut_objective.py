@@ -1,18 +1,24 @@
 import copy
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from little import build, clip
 
 from wakedream.dynamics import shortcut
-from wakedream.dynamics.config import DynamicsObjectiveConfig, LatentLoaderConfig
+from wakedream.dynamics.config import DynamicsObjectiveConfig
+from wakedream.dynamics.dynamics import Look
+from wakedream.dynamics.forcing import draw
 from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.dynamics.rows import row_segments
+from wakedream.presets.dynamics import PRESETS, dynamics_preset
 from wakedream.training.loop import Objective
 
 
-def make(dynamics=None, **changes) -> DynamicsObjective:
-    objective = DynamicsObjective(dynamics or build(), DynamicsObjectiveConfig(**{"bootstrap_from": 10} | changes))
+def make(dynamics=None, batch_size=8, **changes) -> DynamicsObjective:
+    config = DynamicsObjectiveConfig(**{"bootstrap_from": 10} | changes)
+    objective = DynamicsObjective(dynamics or build(), config, batch_size)
     objective.follow(copy.deepcopy(objective.model))
     return objective
 
@@ -42,9 +48,9 @@ def test_every_frame_weighs_the_same_in_flow_and_bootstrap(monkeypatch):
     objective, one, seen = make(), clip(batch=32, frames=16), {}
     forward = objective.model.forward
 
-    def spy(noisy, levels, sizes, *rest, **more):
-        seen["coarse"] = (sizes < 3).float().mean()
-        return forward(noisy, levels, sizes, *rest, **more)
+    def spy(noised, *rest, **more):
+        seen["coarse"] = (noised.step_indices < 3).float().mean()
+        return forward(noised, *rest, **more)
 
     monkeypatch.setattr(objective.model, "forward", spy)
     objective.prepare(10)
@@ -53,29 +59,113 @@ def test_every_frame_weighs_the_same_in_flow_and_bootstrap(monkeypatch):
     torch.testing.assert_close(found["shortcut"], torch.lerp(found["flow"], found["bootstrap"], seen["coarse"]))
 
 
-@pytest.mark.parametrize("batch", range(1, 40))
-def test_bootstrap_rows_are_as_many_as_asked(batch):
-    objective = make()
-    objective.prepare(10)
-    rows = objective.bootstrap_rows(batch)
-    assert (len(range(batch)[rows]) if rows else 0) == batch // 4
+def kinds_met(run, steps=4000) -> tuple[set, Counter]:
+    """Kinds of rows by step index, as the objective draws them for batches of that shape; and how often each row
+    bootstraps."""
+    model = build(finest_steps=run.model.finest_steps)
+    objective = DynamicsObjective(model, replace(run.objective, bootstrap_from=0), run.loader.batch_size)
+    segments, met, rows = row_segments(run.loader), set(), Counter()
+    names = {0: "long", run.loader.length - 1: "images", run.loader.length // run.loader.short - 1: "short"}
+    kinds = [names[int(last)] for last in segments[:, -1]]
+    clean = torch.zeros(*segments.shape, 1, 1)
+    torch.manual_seed(0)
+    for step in range(steps):
+        objective.prepare(step)
+        drawn = objective.draw(clean)
+        if drawn.rows is not None:
+            for row in drawn.rows.tolist():
+                rows[row] += 1
+                met |= {(kinds[row], index) for index in drawn.noised.step_indices[row].unique().tolist()}
+    return met, rows
 
 
-def test_bootstrap_rows_are_of_all_kinds():
-    config = LatentLoaderConfig()
-    objective = make()
-    objective.prepare(10)
-    last = row_segments(config)[objective.bootstrap_rows(config.batch_size)][:, -1]
-    assert set(last.tolist()) == {0, config.length // config.short - 1, config.length - 1}
+@pytest.mark.parametrize("name", PRESETS)
+def test_in_every_preset_each_kind_of_row_meets_each_step(name):
+    run = dynamics_preset(name)
+    met, rows = kinds_met(run, 300)
+    kinds = {kind for kind, _ in met}
+    assert kinds == {"images", "short", "long"}
+    assert met == {(kind, index) for kind in kinds for index in range(run.model.finest_steps.bit_length())}
+    assert len(rows) == run.loader.batch_size
+
+
+@pytest.mark.parametrize("batch", [*range(1, 9), 16, 39])
+def test_a_quarter_of_all_rows_bootstrap_at_most_and_some_in_any_batch_size(batch):
+    objective, drawn, steps = make(batch_size=batch), 0, 2000
+    for step in range(10, 10 + steps):
+        said = objective.prepare(step)
+        rows = objective.draw(torch.zeros(batch, 2, 1, 1)).rows
+        assert said == (rows is not None)
+        if rows is not None:
+            assert len(rows) == len(set(rows.tolist())) == max(1, batch // 4)
+            drawn += len(rows)
+    assert 0.124 <= drawn / (batch * steps) <= 0.25
+    assert objective.model.shortcut
+
+
+def test_the_flag_says_that_rows_were_drawn():
+    objective = make(batch_size=1)
+    first = next(step for step in range(10, 20) if objective.prepare(step) or objective.model.shortcut)
+    assert objective.model.shortcut and objective.draw(torch.zeros(1, 2, 1, 1)).rows is not None
+    assert 10 <= first < 14
+    objective.prepare(first + 1)
+    assert objective.model.shortcut  # it has learned them
+
+
+def test_given_levels_steps_and_noise_are_taken_and_rows_fixed_at_the_commit_level():
+    clean, noise = torch.randn(2, 4, 6, 8, 6)
+    levels, indices = torch.randint(8, (4, 6)), torch.full((4, 6), 3)
+    given = draw(clean, 8, levels=levels, step_indices=indices, noise=noise).noised
+    tau = levels[..., None, None] / 8
+    torch.testing.assert_close(given.latents, (1 - tau) * noise + tau * clean)
+    fixed = torch.tensor([True, False, False, True])[:, None].expand(4, 6)
+    found = draw(clean, 8, torch.tensor([0, 1]), noise=noise, at_commit=fixed).noised
+    assert (found.levels[fixed] == 7).all() and (found.step_indices[fixed] == 3).all()
+    torch.testing.assert_close(found.latents[0], noise[0] / 8 + clean[0] * 7 / 8)
+    assert (found.step_indices[1] < 3).any() and (found.step_indices[2] == 3).all()
+
+
+def test_the_losses_under_given_noise_are_those_of_a_plain_loop():
+    """Frame by frame from the definition (paper eq. 7 and 8), flow rows and a bootstrap row."""
+    objective, one = make(), clip(batch=3)
+    dynamics, teacher = objective.model, objective._teacher[0]
+    clean, noise = dynamics.standardise(one.latents), torch.randn(one.latents.shape)
+    levels, indices = torch.randint(8, (3, 6)), torch.full((3, 6), 3)
+    levels[1], indices[1] = torch.tensor([0, 4, 2, 7, 0, 6]), torch.tensor([0, 1, 2, 3, 1, 2])
+    drawn = draw(clean, 8, torch.tensor([1]), levels=levels, step_indices=indices, noise=noise)
+    mask = torch.tensor([[True] * 6, [True] * 6, [False] * 6])
+    with torch.no_grad():
+        look = objective.look(one, drawn.noised)
+        found = objective.losses(one, clean, drawn, look, mask)
+        z, tau, d = drawn.noised.latents[1:2], levels[1:2] / 8.0, 0.5 ** indices[1:2].double()
+        coarse = indices[1:2] < 3
+        wide = [value[..., None, None].float() for value in (tau, d)]
+        half = shortcut.Noised(z, levels[1:2], indices[1:2] + coarse)
+        row = one.rows(torch.tensor([1])).trajectory
+        b1 = (teacher(half, row).latents - z) / (1 - wide[0])
+        moved = torch.where(coarse[..., None, None], z + b1 * wide[1] / 2, z)
+        later = levels[1:2] + torch.where(coarse, (d * 4).long(), 0)
+        b2 = (teacher(shortcut.Noised(moved, later, half.step_indices), row).latents - moved) / (1 - wide[0] - wide[1] / 2)
+        flow, bootstrap = [], []
+        for b in range(2):
+            for t in range(6):
+                weight, said = 0.9 * levels[b, t] / 8 + 0.1, look.latents[b, t]
+                if b == 1 and indices[1, t] < 3:
+                    target = z[0, t] + (1 - tau[0, t]) * (b1 + b2)[0, t] / 2
+                    bootstrap.append(weight * (said - target).square().mean())
+                else:
+                    flow.append(weight * (said - clean[b, t]).square().mean())
+    torch.testing.assert_close(found["flow"], torch.stack(flow).mean())
+    torch.testing.assert_close(found["bootstrap"], torch.stack(bootstrap).mean())
+    torch.testing.assert_close(found["shortcut"], torch.stack(flow + bootstrap).mean())
 
 
 def test_a_model_that_tells_the_truth_has_no_loss(monkeypatch):
     """In flow, and in the bootstrap too, since a teacher that tells the truth leads there in any number of steps."""
     objective, one = make(), clip(batch=8)
     clean = objective.model.standardise(one.latents)
-    monkeypatch.setattr(objective.model, "forward", lambda *a, **k: clean)
-    teacher = objective._teacher[0]
-    monkeypatch.setattr(teacher, "forward", lambda *a, **k: clean[objective.bootstrap_rows(8)])
+    monkeypatch.setattr(objective.model, "forward", lambda *a, **k: Look(clean, {}))
+    monkeypatch.setattr(objective, "teach", lambda noised, part: objective.model.standardise(part.latents))
     objective.prepare(10)
     found = losses(objective, one)
     assert found["flow"] == 0 and found["bootstrap"] < 1e-10
@@ -85,16 +175,16 @@ def test_the_flow_loss_is_the_weighted_distance_to_the_data(monkeypatch):
     objective, one = make(bootstrap_fraction=0.0), clip(batch=64, frames=8)
     seen = {}
 
-    def zero(noisy, levels, sizes, *_, **__):
-        seen.update(levels=levels, sizes=sizes, noisy=noisy)
-        return torch.zeros_like(noisy)
+    def zero(noised, *_, **__):
+        seen.update(levels=noised.levels, indices=noised.step_indices, noisy=noised.latents)
+        return Look(torch.zeros_like(noised.latents), {})
 
     monkeypatch.setattr(objective.model, "forward", zero)
     clean = objective.model.standardise(one.latents)
     found = losses(objective, one)["flow"]
     weight = 0.9 * seen["levels"] / 8 + 0.1
     torch.testing.assert_close(found, (clean.square().mean((2, 3)) * weight).mean())
-    assert (seen["sizes"] == 3).all() and set(seen["levels"].flatten().tolist()) == set(range(8))
+    assert (seen["indices"] == 3).all() and set(seen["levels"].flatten().tolist()) == set(range(8))
     at_zero = seen["noisy"][seen["levels"] == 0]
     assert at_zero.std() == pytest.approx(1, abs=0.05)  # level 0 is noise alone
     flat = make(objective.model, bootstrap_fraction=0.0, ramp=False)
@@ -106,9 +196,9 @@ def test_errors_of_velocities_weigh_by_the_distance_to_go(monkeypatch):
     objective, one = make(build(predict="v"), bootstrap_fraction=0.0, ramp=False), clip(batch=8)
     levels = []
 
-    def off(noisy, level, *_, **__):
-        levels.append(level)
-        return objective.model.standardise(one.latents) + 0.1
+    def off(noised, *_, **__):
+        levels.append(noised.levels)
+        return Look(objective.model.standardise(one.latents) + 0.1, {})
 
     monkeypatch.setattr(objective.model, "forward", off)
     found = losses(objective, one)["flow"]
@@ -123,14 +213,16 @@ def test_the_teacher_is_asked_twice_and_keeps_frames_at_the_smallest_step(monkey
     teacher = objective._teacher[0]
     forward = teacher.forward
 
-    def listen(noisy, levels, sizes, actions, has_action, *, segments):
-        asked.append((noisy, levels, sizes, segments))
-        return forward(noisy, levels, sizes, actions, has_action, segments=segments)
+    def listen(noised, trajectory, *, segments):
+        asked.append((*noised, segments))
+        return forward(noised, trajectory, segments=segments)
 
     monkeypatch.setattr(teacher, "forward", listen)
+    chosen = torch.tensor([5, 2])
+    monkeypatch.setattr("wakedream.dynamics.objective.bootstrap_rows", lambda *_: chosen)
     losses(objective, one)
     (z1, l1, s1, segments), (z2, l2, s2, _) = asked
-    assert l1.shape == (2, 6) and torch.equal(segments, one.segments[objective.bootstrap_rows(8)])
+    assert l1.shape == (2, 6) and torch.equal(segments, one.segments[chosen])
     still = l1 == l2
     assert still.any() and (~still).any()
     assert (s1[still] == 3).all() and torch.equal(z1[still], z2[still])
@@ -174,12 +266,12 @@ def test_only_pairs_on_the_grid_reach_the_model(monkeypatch):
     for model in (objective.model, objective._teacher[0]):
         forward = model.forward
 
-        def listen(noisy, levels, sizes, *rest, forward=forward, **more):
-            seen.update(zip(levels.flatten().tolist(), sizes.flatten().tolist(), strict=True))
-            return forward(noisy, levels, sizes, *rest, **more)
+        def listen(noised, *rest, forward=forward, **more):
+            seen.update(zip(noised.levels.flatten().tolist(), noised.step_indices.flatten().tolist(), strict=True))
+            return forward(noised, *rest, **more)
 
         monkeypatch.setattr(model, "forward", listen)
     for seed in range(20):
         losses(objective, one, seed)
-    assert seen == {(level, size) for size in range(4) for level in range(0, 8, 8 >> size)}
+    assert seen == {(level, index) for index in range(4) for level in range(0, 8, 8 >> index)}
     assert (shortcut.commit_level(8), 3) in seen

@@ -112,6 +112,40 @@ def test_the_adapter_is_a_gymnasium_environment_with_daylight():
     assert set(episode.info["achievements"]) == set(constants.achievements)
 
 
+def test_an_event_is_an_achievement_that_is_unlocked_for_the_first_time():
+    env, before, unlocked = CrafterEnv(), set(), []
+    frame, info = env.reset(seed=0)
+    assert set(info["events"]) == set(constants.achievements)
+    assert not any(info["events"].values())
+    player = NoisyPlayer(env.simulator, np.random.default_rng(0), 0.0)
+    for _ in range(120):
+        frame, reward, _, _, info = env.step(player(frame))
+        now = {name for name, count in info["achievements"].items() if count > 0}
+        came = {name for name, happened in info["events"].items() if happened}
+        assert came == now - before
+        assert (reward > 0.5) == bool(came)
+        before, unlocked = now, unlocked + list(came)
+    assert len(unlocked) == len(set(unlocked)) > 5
+    assert any(info["achievements"][name] > 1 for name in unlocked)  # again, and no event
+    assert not any(env.reset(seed=0)[1]["events"].values())
+    episode = play_episode("crafter", env, "scripted", seed=0, index=0, max_frames=60)
+    assert {name for name, values in episode.events.items() if values.any()} == {
+        name for name, count in episode.info["achievements"].items() if count > 0}
+
+
+def test_a_clone_goes_on_with_the_same_events():
+    one, other = CrafterEnv(), CrafterEnv()
+    frame, _ = one.reset(seed=0)
+    player = NoisyPlayer(one.simulator, np.random.default_rng(0), 0.0)
+    for _ in range(30):
+        frame, *_ = one.step(player(frame))
+    other.become(one)
+    for _ in range(30):
+        action = player(frame)
+        frame, _, _, _, info = one.step(action)
+        assert other.step(action)[4]["events"] == info["events"]
+
+
 def reached(env: CrafterEnv, seed: int, epsilon: float) -> int:
     """Achievements within 250 steps."""
     frame, info = env.reset(seed=seed)

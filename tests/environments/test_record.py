@@ -16,7 +16,7 @@ from wakedream.environments.config import RecordConfig
 from wakedream.environments.pixels import is_picture, to_rgb
 from wakedream.environments.play import cut, play_episode
 from wakedream.environments.record import record
-from wakedream.environments.registry import environment, make_policy
+from wakedream.environments.registry import Environment, commanded, environment, make_policy
 from wakedream.errors import ConfigError, DataError, MissingExtraError, RunError
 
 pytest.importorskip("gymnasium")
@@ -60,6 +60,30 @@ def test_a_limit_truncates_and_never_terminates():
     assert len(shorter.video) == len(shorter.rewards) == 4
     assert shorter.truncated
     assert not shorter.terminated
+
+
+def test_what_happened_and_an_unknown_reward_are_kept_where_they_were_told(tmp_path):
+    name, env = toy("Eventful")
+    episode = play_episode(name, env, "random", seed=3, index=0)
+    assert {name: values.tolist() for name, values in episode.events.items()} == {
+        "even": [False, False, True, False, True], "last": [False, False, False, False, True]}
+    assert episode.has_reward.tolist() == [False, True, False, True, True]
+    assert episode.rewards.tolist() == [*(episode.actions["action"] + 1) * episode.has_reward]
+    shorter = cut(episode, 3)
+    assert {name: values.tolist() for name, values in shorter.events.items()} == {
+        "even": [False, False, True], "last": [False, False, False]}
+    record(config(tmp_path, env=name, frames=10))
+    store = Store.open(tmp_path)
+    assert store.events == ("even", "last")
+    assert store.columns(1)["events/last"].tolist() == [False, False, False, False, True]
+    assert store.columns(1)["has_reward"].tolist() == [False, True, False, True, True]
+
+
+def test_what_is_no_event_is_left_alone():
+    name, env = toy("Wrong")
+    episode = play_episode(name, env, "random", seed=3, index=0)
+    assert episode.events == {}
+    assert episode.has_reward.tolist() == [False, True, True, True, True]
 
 
 @pytest.mark.parametrize("kind", ["Rendered", "Keyed"])
@@ -177,6 +201,28 @@ def test_unknown_names_say_what_there_is(tmp_path):
         make_policy("scripted", name, env, np.random.default_rng(0))
     with pytest.raises(ConfigError, match=r"unknown policy"):
         record(config(tmp_path / "data", policy="scripted"))
+
+
+def test_a_known_command_can_be_played_and_the_first_does_nothing():
+    assert commanded() == ["crafter", "coinrun"]
+    for name, choices in (("crafter", 17), ("coinrun", 15)):
+        known = environment(name)
+        assert known.still == next(iter(known.commands)) == "noop"
+        assert len(set(known.commands.values())) == len(known.commands) > 2
+        assert all(0 <= action < choices for action in known.commands.values())
+        assert known.hold >= 1
+    unknown = environment("toy_world:ToyPainter-v0")
+    assert (unknown.commands, unknown.still, unknown.installed) == ({}, None, True)
+
+
+def test_an_environment_is_installed_if_all_that_it_needs_is(monkeypatch):
+    for package in ("gymnasium", "json"):
+        known = Environment(lambda size: None, package=package)
+        assert known.installed
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            assert not known.installed
+    assert not Environment(lambda size: None, package="no_such_module").installed
 
 
 def test_coinrun_is_played_to_the_right_or_with_every_move():

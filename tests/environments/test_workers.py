@@ -5,7 +5,7 @@ from contextlib import suppress
 from itertools import islice
 from multiprocessing import Pipe
 
-from wakedream.environments.registry import workers as workers_module
+from wakedream.environments import workers as workers_module
 from wakedream.environments.workers import AHEAD, Workers
 
 PROCESSES = 4

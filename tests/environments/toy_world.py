@@ -78,9 +78,25 @@ class Keyed(Painter):
         return self._dict(frame * 0 if terminated else frame), reward, terminated, *rest
 
 
+class Eventful(Painter):
+    """What happens is told by name, and at step 2 the reward is not known; `wrong` tells what cannot be kept."""
+
+    def __init__(self, wrong: bool = False):
+        super().__init__()
+        self.wrong = wrong
+
+    def step(self, action):
+        *rest, info = super().step(action)
+        events = {"even": self.t % 2 == 0, **({"last": np.bool_(True)} if self.t == self.steps else {})}
+        info |= {"events": {"count": 3} if self.wrong else events, "reward_known": "no" if self.wrong else self.t != 2}
+        return *rest, info
+
+
 for name, options in {"Raising": {"trouble": "raise"}, "Dying": {"trouble": "die"}, "Painter": {},
                       "Uneven": {"trouble": "uneven"},
                       "Slow": {"trouble": "slow", "steps": 20}}.items():
     gymnasium.register(f"Toy{name}-v0", Painter, kwargs=options)
 gymnasium.register("ToyRendered-v0", Rendered)
 gymnasium.register("ToyKeyed-v0", Keyed)
+gymnasium.register("ToyEventful-v0", Eventful)
+gymnasium.register("ToyWrong-v0", Eventful, kwargs={"wrong": True})

@@ -10,7 +10,6 @@ from wakedream.dynamics.config import DynamicsConfig
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.tokenizer.weights import fingerprint
 from wakedream.world.model import World
 
 SIZE = 32
@@ -66,5 +65,5 @@ def small_world(tokenizer: Tokenizer, spec: ActionSpec = SPEC) -> World:
     torch.nn.init.normal_(dynamics.to_latent.weight, std=0.2)
     dynamics.latent_scale.fill_(0.5)
     dynamics.shortcut.fill_(True)
-    dynamics.tokenizer = fingerprint(tokenizer)
+    dynamics.tokenizer = tokenizer.fingerprint()
     return World(tokenizer, dynamics.eval())

@@ -10,7 +10,7 @@ import torch
 from squares import SIZE, SPEC, small_tokenizer, small_world, write_played, write_store
 
 from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsError
-from wakedream.evaluation.config import EvaluateConfig
+from wakedream.evaluation.config import EvaluateDynamicsConfig
 from wakedream.evaluation.dynamics import run as dynamics_run
 from wakedream.evaluation.dynamics.branching import Branches
 from wakedream.evaluation.evaluate import evaluate
@@ -43,7 +43,7 @@ def whole(world_run, games, tmp_path_factory, lpips):
         patch.setattr(dynamics_run, "branches", branches)
         patch.setattr(dynamics_run, "commands", lambda spec, store: {n: one(i) for i, n in enumerate(("noop", "left"))})
         patch.setattr(dynamics_run, "installed", lambda name: True)
-        evaluate(EvaluateConfig(world_run, games.path, out, **SMALL | {"drift": 216, "control": 3}))
+        evaluate(EvaluateDynamicsConfig(world_run, games.path, out, **SMALL | {"drift": 216, "control": 3}))
     return out, asked
 
 
@@ -61,7 +61,7 @@ def fake_branches(n, context):
 
 
 def small(out, run, store, **changes):
-    evaluate(EvaluateConfig(run, store.path, out, lpips=False, **SMALL | changes))
+    evaluate(EvaluateDynamicsConfig(run, store.path, out, lpips=False, **SMALL | changes))
     return json.loads((out / "metrics.json").read_text())
 
 
@@ -143,12 +143,12 @@ def test_bad_input_is_named_and_nothing_is_written(world, world_run, played, tmp
 
     def refused(kind, message, run=world_run, data=played, **changes):
         with pytest.raises(kind, match=message):
-            evaluate(EvaluateConfig(run, data.path, out, **{"lpips": False} | SMALL | changes))
+            evaluate(EvaluateDynamicsConfig(run, data.path, out, **{"lpips": False} | SMALL | changes))
 
     refused(WeightsError, "--no-lpips", lpips=True)
     refused(CheckpointError, "does not exist", run=tmp_path / "nowhere")
-    refused(CheckpointError, "no folder 'tokenizer'", run=world_run / "best")
-    refused(ConfigError, "--context is for a dynamics model", run=world_run / "tokenizer")
+    refused(ConfigError, "is a tokenizer: expected a EvaluateTokenizerConfig, got",
+            run=world_run / "tokenizer")
     refused(DataError, "longest held-out episode has", context=500, length=None)
     refused(ConfigError, "3 sampling steps: expected powers of two from 1 to 8", sampling_steps=3)
     refused(ConfigError, "16 sampling steps", compare=(1, 16))
@@ -162,7 +162,7 @@ def test_bad_input_is_named_and_nothing_is_written(world, world_run, played, tmp
     refused(DataError, "frames of 32x32x3, the tokenizer was trained on 40x40x3", run=tmp_path / "larger")
     assert not out.exists()
     with pytest.raises(ConfigError, match="--drift is 100, expected 0 or at least 216"):
-        EvaluateConfig(world_run, played.path, drift=100)
+        EvaluateDynamicsConfig(world_run, played.path, drift=100)
 
 
 @pytest.mark.gpu

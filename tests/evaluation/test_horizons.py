@@ -8,8 +8,8 @@ from wakedream.errors import DataError
 from wakedream.evaluation.dynamics import rollouts
 from wakedream.evaluation.dynamics.chunks import Reference
 from wakedream.evaluation.dynamics.horizons import CEILING, DREAM, LAST, MEAN, horizon_table
-from wakedream.evaluation.dynamics.rollouts import decoded_from, pictures_of, roll_out, rows_of
-from wakedream.evaluation.dynamics.sampling import REAL, sampling_table
+from wakedream.evaluation.dynamics.rollouts import decoded_from, pictures_of, roll_out
+from wakedream.evaluation.dynamics.sampling_steps import REAL, sampling_table
 from wakedream.evaluation.dynamics.windows import check_world, dream_clips
 from wakedream.evaluation.frechet import FrechetFeatures
 from wakedream.evaluation.metrics import psnr
@@ -93,15 +93,24 @@ def test_clips_are_the_frames_and_actions_of_their_places(tokenizer, played, cli
 
 
 def test_dreams_in_batches(world, clips):
-    """The last batch is filled up; every row stands in its place and is told to the progress bar once."""
-    told = []
-    dreamed = roll_out(world.dynamics, clips.clip, CONTEXT, batch_size=4, advance=told.append)
-    first = roll_out(world.dynamics, rows_of(clips.clip, slice(4)), CONTEXT)
-    assert dreamed.shape[:2] == (6, clips.real.shape[1] - CONTEXT)
-    assert sum(told) == 6 * dreamed.shape[1]
-    torch.testing.assert_close(dreamed[:4], first)
-    others = rows_of(clips.clip, torch.tensor([0, 1, 2, 3, 3, 2]))
-    assert not torch.equal(roll_out(world.dynamics, others, CONTEXT, batch_size=4)[4:], dreamed[4:])
+    """Every row stands in its place, is told to the progress bar once, and dreams the same however many dream beside
+    it: its noise hangs on its number alone. 4 leave a batch to be filled up, 3 do not."""
+    whole, told = roll_out(world.dynamics, clips.clip, CONTEXT, seed=5), []
+    assert whole.shape[:2] == (6, clips.real.shape[1] - CONTEXT)
+    for batch_size in (3, 4):
+        dreamed = roll_out(world.dynamics, clips.clip, CONTEXT, seed=5, batch_size=batch_size, advance=told.append)
+        torch.testing.assert_close(dreamed, whole, atol=1e-4, rtol=1e-4)
+    assert sum(told) == 2 * 6 * whole.shape[1]
+    others = clips.clip.rows(torch.tensor([0, 1, 2, 3, 3, 2]))
+    assert not torch.equal(roll_out(world.dynamics, others, CONTEXT, seed=5, batch_size=4)[4:], whole[4:])
+
+
+def test_each_dream_has_noise_of_its_own(world, clips):
+    """One clip twice is dreamed in two ways, and with another seed in others."""
+    twice = clips.clip.rows(torch.tensor([0, 0]))
+    first, again, other = (roll_out(world.dynamics, twice, CONTEXT, seed=seed) for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first[0], first[1]) and not torch.equal(first, other)
 
 
 def test_decoding_in_pieces_is_decoding_the_whole(tokenizer, clips, monkeypatch):

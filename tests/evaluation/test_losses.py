@@ -1,13 +1,13 @@
 """Laws of what is said about actions, signal levels and step sizes."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
-from wakedream.dynamics.clip import LatentClip
-from wakedream.dynamics.dynamics import Dynamics
-from wakedream.dynamics.shortcut import draw_flow, noised, ramp, signal_of
+from wakedream.dynamics.dynamics import Dynamics, Look
+from wakedream.dynamics.shortcut import Noised, draw_flow, noised, ramp, signal_of
 from wakedream.evaluation.dynamics.losses import NONE, OTHERS, TIMES, TRUE, action_losses, level_losses
 from wakedream.evaluation.dynamics.windows import dream_clips
 
@@ -31,9 +31,9 @@ class Obedient(Dynamics):
     def standardise(self, latents):
         return latents
 
-    def forward(self, noisy, levels, sizes, actions, has_action):
-        said = torch.where(has_action, actions["move"].float(), 9.0) + 0.1
-        return said[..., None, None].expand_as(noisy)
+    def forward(self, noised, trajectory):
+        said = torch.where(trajectory.has_action, trajectory.actions["move"].float(), 9.0) + 0.1
+        return Look(said[..., None, None].expand_as(noised.latents), {})
 
 
 def test_a_model_that_ignores_actions_has_ratio_one(world, clip):
@@ -50,7 +50,7 @@ def test_a_model_that_ignores_actions_has_ratio_one(world, clip):
 
 def test_a_model_that_obeys_pays_for_other_actions(world, clip):
     latents = clip.actions["move"].float()[..., None, None].expand(-1, -1, 4, 8)
-    found = action_losses(Obedient(world.dynamics), LatentClip(latents, clip.actions, clip.has_action, clip.segments))
+    found = action_losses(Obedient(world.dynamics), replace(clip, latents=latents))
     assert all(ratios(found)[name] > 50 for name in (OTHERS, TIMES, NONE))
     assert len(set(ratios(found).values())) == 4  # other actions are not none
 
@@ -58,11 +58,11 @@ def test_a_model_that_obeys_pays_for_other_actions(world, clip):
 def test_the_true_loss_is_the_training_loss_at_the_smallest_step(world, clip):
     found = action_losses(world.dynamics, clip, draws=1, seed=3, batch_size=4)
     torch.manual_seed(3)
-    levels, sizes = draw_flow(*clip.has_action.shape, 8, torch.device("cpu"))
+    levels, indices = draw_flow(*clip.has_action.shape, 8, torch.device("cpu"))
     clean, tau = world.dynamics.standardise(clip.latents), signal_of(levels, 8)
     noisy = noised(clean, torch.randn(clean.shape), tau)
     with torch.no_grad():
-        made = world.dynamics(noisy, levels, sizes, clip.actions, clip.has_action, segments=clip.segments)
+        made = world.dynamics(Noised(noisy, levels, indices), clip.trajectory, segments=clip.segments).latents
     errors = (made - clean).square().mean((2, 3)) * ramp(tau)
     where = clip.has_action.clone()
     where[:, 0] = False
@@ -80,7 +80,8 @@ def test_the_same_seed_says_the_same_and_nobody_else_s_numbers_move(world, clip)
 
 
 def test_without_actions_nothing_is_said(world, clip):
-    unknown = LatentClip(clip.latents, clip.actions, torch.zeros_like(clip.has_action), clip.segments)
+    never = clip.trajectory.with_actions(clip.actions, torch.zeros_like(clip.has_action))
+    unknown = replace(clip, trajectory=never)
     assert action_losses(world.dynamics, unknown) is None
 
 
@@ -95,14 +96,14 @@ def test_every_pair_of_the_grid_and_no_other(world, clip):
 
 
 def test_the_error_stands_in_its_cell(world, clip):
-    """A stand-in whose error is the level plus ten times the size."""
+    """A stand-in whose error is the level plus ten times the step's index."""
 
     class Told(Obedient):
-        def forward(self, noisy, levels, sizes, actions, has_action):
-            wrong = (levels + 10 * sizes).float().sqrt()[..., None, None]
-            return torch.zeros_like(noisy) + wrong
+        def forward(self, noised, trajectory):
+            wrong = (noised.levels + 10 * noised.step_indices).float().sqrt()[..., None, None]
+            return Look(torch.zeros_like(noised.latents) + wrong, {})
 
-    zeros = LatentClip(torch.zeros_like(clip.latents), clip.actions, clip.has_action, clip.segments)
+    zeros = replace(clip, latents=torch.zeros_like(clip.latents))
     for cell in level_losses(Told(world.dynamics), zeros):
-        size = {1: 0, 0.5: 1, 0.25: 2, 0.125: 3}[cell["step_size"]]
-        assert cell["error"] == pytest.approx(8 * cell["signal_level"] + 10 * size, abs=1e-4)
+        index = {1: 0, 0.5: 1, 0.25: 2, 0.125: 3}[cell["step_size"]]
+        assert cell["error"] == pytest.approx(8 * cell["signal_level"] + 10 * index, abs=1e-4)

@@ -247,7 +247,7 @@ def test_rows_start_anew_under_a_graph(kind):
 def test_a_gpu_streams_as_a_bf16_graph_unless_told_otherwise(kind):
     model, x = build(kind, "cuda"), video().cuda()
     check_bf16(model, x)
-    stream = model.stream(2)
+    stream = build(kind, "cuda").stream(2)  # of a model of its own: streams of one share what is recorded
     first = stream.encode(x[:, 0])
     kept = first.clone()
     assert stream._seat.encode.graph is not None, "nothing was recorded"

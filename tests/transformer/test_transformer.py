@@ -112,10 +112,10 @@ def test_a_pattern_that_crosses_no_frames_is_refused():
 def test_compiles_without_a_graph_break(pattern):
     """Layer by layer, as training compiles: layers of a kind share their code."""
     model, x = build(pattern), tokens()
-    expected = model(x, LAYOUT, keep="latent")
+    expected = model(x, LAYOUT, keep=("latent",))
     for layer in model.layers:
         layer.compile(fullgraph=True, dynamic=False)
-    out = model(x, LAYOUT, keep="latent")
+    out = model(x, LAYOUT, keep=("latent",))
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
     out.square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
@@ -133,7 +133,7 @@ def test_layers_draw_no_random_numbers(pattern):
 def test_the_outputs_of_one_modality_are_those_of_all(pattern):
     model, x = build(pattern), tokens()
     for name, span in LAYOUT.spans.items():
-        torch.testing.assert_close(model(x, LAYOUT, keep=name), model(x, LAYOUT)[:, :, span], atol=1e-6, rtol=0)
+        torch.testing.assert_close(model(x, LAYOUT, keep=(name,)), model(x, LAYOUT)[:, :, span], atol=1e-6, rtol=0)
 
 
 @pytest.mark.gpu
@@ -213,7 +213,7 @@ def test_with_a_cache_only_space_layers_take_the_kernel(monkeypatch):
     model, x, segments = build(), tokens(8, 3), packed(8, "cpu")
     for given in (None, segments):
         assert set(model._scope(x, LAYOUT, given, None).ranges) == {"space", "time"}
-        assert set(model._scope(x, LAYOUT, given, model.init_cache(3, LAYOUT)).ranges) == {"space"}
+        assert set(model._scope(x, LAYOUT, given, model.init_cache(3, LAYOUT).expect(x.shape[1], given)).ranges) == {"space"}
 
 
 @pytest.mark.gpu

@@ -6,24 +6,32 @@ from typing import Literal
 
 from wakedream.bench.reference import known_geometries
 from wakedream.config import check, suggest
+from wakedream.presets.dynamics import PRESETS as DYNAMICS
 
 BENCHMARKS = {
     "tokenizer-train": "wakedream.bench.tokenizer_train:tokenizer_train",
     "tokenizer-stream": "wakedream.bench.tokenizer_stream:tokenizer_stream",
+    "encode": "wakedream.bench.encode:encode",
+    "dynamics-train": "wakedream.bench.dynamics_train:dynamics_train",
+    "dream": "wakedream.bench.dream:dream",
     "loader": "wakedream.bench.loader:loader",
 }  # name -> "module:function", called with (config, machine); yields a Result for every row of its table
+
+OF_DYNAMICS = ("dynamics-train", "dream")
 
 
 @dataclass(frozen=True)
 class BenchConfig:
     """Measure speed beside the limits of this machine, which are measured in the same run.
 
-    Benchmarks: tokenizer-train (the training step), tokenizer-stream (one frame at a time), loader (data). All of
-    them unless some are named. What each number means: docs/benchmarks.md.
+    Benchmarks: tokenizer-train and dynamics-train (the training step), tokenizer-stream (one frame at a time), encode
+    (a data set to latents), dream (the next frame of dreams), loader (data). All of them unless some are named. What
+    each number means: docs/benchmarks.md.
     """
 
     names: tuple[str, ...] = ()
-    """tokenizer-train (the training step), tokenizer-stream (frame by frame), loader (data); all if none is named"""
+    """tokenizer-train, dynamics-train (the training step), tokenizer-stream (frame by frame), encode (data to latents),
+    dream (frames of dreams), loader (data); all if none is named"""
     baseline: bool = False
     """tokenizer-train: a plain implementation of the same model in turns with ours, and the ratio"""
     baseline_compile: bool = False
@@ -33,10 +41,13 @@ class BenchConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
     preset: str = "reference"
-    """geometry: 'reference' (64x64, 8x8 patches, d = 256, 16 latents x 32, 16 frames) or a preset's"""
+    """geometry: 'reference' (64x64, 8x8 patches, d = 256, 16 latents x 32, 16 frames; for dynamics models those of some
+    presets) or a preset's"""
     batch_sizes: tuple[int, ...] = ()
-    """clips per batch, streams side by side; default: 8 32 128 on GPUs and 2 on CPUs, for a preset its own; for
-    tokenizer-stream 1 16, for the loader 32"""
+    """clips per batch, streams or dreams side by side; default: 8 32 128 on GPUs and 2 on CPUs, for a preset its own;
+    for tokenizer-stream 1 16, for encode 64, for dream 1 64 1024, on CPUs 1 8, for the loader 32"""
+    sampling_steps: int = 4
+    """dream: sampling steps K for each frame"""
     length: int | None = None
     """frames per clip; default: the preset's"""
     optimizers: tuple[Literal["adamw", "muon"], ...] = ("adamw", "muon")
@@ -75,7 +86,10 @@ class BenchConfig:
         if self.preset not in known_geometries():
             raise suggest("geometry", self.preset, known_geometries())
         check(all(size >= 1 for size in self.batch_sizes), f"batch_sizes must be at least 1, got {self.batch_sizes}")
-        for name in ("length", "repeats", "threads", "workers", "loader_frames", "video_frames"):
+        for name in self.names:
+            check(name not in OF_DYNAMICS or self.preset in ("reference", *DYNAMICS),
+                  f"{name}: the preset '{self.preset}' has no dynamics model; known: {', '.join(DYNAMICS)}")
+        for name in ("length", "sampling_steps", "repeats", "threads", "workers", "loader_frames", "video_frames"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"{name} must be at least 1, got {value}")
         check(self.warmup is None or self.warmup >= 1, f"warmup must be at least 1, got {self.warmup}")

@@ -1,12 +1,15 @@
-"""The geometry at which tokenizers have been compared, and those of the presets. Imports no torch."""
+"""The geometry at which tokenizers have been compared, and those of presets. Imports no torch."""
 
 from dataclasses import replace
 
 from wakedream.data.config import LoaderConfig
+from wakedream.presets.dynamics import PRESETS as DYNAMICS
 from wakedream.presets.tokenizer import PRESETS, tokenizer_preset
 from wakedream.stages.config import TokenizerRun
 from wakedream.tokenizer.config import TokenizerConfig, TokenizerObjectiveConfig
 from wakedream.training.config import OptimConfig, TrainConfig
+
+OTHERS = {"coinrun": "crafter"}  # presets of dynamics models on latents of a tokenizer of another name
 
 
 def reference() -> TokenizerRun:
@@ -18,10 +21,10 @@ def reference() -> TokenizerRun:
 
 
 def known_geometries() -> list[str]:
-    return ["reference", *PRESETS]
+    return list(dict.fromkeys(["reference", *PRESETS, *DYNAMICS]))
 
 
 def geometry(name: str, length: int | None = None) -> TokenizerRun:
     """The reference or a preset, with clips of `length` frames if given."""
-    run = reference() if name == "reference" else tokenizer_preset(name)
+    run = reference() if name == "reference" else tokenizer_preset(OTHERS.get(name, name))
     return run if length is None else replace(run, loader=replace(run.loader, length=length))

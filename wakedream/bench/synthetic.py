@@ -1,30 +1,33 @@
 """Data that is drawn, so that speed can be measured without any: clips on the device, scenes like a game's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.clip import Clip
-from wakedream.data.trajectory import Trajectory
-from wakedream.notation import Video
+from wakedream.data.trajectory import Actions, Trajectory
+from wakedream.dynamics.clip import LatentClip
+from wakedream.dynamics.config import DynamicsConfig, LatentLoaderConfig
+from wakedream.dynamics.rows import row_segments
 
+GAMEPAD = ActionSpec((ActionComponent("action", "categorical", 17),))  # as Crafter has it
 TILE, TILES = 8, 48  # pixels of a side, and how many textures
 
 
 class Batches:
-    """An endless iterator of the same few random clips, already on the device (training.state.Batches)."""
+    """An endless iterator of the same few clips, already on the device (training.state.Batches)."""
 
-    def __init__(self, shape: tuple[int, ...], device: torch.device, distinct: int = 4):
-        """shape: of a clip's video, (b, t, c, h, w)."""
-        self.position = 0
-        self.clips = [_clip(random_pixels(shape, device)) for _ in range(distinct)]
+    def __init__(self, clips: Sequence[Any]):
+        self.position, self.clips = 0, clips
 
     def __iter__(self) -> "Batches":
         return self
 
-    def __next__(self) -> Clip:
+    def __next__(self) -> Any:
         self.position += 1
         return self.clips[self.position % len(self.clips)]
 
@@ -64,6 +67,22 @@ def scene(frames: int, height: int, width: int, seed: int) -> np.ndarray:
     return video
 
 
-def _clip(video: Video) -> Clip:
-    """With all that a data set without actions has."""
-    return Clip(video, Trajectory.of_actions({}, torch.zeros(video.shape[:2], dtype=torch.bool, device=video.device)))
+def random_clip(shape: tuple[int, ...], device: torch.device) -> Clip:
+    """Of this shape of the video, (b, t, c, h, w), with all that a data set without actions has."""
+    video = random_pixels(shape, device)
+    return Clip(video, Trajectory.of_actions({}, torch.zeros(shape[:2], dtype=torch.bool, device=device)))
+
+
+def random_latents(model: DynamicsConfig, loader: LatentLoaderConfig, device: torch.device) -> LatentClip:
+    """A batch as training has it: rows of images, into which no action leads, packed short clips and long clips."""
+    shape = loader.batch_size, loader.length
+    has_action = torch.ones(shape, dtype=torch.bool)
+    has_action[:loader.images] = False
+    trajectory = Trajectory.of_actions(random_action(shape), has_action)
+    latents = torch.rand(*shape, model.num_latents, model.latent_dim) * 2 - 1
+    return LatentClip(latents, trajectory, row_segments(loader)).to(device)
+
+
+def random_action(shape: tuple[int, ...]) -> Actions:
+    """Of a game's pad, on the CPU."""
+    return {"action": torch.randint(GAMEPAD.components[0].size, shape)}

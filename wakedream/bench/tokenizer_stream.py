@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wakedream.bench.config import BenchConfig
-from wakedream.bench.flops import tokenizer_flops
+from wakedream.bench.flops import ring_numbers, tokenizer_flops, weight_numbers
 from wakedream.bench.kernels import attention_kernels
 from wakedream.bench.machine import Machine
 from wakedream.bench.reference import geometry
@@ -19,8 +19,6 @@ from wakedream.bench.timing import Peak, Spread, Work, repeat, warm_up
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.config import TrainConfig
 from wakedream.training.distributed import wants_compile
-from wakedream.transformer.config import TransformerConfig
-from wakedream.transformer.layout import TokenLayout
 
 NAME = "tokenizer-stream"
 SMALL = "demo"  # what is measured beside the reference on a CPU, where paper size is out of reach
@@ -40,11 +38,12 @@ def tokenizer_stream(config: BenchConfig, machine: Machine) -> Iterator[Result]:
         torch.manual_seed(0)
         tokenizer = Tokenizer(geometry(name).model).to(machine.device).eval()
         for batch in config.batch_sizes or (1, 16):
-            for mode in _modes(config, machine.device):
+            for mode in modes(config, machine.device):
                 yield from _measure(tokenizer, name, batch, mode, config, machine)
 
 
-def _modes(config: BenchConfig, device: torch.device) -> list[Mode]:
+def modes(config: BenchConfig, device: torch.device) -> list[Mode]:
+    """Ways to run what makes one frame after the other."""
     compiles = wants_compile(TrainConfig(compile=config.compile or "auto"), device)
     if device.type == "cuda":
         graphs = [Mode("eager"), Mode("graph", graph=True)]
@@ -101,12 +100,6 @@ def least_bytes(tokenizer: Tokenizer, batch: int, encodes: bool, size: int) -> f
     decoder = tokenizer.encoder if tokenizer.decoder is None else tokenizer.decoder
     modules = ([tokenizer.embed_patch, tokenizer.encoder, tokenizer.to_latent] if encodes
                else [tokenizer.from_latent, decoder, tokenizer.to_patch])
-    weights = sum(weight.numel() for module in modules for weight in module.parameters())
     layout = tokenizer.encoder_layout if encodes else tokenizer.decoder_layout
-    return size * (weights + batch * _cached(config.encoder if encodes else config.decoder, layout))
-
-
-def _cached(config: TransformerConfig, layout: TokenLayout) -> int:
-    """Numbers that one stream's ring holds."""
-    layers = sum(kind != "space" for kind in config.layers)
-    return layers * 2 * config.window * layout.num_tokens * config.kv_heads * config.head_dim
+    ring = ring_numbers(config.encoder if encodes else config.decoder, layout)
+    return size * (weight_numbers(*modules) + batch * ring)

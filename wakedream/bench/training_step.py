@@ -1,9 +1,11 @@
-"""What `wakedream train tokenizer` repeats, built as it builds it, with clips that are already on the device."""
+"""What `wakedream train` repeats, built as it builds it, with batches that are already on the device."""
 
 import torch
 
-from wakedream.bench.synthetic import Batches
-from wakedream.stages.config import TokenizerRun
+from wakedream.bench.synthetic import GAMEPAD, Batches, random_clip, random_latents
+from wakedream.dynamics.dynamics import Dynamics
+from wakedream.dynamics.objective import DynamicsObjective
+from wakedream.stages.config import DynamicsRun, TokenizerRun
 from wakedream.tokenizer.objective import TokenizerObjective
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.distributed import Place, wrap
@@ -11,11 +13,13 @@ from wakedream.training.loop import begin
 from wakedream.training.optim import build_optimizers
 from wakedream.training.stepper import Stepper
 
+DISTINCT = 4  # clips
+
 
 def clips(run: TokenizerRun, device: torch.device) -> Batches:
     model = run.model
     shape = (run.loader.batch_size, run.loader.length, model.channels, model.height, model.width)
-    return Batches(shape, device)
+    return Batches([random_clip(shape, device) for _ in range(DISTINCT)])
 
 
 def training_step(run: TokenizerRun, device: torch.device) -> tuple[Stepper, Tokenizer]:
@@ -23,4 +27,14 @@ def training_step(run: TokenizerRun, device: torch.device) -> tuple[Stepper, Tok
     torch.manual_seed(run.train.seed)
     place, objective = Place(device), TokenizerObjective(Tokenizer(run.model), run.objective)
     state = begin(objective, lambda model: build_optimizers(model, run.optim), clips(run, device), run.train, place)
+    return Stepper(wrap(objective, run.train, place), state, run.train), objective.model
+
+
+def dynamics_step(run: DynamicsRun, device: torch.device) -> tuple[Stepper, Dynamics]:
+    """The same of a dynamics model: without bootstrap rows until its `state.step` is that from which there are some."""
+    torch.manual_seed(run.train.seed)
+    place = Place(device)
+    objective = DynamicsObjective(Dynamics(run.model, GAMEPAD), run.objective, run.loader.batch_size)
+    batches = Batches([random_latents(run.model, run.loader, device) for _ in range(DISTINCT)])
+    state = begin(objective, lambda model: build_optimizers(model, run.optim), batches, run.train, place)
     return Stepper(wrap(objective, run.train, place), state, run.train), objective.model

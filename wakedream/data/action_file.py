@@ -21,7 +21,7 @@ class ActionFile:
     """The file as it is written, not yet checked where it says Any.
 
     actions  {component: [an entry for each frame]}; entry t led into frame t, null where that is unknown
-    rewards  [a number for each frame]; came with frame t
+    rewards  [a number for each frame]; entry t came with frame t, null where that is unknown
     """
 
     components: tuple[ActionComponent, ...]
@@ -38,22 +38,24 @@ class VideoActions:
     actions: Actions
     has_action: np.ndarray
     rewards: np.ndarray
+    has_reward: np.ndarray
     terminated: bool
 
     def __len__(self) -> int:
         return len(self.has_action)
 
     def episode(self, video: np.ndarray, first: int, last: bool, info: dict[str, Any]) -> Episode:
-        """Frames `first` and on of the whole, `last`: to its end. What led into the first of them is left out."""
+        """Frames `first` and on of the whole, `last`: to its end. What led into the first of them and came with it is
+        left out."""
         part = slice(first, first + len(video))
-        has_action = self.has_action[part].copy()
-        has_action[0] = False
+        has_action, rewards, has_reward = (values[part].copy() for values in
+                                           (self.has_action, self.rewards, self.has_reward))
         actions = {name: values[part].copy() for name, values in self.actions.items()}
-        for values in actions.values():
+        for values in (has_action, rewards, has_reward, *actions.values()):
             values[0] = 0
         terminated = self.terminated and last
-        return Episode(video, actions, has_action, self.rewards[part], terminated, not terminated,
-                       info=info)
+        return Episode(video, actions, has_action, rewards, terminated, not terminated, info=info,
+                       has_reward=has_reward)
 
 
 def actions_beside(video: Path) -> Path:
@@ -115,7 +117,8 @@ def _checked(file: ActionFile) -> VideoActions:
         has_action &= known
     for values in actions.values():
         values[~has_action] = 0
-    return VideoActions(ActionSpec(file.components), actions, has_action, _rewards(file.rewards, t), file.terminated)
+    rewards, has_reward = _rewards(file.rewards, t)
+    return VideoActions(ActionSpec(file.components), actions, has_action, rewards, has_reward, file.terminated)
 
 
 def _length(lists: dict[str, Any]) -> int:
@@ -167,15 +170,18 @@ def _impossible(component: ActionComponent, t: int, entry: Any) -> DataError:
                      "or null, where it is not known")
 
 
-def _rewards(entries: list[Any] | None, t: int) -> np.ndarray:
-    """float32 (t); none came with frame 0 if that is null."""
-    if entries is None:
-        return np.zeros(t, np.float32)
-    entries = [0 if entries[0] is None else entries[0], *entries[1:]]
-    for i, entry in enumerate(entries):
+def _rewards(entries: list[Any] | None, t: int) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (t), 0 where it is not known, and where it is: entry 0 came before anything was done."""
+    rewards, known = np.zeros(t, np.float32), np.zeros(t, bool)
+    for i, entry in enumerate(entries or ()):
+        if entry is None:
+            continue
         if type(entry) not in (int, float) or not abs(entry) <= float(np.finfo(np.float32).max):
-            raise DataError(f"rewards, frame {i}: got {_short(entry)}, expected a finite number")
-    return np.array(entries, np.float32)
+            raise DataError(f"rewards, frame {i}: got {_short(entry)}, expected a finite number; or null, where it is "
+                            "not known")
+        if i > 0:
+            rewards[i], known[i] = entry, True
+    return rewards, known
 
 
 def _short(value: Any) -> str:

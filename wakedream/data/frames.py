@@ -35,9 +35,9 @@ class FrameTable:
         """Frames start..stop-1 of an episode into the rows from `row` on; DataError when damaged."""
         rows = slice(row, row + stop - start)
         out = None if self._pixels is None else self._pixels[rows]
-        episode = self.store.read(info.id, start, stop, out)
+        video = self.store.video(info.id, start, stop, out)
         if out is None:  # the GPU puts the channels first
-            self.video[rows] = torch.from_numpy(episode.video).to(self.video.device).permute(0, 3, 1, 2)
+            self.video[rows] = torch.from_numpy(video).to(self.video.device).permute(0, 3, 1, 2)
         for name, values in self.store.columns(info.id, start, stop).items():
             self._arrays[name][rows] = values
 

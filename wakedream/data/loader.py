@@ -35,7 +35,7 @@ class Loader:
 
     Rank r of W gets each W-th window: together the ranks share out every window once per epoch. A damaged
     window is replaced by another, counted and named in `bad`; beyond 8 and 1 % of what was read, DataError.
-    `state_dict` is the place after the last batch that was handed out, whatever has been prepared beyond it.
+    `state_dict` is the position after the last batch that was handed out, whatever has been prepared beyond it.
 
     A split of at most `cache_gib` GiB is unpacked whole, here and now, onto the device: batches then cost the
     interpreter next to nothing. Else `workers` threads unpack each batch, `prefetch` batches ahead. Both give
@@ -72,11 +72,11 @@ class Loader:
 
     def __next__(self) -> Clip:
         if self._resident and self._resident.device == self.device:
-            clip = self._gather(self._resident, self._next_places())
+            clip = self._gather(self._resident, self._next_positions())
             self._consumed = self.sampler.state_dict()
             return clip
         while len(self._ahead) < self._prefetch:
-            self._ahead.append(self._pool.submit(self._prepare, self._next_places(), self.sampler.state_dict()))
+            self._ahead.append(self._pool.submit(self._prepare, self._next_positions(), self.sampler.state_dict()))
         batch = self._ahead.popleft().result()
         self._consumed = batch.after
         if batch.copied is not None:
@@ -108,14 +108,14 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _next_places(self) -> list[int]:
+    def _next_positions(self) -> list[int]:
         first, step = self.sampler.position + self.sampler.rank, self.sampler.world_size
         self.sampler.position += self.batch_size * step
         return [first + i * step for i in range(self.batch_size)]
 
-    def _prepare(self, places: list[int], after: dict[str, Any]) -> _Batch:
+    def _prepare(self, positions: list[int], after: dict[str, Any]) -> _Batch:
         """In a thread: unpack, or gather from the host's memory, and begin the copy to a GPU."""
-        clip = self._gather(self._resident, places) if self._resident else self._unpack(places)
+        clip = self._gather(self._resident, positions) if self._resident else self._unpack(positions)
         if self._stream is None:
             return _Batch(clip, after)
         with torch.cuda.stream(self._stream):
@@ -125,28 +125,30 @@ class Loader:
             copied.record(self._stream)
         return _Batch(clip, after, copied)
 
-    def _gather(self, resident: Resident, places: list[int]) -> Clip:
-        return resident.clip([self._whole_window(place, resident.row) for place in places])
+    def _gather(self, resident: Resident, positions: list[int]) -> Clip:
+        windows = self.sampler.windows(positions)
+        return resident.clip([self._whole_window(*at, resident.row) for at in zip(positions, windows, strict=True)])
 
-    def _unpack(self, places: list[int]) -> Clip:
+    def _unpack(self, positions: list[int]) -> Clip:
         length = self.length
-        table = FrameTable(self.store, len(places) * length, pinned=self._stream is not None)
-        for i, place in enumerate(places):
+        table = FrameTable(self.store, len(positions) * length, pinned=self._stream is not None)
+        for i, at in enumerate(zip(positions, self.sampler.windows(positions), strict=True)):
             def read(index: int, start: int, row: int = i * length) -> None:
                 table.read(self.episodes[index], start, start + length, row)
-            self._whole_window(place, read)
+            self._whole_window(*at, read)
         return table.clip(length)
 
-    def _whole_window(self, place: int, read: Callable[[int, int], T]) -> T:
-        """What `read` makes of (index of the episode, start): of the first window from `place` on that is whole."""
+    def _whole_window(self, position: int, window: tuple[int, int], read: Callable[[int, int], T]) -> T:
+        """What `read` makes of (index of the episode, start): of a position's window, or of the next that is whole."""
         while True:  # ends: `_count_bad` raises long before the whole data set was tried
-            index, start = self.sampler.window(place)
+            index, start = window
             self.read_windows += 1
             try:
                 return read(index, start)
             except DataError as error:
                 self._count_bad(self.episodes[index].id, error)
-                place += 1
+                position += 1
+                window = self.sampler.window(position)
 
     def _count_bad(self, episode: int, error: DataError) -> None:
         with self._mutex:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from wakedream import runs
-from wakedream.config import from_dict, to_dict
+from wakedream.config import added, to_dict
 from wakedream.data.actions import ActionSpec
-from wakedream.errors import ConfigError, DataError
+from wakedream.errors import DataError
 
 FORMAT = "wakedream-data"
-VERSION = 1
+VERSIONS = (1, 2)  # that are read; the last is written
 FILE = "manifest.json"
 SHARDS = "shards"
 MAKERS = "`wakedream record` or `wakedream ingest`"
@@ -27,6 +27,8 @@ class EpisodeInfo:
     start, chunk, offset    first frame, first chunk and first byte of its frames, counted within the shard
     split                   "train" or "held_out"
     stored_bytes            of its compressed frames
+    events, has_rewards     the names of its events; whether any reward is known. Episodes of format 1 have neither
+                            events nor a column that tells a known reward: has_rewards is None
     """
 
     id: int
@@ -45,6 +47,8 @@ class EpisodeInfo:
     frames_sha256: str
     arrays_sha256: str
     info: dict[str, Any] = field(default_factory=dict)
+    events: tuple[str, ...] = added((), was=())
+    has_rewards: bool | None = added(None, was=None)
 
 
 @dataclass(frozen=True)
@@ -110,27 +114,16 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    runs.write_json(folder / FILE, {"format": FORMAT, "version": VERSION, **to_dict(manifest)})
+    runs.write_json(folder / FILE, {"format": FORMAT, "version": VERSIONS[-1], **to_dict(manifest)})
 
 
 def read_manifest(folder: Path) -> Manifest:
     """DataError when `folder` is not a data set, was interrupted, is damaged, or is of a newer format."""
     try:
-        values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return runs.read_versioned(folder / FILE, Manifest, format=FORMAT, versions=VERSIONS, made_by=MAKERS,
+                                   remedy=repair(folder), again="make the data set again")
     except (FileNotFoundError, NotADirectoryError):
         raise _not_a_data_set(folder) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"the manifest {folder / FILE} is damaged ({error}): {repair(folder)}") from None
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise DataError(f"{folder / FILE} is no manifest of a data set: expected one written by {MAKERS}")
-    version = values.pop("version", None)
-    if version != VERSION:
-        raise DataError(f"the data set {folder} has format {version}, this wakedream reads {VERSION}: "
-                        "install the wakedream that wrote it, or make the data set again")
-    try:
-        return from_dict(Manifest, values)
-    except ConfigError as error:
-        raise DataError(f"the manifest {folder / FILE} is damaged ({error}): {repair(folder)}") from None
 
 
 def repair(folder: Path) -> str:

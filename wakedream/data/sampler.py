@@ -1,43 +1,46 @@
 """Which windows of which episodes come next: each exactly once per epoch over all ranks, resumable.
 
 All ranks walk one endless sequence, epoch after epoch, and take every world_size-th item. The state is the
-place in that sequence, the same on every rank, so a run may go on with another number of ranks.
+position in that sequence, the same on every rank, so a run may go on with another number of ranks.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
+import numpy as np
+
+from wakedream.config import check_seed
 from wakedream.errors import DataError
 
-_MASK = (1 << 64) - 1
+Numbers = np.ndarray
 _ROUNDS = 6
 
 
-def permute(index: int, size: int, key: int) -> int:
-    """Where `index` goes in a pseudo-random permutation of 0..size-1 chosen by `key`.
+def permute(index: Numbers, size: int, key: Numbers | int) -> Numbers:
+    """Where each `index` (...) goes in a pseudo-random permutation of 0..size-1 chosen by `key`, one or uint64 (...).
 
     A Feistel network over the next even power of two, walked until it lands inside: no table, so a data set
     of any size starts and resumes at once, and the order is the same with every version of every library.
     """
-    half = max(1, (size - 1).bit_length() + 1 >> 1)
-    low_bits = (1 << half) - 1
-    while True:
-        left, right = index >> half, index & low_bits
+    half = np.uint64(max(1, (size - 1).bit_length() + 1 >> 1))
+    low_bits = np.uint64((1 << int(half)) - 1)
+    result = np.array(index, np.uint64)
+    keys, walking = np.broadcast_to(np.asarray(key, np.uint64), result.shape), np.ones(result.shape, bool)
+    while walking.any():
+        left, right = result[walking] >> half, result[walking] & low_bits
         for turn in range(_ROUNDS):
-            left, right = right, left ^ (_mix(right + (turn << 32) ^ key) & low_bits)
-        index = left << half | right
-        if index < size:
-            return index
+            left, right = right, left ^ (mix((right + np.uint64(turn << 32)) ^ keys[walking]) & low_bits)
+        result[walking] = left << half | right
+        walking = result >= size
+    return result.astype(np.int64)
 
 
-def _mix(value: int) -> int:
-    """splitmix64's finaliser."""
-    value = (value + 0x9E3779B97F4A7C15) & _MASK
-    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-    value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
-    return value ^ value >> 31
+def mix(value: Numbers) -> Numbers:
+    """splitmix64's finaliser, of uint64; arithmetic wraps around."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ value >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ value >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return value ^ value >> np.uint64(31)
 
 
 class WindowSampler:
@@ -49,14 +52,15 @@ class WindowSampler:
 
     def __init__(self, lengths: Sequence[int], length: int, *, seed: int, rank: int = 0, world_size: int = 1,
                  shuffle: bool = True, stride: int = 1):
-        """DataError when no episode holds a window of `length` frames."""
+        """DataError when no episode holds a window of `length` frames; ConfigError for a seed below 0."""
+        check_seed(seed, "the sampler's seed is")
         assert 0 <= rank < world_size, (rank, world_size)
         assert min(length, stride) >= 1, (length, stride)
         self.length, self.seed, self.shuffle, self.stride = length, seed, shuffle, stride
         self.rank, self.world_size = rank, world_size
         self.too_short = [episode for episode, frames in enumerate(lengths) if frames < length]
-        self._ends = list(accumulate(max(0, (frames - length) // stride + 1) for frames in lengths))
-        self.num_windows = self._ends[-1] if self._ends else 0
+        self._ends = np.cumsum([max(0, (frames - length) // stride + 1) for frames in lengths], dtype=np.int64)
+        self.num_windows = int(self._ends[-1]) if len(self._ends) else 0
         if not self.num_windows:
             longest = max(lengths, default=0)
             raise DataError(f"no window of {length} frames: there are {len(lengths)} episodes, the longest "
@@ -71,20 +75,25 @@ class WindowSampler:
         self.position += self.world_size
         return window
 
-    def window(self, place: int) -> tuple[int, int]:
-        """The window at a place of the endless sequence."""
-        epoch, index = divmod(place, self.num_windows)
+    def window(self, position: int) -> tuple[int, int]:
+        """The window at a position of the endless sequence."""
+        return self.windows([position])[0]
+
+    def windows(self, positions: Sequence[int]) -> list[tuple[int, int]]:
+        """Those at several positions, for the price of one."""
+        epochs, index = np.divmod(np.asarray(positions, np.int64), self.num_windows)
         if self.shuffle:
-            index = permute(index, self.num_windows, _mix(_mix(self.seed & _MASK) ^ epoch))
-        episode = bisect_right(self._ends, index)
-        first = self._ends[episode - 1] if episode else 0
-        return episode, (index - first) * self.stride
+            seed = mix(np.full(1, self.seed, np.uint64))
+            index = permute(index, self.num_windows, mix(seed ^ epochs.astype(np.uint64)))
+        episodes = np.searchsorted(self._ends, index, side="right")
+        firsts = np.where(episodes > 0, self._ends[episodes - 1], 0)
+        return list(zip(episodes.tolist(), ((index - firsts) * self.stride).tolist(), strict=True))
 
     def spread(self, count: int, seed: int = 0) -> list[tuple[int, int]]:
         """`count` windows (fewer where there are fewer), spread evenly, the same for the same seed."""
         count = min(count, self.num_windows)
         shift = (seed * 0.6180339887498949 + 0.5) % 1  # where in its even share each window is taken
-        return [self.window(int((i + shift) * self.num_windows / count)) for i in range(count)]
+        return self.windows([int((i + shift) * self.num_windows / count) for i in range(count)])
 
     @property
     def epoch(self) -> int:

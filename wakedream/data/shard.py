@@ -2,8 +2,11 @@
 
     frames          uint8, the compressed chunks of all episodes, one after the other
     chunk_bytes     int64 per chunk; chunk_filters uint8 per chunk; an episode starts a chunk of its own
-    has_action, rewards, actions/NAME, extras/NAME     per frame, the episodes one after the other
+    has_action, rewards, has_reward, task,
+    actions/NAME, events/NAME, extras/NAME     per frame, the episodes one after the other (data.columns)
     metadata        JSON: the data set's header and this shard's episodes
+
+Shards of format 1 have neither has_reward nor task nor events; a data set may have shards of both.
 """
 
 import functools
@@ -23,12 +26,14 @@ from safetensors.numpy import save
 from wakedream import runs
 from wakedream.config import from_dict, to_dict
 from wakedream.data.codec import CHUNK_FRAMES, decode_chunk, encode_chunk
+from wakedream.data.columns import SEPARATOR, Columns, unknown
 from wakedream.data.episode import Episode
 from wakedream.data.manifest import EpisodeInfo, Header, ShardInfo
 from wakedream.errors import ConfigError, DataError
 
 Arrays = dict[str, np.ndarray]
 PER_CHUNK = ("chunk_bytes", "chunk_filters")
+SINCE_2 = ("has_reward", "task")  # columns that no episode of format 1 has
 
 
 @dataclass(frozen=True)
@@ -56,16 +61,15 @@ def pack(episode: Episode) -> Packed:
     arrays: Arrays = {
         "chunk_bytes": np.array([len(data) for _, data in chunks], np.int64),
         "chunk_filters": np.array([kind for kind, _ in chunks], np.uint8),
-        "has_action": episode.has_action, "rewards": episode.rewards,
-        **{f"actions/{name}": values for name, values in episode.actions.items()},
-        **{f"extras/{name}": values for name, values in episode.extras.items()},
+        **episode.columns(),
     }
     info = EpisodeInfo(
         id=-1, shard=-1, start=-1, chunk=-1, offset=-1, frames=len(video), split="",
         terminated=bool(episode.terminated), truncated=bool(episode.truncated),
         has_actions=bool(episode.has_action.any()), total_reward=float(episode.rewards.sum()),
         extras=tuple(sorted(episode.extras)), stored_bytes=len(frames),
-        frames_sha256=hashlib.sha256(frames).hexdigest(), arrays_sha256=_sha256(arrays), info=episode.info)
+        frames_sha256=hashlib.sha256(frames).hexdigest(), arrays_sha256=_sha256(arrays), info=episode.info,
+        events=tuple(sorted(episode.events)), has_rewards=bool(episode.has_reward.any()))
     return Packed(info, frames, arrays)
 
 
@@ -73,10 +77,15 @@ def unpack(packed: Packed, frame_shape: tuple[int, ...]) -> Episode:
     """What `pack` was given."""
     info, arrays = packed.info, packed.arrays
     chunks = decode(packed.frames, arrays, range(len(arrays["chunk_bytes"])), info, frame_shape)
-    actions, extras = ({name.removeprefix(kind): values for name, values in arrays.items() if name.startswith(kind)}
-                       for kind in ("actions/", "extras/"))
-    return Episode(np.concatenate(list(chunks.values())), actions, arrays["has_action"], arrays["rewards"],
-                   info.terminated, info.truncated, extras, info.info)
+    columns = {name: values for name, values in arrays.items() if name not in PER_CHUNK}
+    video = np.concatenate(list(chunks.values()))
+    return Episode.of_columns(video, columns, info.terminated, info.truncated, info.info)
+
+
+def lacks(info: EpisodeInfo, column: str) -> bool:
+    """Whether this is an event or an extra of other episodes."""
+    group, _, name = column.partition(SEPARATOR)
+    return (group == "events" and name not in info.events) or (group == "extras" and name not in info.extras)
 
 
 def write_shard(path: Path, header: Header, episodes: list[Packed]) -> tuple[ShardInfo, list[EpisodeInfo]]:
@@ -109,11 +118,11 @@ def file_sha256(path: Path) -> str:
 
 
 def _join(episodes: list[Packed]) -> Arrays:
-    """Concatenate by name; an extra that an episode lacks is NaN there."""
+    """Concatenate by name; where an episode lacks an event or an extra, nothing is known of it."""
     joined = {}
     for name in dict.fromkeys(name for packed in episodes for name in packed.arrays):
         joined[name] = np.concatenate([packed.arrays[name] if name in packed.arrays
-                                       else np.full(packed.info.frames, np.nan, np.float32)
+                                       else unknown(name, packed.info.frames)
                                        for packed in episodes])
     return joined
 
@@ -150,12 +159,28 @@ class Shard:
         """This episode's part of the arrays; DataError when they are not those that were stored."""
         chunks = slice(info.chunk, info.chunk - (-info.frames // CHUNK_FRAMES))
         frames = slice(info.start, info.start + info.frames)
-        names = [name for name in self.arrays if not name.startswith("extras/")]
-        names += [f"extras/{name}" for name in info.extras if f"extras/{name}" in self.arrays]
-        arrays = {name: self.arrays[name][chunks if name in PER_CHUNK else frames] for name in names}
+        later = SINCE_2 if info.has_rewards is None else ()
+        arrays = {name: values[chunks if name in PER_CHUNK else frames] for name, values in self.arrays.items()
+                  if name not in later and not lacks(info, name)}
         if _sha256(arrays) != info.arrays_sha256:
             raise DataError(f"episode {info.id} in {self.path}: damaged actions, rewards or chunk table")
         return arrays
+
+    def columns(self, infos: Iterable[EpisodeInfo], names: Iterable[str]) -> Columns:
+        """Those of these names that the shard can tell, over all its frames; `infos`: of its episodes."""
+        infos, frames = list(infos), len(self.arrays["has_action"])
+        columns = {name: self.arrays[name] if name in self.arrays else unknown(name, frames) for name in names}
+        if any(info.has_rewards is None for info in infos):
+            columns |= {name: columns[name].copy() for name in ("rewards", "has_reward")}
+        for info in infos:
+            part, last = slice(info.start, info.start + info.frames), info.start + info.frames - 1
+            for name, ended in (("terminated", info.terminated), ("truncated", info.truncated)):
+                columns[name][last:last + 1] = ended
+            if info.has_rewards is None:
+                rewards = columns["rewards"][part]
+                columns["has_reward"][part] = known = _known_before(rewards, "env" in self.header.info)
+                rewards[~known] = 0
+        return columns
 
     def read_bytes(self, first: int, size: int) -> bytes:
         """Bytes of the compressed frames, counted from the start of the shard's first chunk."""
@@ -189,6 +214,12 @@ def decode(data: bytes, arrays: Arrays, chunks: Iterable[int], info: EpisodeInfo
                                       (t, *frame_shape))
         first += size
     return decoded
+
+
+def _known_before(rewards: np.ndarray, recorded: bool) -> np.ndarray:
+    """bool (t): which rewards of an episode of format 1, which kept unknown ones as 0, are known: those of recorded play,
+    and of an episode that has any; never that of its first frame."""
+    return (np.arange(len(rewards)) > 0) & (recorded or bool(rewards.any()))
 
 
 def _position(path: Path, tensor: str) -> int:

@@ -8,10 +8,10 @@ import numpy as np
 
 from wakedream.data.actions import Actions, ActionSpec
 from wakedream.data.codec import CHUNK_FRAMES
+from wakedream.data.columns import KINDS, Columns, nested, unknown
 from wakedream.data.episode import Episode
 from wakedream.data.manifest import EpisodeInfo, Manifest, read_manifest, repair, shard_path
-from wakedream.data.shard import Arrays, Shard, decode, file_sha256
-from wakedream.data.trajectory import Columns
+from wakedream.data.shard import PER_CHUNK, Arrays, Shard, decode, file_sha256, lacks
 from wakedream.data.writer import StoreWriter
 from wakedream.errors import DataError
 
@@ -35,7 +35,12 @@ class Store:
         self.episodes = list(manifest.episodes)
         self._by_id = {info.id: info for info in self.episodes}
         self.extras = tuple(sorted({name for info in self.episodes for name in info.extras}))  # that any episode has
+        self.events = tuple(sorted({name for info in self.episodes for name in info.events}))
+        self._of_shard: dict[int, list[EpisodeInfo]] = {}
+        for info in self.episodes:
+            self._of_shard.setdefault(info.shard, []).append(info)
         self._shards: dict[int, Shard] = {}
+        self._columns: dict[int, Columns] = {}  # by shard
         self._arrays: dict[int, Arrays] = {}
         self._mutex = threading.Lock()
 
@@ -69,61 +74,54 @@ class Store:
     def frames(self, split: str | None = None) -> int:
         return sum(info.frames for info in (self.split(split) if split else self.episodes))
 
-    def read(self, episode_id: int, start: int = 0, stop: int | None = None,
-             out: np.ndarray | None = None) -> Episode:
+    def read(self, episode_id: int, start: int = 0, stop: int | None = None) -> Episode:
         """Frames start..stop-1 of an episode; `terminated`, `truncated` only if its last frame is among them.
 
-        Decodes only the chunks touched, into `out`, uint8 (t h w c), if given. DataError when damaged.
+        Decodes only the chunks touched. DataError when damaged.
         """
+        info = self._by_id[episode_id]
+        video = self.video(episode_id, start, stop)
+        found = self.columns(episode_id, start, stop)
+        terminated, truncated = (bool(found.pop(name)[-1]) for name in ("terminated", "truncated"))
+        columns = {name: column for name, column in found.items() if not lacks(info, name)}
+        return Episode.of_columns(video, columns, terminated, truncated, info.info)
+
+    def video(self, episode_id: int, start: int = 0, stop: int | None = None,
+              out: np.ndarray | None = None) -> np.ndarray:
+        """Frames start..stop-1 of an episode, uint8 (t h w c), in `out` if given. DataError when damaged."""
         info = self._by_id[episode_id]
         stop = info.frames if stop is None else stop
         if not 0 <= start < stop <= info.frames:
             raise DataError(f"episode {episode_id} has {info.frames} frames, asked for {start}..{stop - 1}")
         video = np.empty((stop - start, *self.frame_shape), np.uint8) if out is None else out
         try:
-            arrays = self._episode_arrays(info)
-            self._read_video(info, arrays, start, stop, video)
+            self._read_video(info, self._verified(info), start, stop, video)
         except DataError as error:
             raise self._named(info, error) from error
-        last, window = stop == info.frames, slice(start, stop)
-        return Episode(
-            video, {c.name: arrays[f"actions/{c.name}"][window] for c in self.spec.components},
-            arrays["has_action"][window], arrays["rewards"][window],
-            info.terminated and last, info.truncated and last,
-            {name: arrays[f"extras/{name}"][window] for name in info.extras}, info.info)
+        return video
 
     def actions(self, episode_id: int) -> tuple[Actions, np.ndarray]:
         """An episode's actions by component and has_action, bool (t): no frame is decoded. DataError when damaged."""
-        info = self._by_id[episode_id]
-        try:
-            arrays = self._episode_arrays(info)
-        except DataError as error:
-            raise self._named(info, error) from error
-        return {c.name: arrays[f"actions/{c.name}"] for c in self.spec.components}, arrays["has_action"]
+        columns = self.columns(episode_id)
+        return nested(columns)["actions"], columns["has_action"]
 
     def columns(self, episode_id: int, start: int = 0, stop: int | None = None) -> Columns:
         """Frames start..stop-1 of an episode as a trajectory's columns, all that `empty_columns` has: no frame is
-        decoded. DataError when damaged."""
+        decoded, nothing copied. DataError when damaged."""
         info = self._by_id[episode_id]
-        stop = info.frames if stop is None else stop
         try:
-            arrays = self._episode_arrays(info)
+            self._verified(info)
         except DataError as error:
             raise self._named(info, error) from error
-        window = slice(start, stop)
-        found = {name: arrays[name][window] if name in arrays else column
-                 for name, column in self.empty_columns(stop - start).items()}
-        found["has_reward"] = found["has_action"]
-        for name, ended in (("terminated", info.terminated), ("truncated", info.truncated)):
-            found[name][-1:] = ended and stop == info.frames
-        return found
+        part = slice(info.start + start, info.start + (info.frames if stop is None else stop))
+        return {name: column[part] for name, column in self._shard_columns(info.shard).items()}
 
     def empty_columns(self, frames: int) -> Columns:
         """A trajectory's columns for so many frames of which nothing is known; extras are not a number."""
-        columns = {name: np.zeros(frames, bool) for name in ("has_action", "has_reward", "terminated", "truncated")}
-        columns |= {"rewards": np.zeros(frames, np.float32), "task": np.zeros(frames, np.int64)}
-        columns |= {f"actions/{name}": values for name, values in self.spec.placeholder(frames).items()}
-        return columns | {f"extras/{name}": np.full(frames, np.nan, np.float32) for name in self.extras}
+        several = [*(f"events/{name}" for name in self.events), *(f"extras/{name}" for name in self.extras)]
+        names = [*(name for name in KINDS if name not in ("events", "extras")), *several]
+        columns = {name: unknown(name, frames) for name in names}
+        return columns | {f"actions/{name}": values for name, values in self.spec.placeholder(frames).items()}
 
     def verify(self) -> list[Damage]:
         """Compare every byte with the checksums; what is damaged, located. Empty when all is well."""
@@ -147,9 +145,16 @@ class Store:
                 self._shards[number] = Shard(shard_path(self.path, number))
             return self._shards[number]
 
-    def _episode_arrays(self, info: EpisodeInfo) -> Arrays:
-        if info.id not in self._arrays:  # verified once; a race only does it twice
-            self._arrays[info.id] = self._shard(info.shard).episode_arrays(info)
+    def _shard_columns(self, number: int) -> Columns:
+        if number not in self._columns:  # a race only makes them twice
+            self._columns[number] = self._shard(number).columns(self._of_shard[number], self.empty_columns(0))
+        return self._columns[number]
+
+    def _verified(self, info: EpisodeInfo) -> Arrays:
+        """An episode's table of chunks, once all its arrays have been compared with their checksum."""
+        if info.id not in self._arrays:  # a race only does it twice
+            arrays = self._shard(info.shard).episode_arrays(info)
+            self._arrays[info.id] = {name: arrays[name] for name in PER_CHUNK}
         return self._arrays[info.id]
 
     def _read_video(self, info: EpisodeInfo, arrays: Arrays, start: int, stop: int, out: np.ndarray) -> None:

@@ -10,14 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from wakedream.data.columns import Columns, flat, nested, of_actions
+
+__all__ = ["Actions", "Columns", "Moved", "Recorded", "Trajectory", "joined", "of_actions", "stacked"]
+
 Actions = dict[str, Tensor]
-Columns = dict[str, np.ndarray]
-SEPARATOR = "/"  # in the name of a column: "actions/move"
-
-
-def of_actions(column: str) -> bool:
-    """Whether a column says what was done."""
-    return column == "has_action" or column.startswith("actions" + SEPARATOR)
 
 
 class Moved:
@@ -107,23 +104,11 @@ class Trajectory(Moved):
     @classmethod
     def of_columns(cls, columns: Mapping[str, Tensor]) -> "Trajectory":
         """From tensors by column name: "has_action", "actions/move", "extras/daylight"."""
-        values: dict[str, Any] = {f.name: {} for f in dataclasses.fields(cls) if f.name in ("actions", "events", "extras")}
-        for name, column in columns.items():
-            of, _, rest = name.partition(SEPARATOR)
-            if rest:
-                values[of][rest] = column
-            else:
-                values[of] = column
-        return cls(**values)
+        return cls(**nested(columns))
 
     def columns(self) -> dict[str, Tensor]:
         """The inverse of `of_columns`."""
-        found: dict[str, Tensor] = {}
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            found |= {f"{f.name}{SEPARATOR}{name}": one for name, one in value.items()} if isinstance(value, dict) else {
-                f.name: value}
-        return found
+        return flat({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
 
     def with_actions(self, actions: Actions, has_action: Tensor | None = None) -> "Trajectory":
         """The same with other actions, and what is known of them if given."""

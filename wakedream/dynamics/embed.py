@@ -1,5 +1,6 @@
 """Actions to tokens (paper section 3.2): the embedded components and one learned embedding are summed."""
 
+import functools
 import math
 import warnings
 
@@ -109,11 +110,18 @@ def impossible(spec: ActionSpec, actions: dict[str, Tensor], has_action: Tensor)
         elif component.kind == "binary":
             right = ((values == 0) | (values == 1)).all(-1)
         else:
-            low, high = (values.new_tensor(bounds or [infinite]) for bounds, infinite in (
-                (component.low, -math.inf), (component.high, math.inf)))
+            low, high = _bounds(component, values.device)
             right = (values.isfinite() & (values >= low) & (values <= high)).all(-1)
         found = found | (has_action.to(right.device) & ~right).any()
     return found
+
+
+@functools.cache
+def _bounds(component: ActionComponent, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Made once: what comes from the host would have to be waited for."""
+    low, high = (torch.tensor(bounds or [infinite], dtype=torch.float32, device=device)
+                 for bounds, infinite in ((component.low, -math.inf), (component.high, math.inf)))
+    return low, high
 
 
 def _shaped(component: ActionComponent, values: Tensor, has_action: Tensor) -> Tensor:

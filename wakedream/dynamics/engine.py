@@ -99,6 +99,7 @@ class DreamEngine:
         run = self._step_after if commit == AFTER else self._step_with_next
         self._run = self._mode.recorded(run, [*self.cache.position, *self._own.values()])
         self._faulty = torch.zeros((), dtype=torch.bool, device=self.device)
+        self._all = torch.ones(rows, dtype=torch.bool, device=self.device)  # made here: a copy from the host would wait
 
     def start(self, rows: Tensor | None = None, latents: Latents | None = None, trajectory: Trajectory | None = None,
               seeds: Int[Tensor, " n"] | None = None) -> dict[str, Tensor]:
@@ -144,13 +145,11 @@ class DreamEngine:
         actions: lead into it, int64 (b) or float32 (b k) by component; None: none is known. has_action: in which rows.
         """
         actions, has_action = self._complete(actions, has_action)
-        if active is None:
-            active = torch.ones(self.rows, dtype=torch.bool)
+        active = self._all if active is None else active
         if active.dtype != torch.bool or active.shape != (self.rows,):
             raise ValueError(f"expected active as bool ({self.rows},), got {active.dtype} {tuple(active.shape)}")
-        given = [actions[name].to(self.device, non_blocking=True) for name in self._names]
-        latents, outputs = self._mode.run(self._run, has_action.to(self.device, non_blocking=True),
-                                          active.to(self.device, non_blocking=True), *given)
+        inputs = [has_action, active, *(actions[name] for name in self._names)]
+        latents, outputs = self._mode.run(self._run, *map(self._over, inputs))
         return Step(latents, outputs)
 
     def state(self, rows: Tensor | None = None) -> EngineState:
@@ -302,6 +301,12 @@ class DreamEngine:
                    for c in self.model.actions.components}
         return Trajectory.of_actions(actions, torch.zeros(rows, frames, dtype=torch.bool))
 
+    def _over(self, tensor: Tensor) -> Tensor:
+        """On the device, without waiting for it."""
+        if tensor.device == self.device or self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
     def _numbers(self, rows: Tensor | None) -> Int[Tensor, " n"]:
         if rows is None:
             return torch.arange(self.rows, device=self.device)
@@ -312,7 +317,9 @@ class DreamEngine:
     def _complete(self, actions: Actions | None, has_action: Tensor | None) -> tuple[Actions, Tensor]:
         """Checked; zeros where there are none."""
         if has_action is None:
-            has_action = torch.full((self.rows,), actions is not None and bool(self._names))
+            known = actions is not None and bool(self._names)
+            there = known and any(value.is_cuda for value in (actions or {}).values())
+            has_action = self._all if there else torch.full((self.rows,), known)
         if has_action.shape != (self.rows,):
             raise ValueError(f"expected has_action ({self.rows},), got {tuple(has_action.shape)}")
         if actions is None:

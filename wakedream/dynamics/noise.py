@@ -8,6 +8,8 @@ saved state goes on as it would have. Hashes are splitmix64's finaliser (Steele,
 become normal by Box and Muller's formula in float64 and are rounded once, so that devices agree. Waits for nothing.
 """
 
+import functools
+import importlib.util
 import math
 from typing import Final
 
@@ -25,6 +27,10 @@ def noise(seeds: Int[Tensor, " b"], frames: Int[Tensor, "b t"], draw: int,
           shape: tuple[int, int]) -> Float[Tensor, "b t l e"]:
     """One standard normal number for each of a frame's latents."""
     count = math.prod(shape)
+    if seeds.is_cuda and _has_triton():
+        from wakedream.dynamics.noise_kernel import normal  # needs Triton, which not every machine has
+
+        return normal(seeds, frames, draw_key(draw), count).unflatten(-1, shape)
     drawn = uniform(seeds, frames, draw, 2 * count)
     radius, angle = (-2 * drawn[..., :count].log()).sqrt(), 2 * math.pi * drawn[..., count:]
     return (radius * angle.cos()).float().unflatten(-1, shape)
@@ -32,7 +38,7 @@ def noise(seeds: Int[Tensor, " b"], frames: Int[Tensor, "b t"], draw: int,
 
 def uniform(seeds: Int[Tensor, " b"], frames: Int[Tensor, "b t"], draw: int, count: int) -> Float[Tensor, "b t n"]:
     """`count` numbers, each one of 2^52 evenly spaced ones, never 0 or 1."""
-    key = _mix(_mix(_mix(seeds)[:, None] + frames) + (2 * draw + 1) * GOLDEN % 2**63)
+    key = _mix(_mix(_mix(seeds)[:, None] + frames) + draw_key(draw))
     numbers = torch.arange(1, count + 1, device=seeds.device)
     bits = _mix(key[..., None] + numbers * GOLDEN) >> 12 & (1 << 52) - 1
     return (bits.double() + 0.5) * 2.0**-52
@@ -41,6 +47,16 @@ def uniform(seeds: Int[Tensor, " b"], frames: Int[Tensor, "b t"], draw: int, cou
 def row_seeds(seed: int, rows: int, device: torch.device | str = "cpu") -> Int[Tensor, " b"]:
     """A seed of its own for each of so many rows, from one for them all."""
     return _mix(_mix(torch.full((rows,), wrapped(seed), device=device)) + torch.arange(rows, device=device))
+
+
+def draw_key(draw: int) -> int:
+    """What sets the draws of one frame apart."""
+    return (2 * draw + 1) * GOLDEN % 2**63
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def wrapped(seed: int) -> int:

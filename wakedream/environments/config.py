@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wakedream.config import check
+from wakedream.config import check, check_seed
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RecordConfig:
         check(self.frames >= 1, f"--frames {self.frames}: expected at least 1")
         check(self.processes >= 1, f"--processes {self.processes}: expected at least 1")
         check(self.size is None or self.size >= 8, f"--size {self.size}: expected at least 8 pixels")
-        check(self.seed >= 0, f"--seed {self.seed}: expected 0 or more")
+        check_seed(self.seed, "--seed")
         enough = self.max_episode_frames is None or self.max_episode_frames >= 2
         check(enough, f"--max-episode-frames {self.max_episode_frames}: expected at least 2")
         check(0 <= self.held_out < 1, f"--held-out {self.held_out}: expected at least 0 and below 1")

@@ -39,7 +39,7 @@ class PictureEnv(gymnasium.Wrapper):
     def reset(self, **options: Any):
         observation, info = self.env.reset(**options)
         self.frame = self._picture(observation)
-        return self.frame, _extras(info)
+        return self.frame, _offered(info)
 
     def step(self, action: Any):
         observation, reward, terminated, truncated, info = self.env.step(action)
@@ -47,7 +47,7 @@ class PictureEnv(gymnasium.Wrapper):
         # ViZDoom has no picture after the end and gives zeros: the last one stands
         if frame.any() or not (terminated or truncated):
             self.frame = frame
-        return self.frame, float(reward), bool(terminated), bool(truncated), _extras(info)
+        return self.frame, float(reward), bool(terminated), bool(truncated), _offered(info)
 
     def _picture(self, observation: Any) -> np.ndarray:
         if self.source is None:
@@ -60,11 +60,12 @@ class PictureEnv(gymnasium.Wrapper):
         return to_rgb(np.asarray(picture), self.size)
 
 
-def _extras(info: dict[str, Any]) -> dict[str, Any]:
-    """Only what an environment offers as wakedream's extras: numbers by name."""
-    extras = info.get("extras")
-    numbers = isinstance(extras, dict) and all(isinstance(value, (int, float)) for value in extras.values())
-    return {"extras": extras} if numbers else {}
+def _offered(info: dict[str, Any]) -> dict[str, Any]:
+    """Only what an environment offers to be kept: numbers and events by name, and whether the reward is known."""
+    kinds = {"extras": (int, float), "events": (bool, np.bool_)}
+    offered = {key: info[key] for key, kind in kinds.items() if isinstance(info.get(key), dict)
+               and all(isinstance(value, kind) for value in info[key].values())}
+    return offered | {key: info[key] for key in ("reward_known",) if isinstance(info.get(key), (bool, np.bool_))}
 
 
 def _import(module: str, name: str) -> None:

@@ -39,39 +39,44 @@ def cut(episode: Episode, frames: int) -> Episode:
     """The first `frames` frames; truncated, if that is less than all."""
     if frames >= len(episode.video):
         return episode
-    actions, extras = ({name: values[:frames] for name, values in some.items()}
-                       for some in (episode.actions, episode.extras))
-    return Episode(episode.video[:frames], actions, episode.has_action[:frames], episode.rewards[:frames],
-                   False, True, extras, episode.info)
+    columns = {name: values[:frames] for name, values in episode.columns().items()}
+    return Episode.of_columns(episode.video[:frames], columns, False, True, episode.info)
 
 
 class _Recorder:
-    """Collects frames with the action that led into each; the first has none."""
+    """Collects frames with the action that led into each and the reward that came with it; the first has neither.
+
+    info may hold `extras`, numbers that every frame has; `events`, of which one that is not told did not happen; and
+    `reward_known`, False where the reward is no reward but a placeholder.
+    """
 
     def __init__(self, spec: ActionSpec, frame: np.ndarray, info: dict[str, Any]):
         self.spec = spec
-        self.video, self.rewards = [np.array(frame)], [0.0]  # copies: environments may reuse their arrays
+        self.video, self.rewards, self.known = [np.array(frame)], [0.0], [False]  # copies: some reuse their arrays
         self.actions: list[Actions] = [{name: zeros[0] for name, zeros in spec.placeholder(1).items()}]
-        self.extras = [info.get("extras", {})]
+        self.extras, self.events = [info.get("extras", {})], [info.get("events", {})]
 
     def step(self, action: Any, frame: np.ndarray, reward: float, info: dict[str, Any]) -> None:
         self.actions.append(self.spec.flatten(action))
         self.video.append(np.array(frame))
-        self.rewards.append(float(reward))
+        self.known.append(bool(info.get("reward_known", True)))
+        self.rewards.append(float(reward) if self.known[-1] else 0.0)
         self.extras.append(info.get("extras", {}))
+        self.events.append(info.get("events", {}))
 
     def episode(self, terminated: bool, info: dict[str, Any]) -> Episode:
         shapes = {frame.shape for frame in self.video}
         if len(shapes) > 1:
             raise DataError(f"one episode has frames of several shapes ({sorted(shapes)}): choose a --size")
         has_action = np.arange(len(self.video)) > 0
-        names = set(self.extras[0]).intersection(*self.extras)
+        extras, events = set(self.extras[0]).intersection(*self.extras), set[str]().union(*self.events)
         return Episode(
             np.stack(self.video),
             {c.name: np.stack([action[c.name] for action in self.actions]) for c in self.spec.components},
             has_action, np.array(self.rewards, np.float32), terminated, not terminated,
-            {name: np.array([extras[name] for extras in self.extras], np.float32) for name in sorted(names)},
-            info)
+            {name: np.array([numbers[name] for numbers in self.extras], np.float32) for name in sorted(extras)},
+            info, np.array(self.known),
+            {name: np.array([bool(came.get(name)) for came in self.events]) for name in sorted(events)})
 
 
 def _draw_limit(bounds: tuple[int, int], rng: np.random.Generator) -> int:

@@ -11,7 +11,7 @@ from wakedream.data.shard import pack, unpack
 from wakedream.data.store import StoreWriter
 from wakedream.environments.config import RecordConfig
 from wakedream.environments.play import cut
-from wakedream.environments.workers import Play, Stage, Workers
+from wakedream.environments.workers import Interface, Play, Workers
 from wakedream.errors import DataError, Interrupted
 from wakedream.progress import ProgressBar
 
@@ -24,16 +24,16 @@ def record(config: RecordConfig) -> None:
     """
     play = Play(config.env, config.policy, config.size, config.seed, config.max_episode_frames)
     with _signals() as came, Workers(play, config.processes) as workers:
-        stage = workers.stage(lambda: bool(came))
-        kept = _fill(config, stage, workers, lambda: bool(came)) if stage else "before the first episode"
+        interface = workers.interface(lambda: bool(came))
+        kept = _fill(config, interface, workers, lambda: bool(came)) if interface else "before the first episode"
         if came and kept:
             raise Interrupted(came[0], f"stopped {kept}: run the same command again to go on")
 
 
-def _fill(config: RecordConfig, stage: Stage, workers: Workers, stopped: Callable[[], bool]) -> str:
+def _fill(config: RecordConfig, interface: Interface, workers: Workers, stopped: Callable[[], bool]) -> str:
     """"" when there are frames enough, else what there is."""
-    about = {"env": config.env, "policy": stage.policy, "seed": config.seed}
-    with StoreWriter(Path(config.out), stage.spec, frame_shape=stage.frame_shape, held_out=config.held_out,
+    about = {"env": config.env, "policy": interface.policy, "seed": config.seed}
+    with StoreWriter(Path(config.out), interface.spec, frame_shape=interface.frame_shape, held_out=config.held_out,
                      info=about) as writer:
         _same_recording(writer, about)
         if writer.frames >= config.frames:
@@ -44,7 +44,7 @@ def _fill(config: RecordConfig, stage: Stage, workers: Workers, stopped: Callabl
             for packed in workers.episodes(first, stopped):
                 room = config.frames - writer.frames
                 writer.add_packed(packed if packed.info.frames <= room else
-                                  pack(cut(unpack(packed, stage.frame_shape), room)))
+                                  pack(cut(unpack(packed, interface.frame_shape), room)))
                 bar.update(writer.frames, episodes=writer.num_episodes)
                 if writer.frames >= config.frames:
                     return ""

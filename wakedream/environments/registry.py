@@ -1,55 +1,90 @@
-"""What can be played: built-in environments by name, and any other by its Gymnasium id.
+"""What can be played: built-in environments by name, and any other by its Gymnasium id; all that belongs to one.
 
 Every environment made here speaks Gymnasium; its observations are pictures, uint8 (h w 3). `info` may hold
-`extras`, numbers that belong to the frame. Nothing heavy is imported before an environment is made.
+`extras`, numbers that belong to the frame, `events`, what happened at it, and `reward_known`. Nothing heavy is imported
+before an environment is made.
 """
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from wakedream.config import suggest
-from wakedream.environments.policies import MakePolicy, Policy
 from wakedream.environments import policies
+from wakedream.environments.policies import MakePolicy, Policy
 from wakedream.errors import ConfigError, require
 
 
 @dataclass(frozen=True)
 class Environment:
-    """`make(size)` builds it; size None is its own. Episodes end after `frames[0]` to `frames[1]` frames."""
+    """`make(size)` builds it; size None is its own. Episodes end after `frames[0]` to `frames[1]` frames.
+
+    policies         ways to play by name
+    package, extra   the module that it needs, and the extra of wakedream that brings it
+    commands         what a player would press, as the environment's own action; the first, `still`, does nothing.
+                     {} where that is not known
+    hold             frames for which a command is held until it shows
+    """
 
     make: Callable[[int | None], Any]
-    policies: dict[str, MakePolicy] = field(default_factory=dict)
+    policies: Mapping[str, MakePolicy] = field(default_factory=dict)
     frames: tuple[int, int] = (1000, 1000)
+    package: str = "gymnasium"
+    extra: str = "gym"
+    commands: Mapping[str, int] = field(default_factory=dict)
+    hold: int = 1
 
     @property
     def default_policy(self) -> str:
         return "scripted" if "scripted" in self.policies else "sticky"
 
+    @property
+    def still(self) -> str | None:
+        """The command that does nothing; None where no commands are known."""
+        return next(iter(self.commands), None)
+
+    @property
+    def installed(self) -> bool:
+        return all(importlib.util.find_spec(name) is not None for name in ("gymnasium", self.package))
+
 
 def _crafter(size: int | None) -> Any:
-    require("gymnasium", "crafter")
-    require("crafter", "crafter")
+    _require("crafter")
     from wakedream.environments.crafter.env import CrafterEnv
 
     return CrafterEnv(size or 64)
 
 
 def _coinrun(size: int | None) -> Any:
-    require("gymnasium", "coinrun")
+    _require("coinrun")
     from wakedream.environments.coinrun import CoinRunEnv
 
     return CoinRunEnv(size)
 
 
+def _require(name: str) -> None:
+    for package in ("gymnasium", BUILT_IN[name].package):
+        require(package, BUILT_IN[name].extra)
+
+
 _GENERAL: dict[str, MakePolicy] = {"random": policies.Random, "sticky": policies.Sticky}
 BUILT_IN = {
-    "crafter": Environment(_crafter, {**_GENERAL, "scripted": policies.crafter_scripted}, (100, 1000)),
-    "coinrun": Environment(_coinrun, {**_GENERAL, "scripted": policies.coinrun_scripted,
-                                      "varied": policies.coinrun_varied}),
+    "crafter": Environment(
+        _crafter, {**_GENERAL, "scripted": policies.crafter_scripted}, (100, 1000), "crafter", "crafter",
+        {"noop": 0, "left": 1, "right": 2, "up": 3, "down": 4}),  # a step moves by a whole cell
+    "coinrun": Environment(
+        _coinrun, {**_GENERAL, "scripted": policies.coinrun_scripted, "varied": policies.coinrun_varied},
+        package="envpool", extra="coinrun",
+        commands={"noop": 4, "left": 1, "right": 7, "jump": 5}, hold=8),  # it gathers speed
 }
+
+
+def commanded() -> list[str]:
+    """The environments whose commands are known."""
+    return [name for name, known in BUILT_IN.items() if known.commands]
 
 
 def environment(name: str) -> Environment:

@@ -35,7 +35,7 @@ class Play:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Interface:
     """What a process found when it had made the environment."""
 
     spec: ActionSpec
@@ -44,7 +44,7 @@ class Stage:
 
 
 class Workers:
-    """`with Workers(play, 2) as workers: workers.stage; for episode in workers.episodes(0, stopped): ...`
+    """`with Workers(play, 2) as workers: workers.interface(stopped); for episode in workers.episodes(0, stopped): ...`
 
     Episode i is the same whatever the number of processes. What an environment raises arrives as a DataError.
     """
@@ -75,15 +75,15 @@ class Workers:
             process.join()
         self.scratch.cleanup()
 
-    def stage(self, stopped: Callable[[], bool]) -> Stage | None:
+    def interface(self, stopped: Callable[[], bool]) -> Interface | None:
         """What the environment is, once all processes have made it; None when stopped before."""
-        stages = []
+        found = []
         waiting = [connection for _, connection in self.workers]
         while waiting and not stopped():
             for connection in wait(waiting, POLL):
-                stages.append(self._receive(connection))
+                found.append(self._receive(connection))
                 waiting.remove(connection)
-        return None if waiting else stages[0]
+        return None if waiting else found[0]
 
     def episodes(self, first: int, stopped: Callable[[], bool]) -> Iterator[Packed]:
         """Episodes first, first + 1, ... until `stopped()`."""
@@ -128,13 +128,13 @@ def _work(play: Play, connection: Connection, scratch: str) -> None:
     try:
         known = environment(play.env)
         env = known.make(play.size)
-        stage = play_episode(play.env, env, play.policy, play.seed, 0, max_frames=1)
+        first = play_episode(play.env, env, play.policy, play.seed, 0, max_frames=1)
         spec = ActionSpec.from_space(env.action_space)
-        connection.send(Stage(spec, stage.video.shape[1:], play.policy or known.default_policy))
+        connection.send(Interface(spec, first.video.shape[1:], play.policy or known.default_policy))
         while True:
             asked = int(connection.recv())
             episode = play_episode(play.env, env, play.policy, play.seed, asked, play.max_frames)
-            episode.check(spec, stage.video.shape[1:])
+            episode.check(spec, first.video.shape[1:])
             connection.send((asked, pack(episode)))  # here: compressing takes as long as playing a fast game
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has gone

@@ -4,66 +4,92 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wakedream.config import check
+from wakedream.config import check, check_seed
 
 CHUNK = 16  # frames in which Fréchet distances are measured
 EDGE = 100  # frames at either end of a long dream
-DYNAMICS_ONLY = ("context", "sampling_steps", "compare", "chunks", "drift", "control", "batch_size")
+TOKENIZER, DYNAMICS = "tokenizer", "dynamics model"  # as models call themselves
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a trained tokenizer or dynamics model on held-out episodes: metrics.json and a page with videos.
+    """Measure a trained model on held-out episodes: metrics.json and a page with videos.
 
-    What RUN is says itself. Options marked (dynamics) are for a dynamics model alone.
+    RUN says what it is, a tokenizer or a dynamics model, and each has further options of its own:
+    `wakedream evaluate RUN --help`.
     """
 
     run: Path
-    """A run folder or a weights folder."""
+    """A run folder, its best weights or a checkpoint in it, or a weights folder."""
     data: Path
     """The data set; its held-out episodes are used."""
     out: Path | None = None
-    """Where to write (default: RUN/evaluation)."""
+    """Where to write (default: RUN/evaluation; of best weights or a checkpoint of a run, a folder in it)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
     clips: int | None = None
-    """How many clips, spread evenly over the held-out episodes (default: 32; dynamics: 64, on a CPU 16)."""
+    """How many clips, spread evenly over the held-out episodes."""
     length: int | None = None
-    """Frames per clip (default: twice the training clip where most episodes are that long, else once; dynamics: the
-    context and 64 more)."""
+    """Frames per clip."""
     videos: bool = True
     """Put short videos on the page."""
     lpips: bool = True
-    """Measure LPIPS and Fréchet distances; needs `wakedream weights lpips`."""
+    """Measure LPIPS and what else needs its network; needs `wakedream weights lpips`."""
     lpips_net: Literal["alex", "vgg"] = "alex"
     """The network these are measured with."""
     seed: int = 0
     """Which clips, which masks, which noise."""
-    context: int | None = None
-    """(dynamics) Frames that a dream is shown (default: 16)."""
-    sampling_steps: int | None = None
-    """(dynamics) Sampling steps K for each dreamed frame (default: 4)."""
-    compare: tuple[int, ...] | None = None
-    """(dynamics) The K that are compared (default: 1 2 4 8 and the finest; on a CPU only up to 16)."""
-    chunks: int | None = None
-    """(dynamics) Chunks of 16 frames for each Fréchet distance (default: 256, on a CPU 24; 100 and more mean much)."""
-    drift: int | None = None
-    """(dynamics) Frames of the long dreams, at least 216; 0: none (default: 1000, on a CPU 216)."""
-    control: int | None = None
-    """(dynamics) Moments of the real environment at which every command is tried, where the data was recorded from
-    one that can branch; 0: none (default: 200, on a CPU 12)."""
-    batch_size: int | None = None
-    """(dynamics) Dreams side by side: fewer need less memory (default: 64, on a CPU 16)."""
 
     def __post_init__(self) -> None:
-        for name in ("clips", "length", "context", "sampling_steps", "batch_size"):
-            value = getattr(self, name)
-            check(value is None or value >= 1, f"--{name.replace('_', '-')} is {value}, expected at least 1")
-        check(self.chunks is None or self.chunks >= 2, f"--chunks is {self.chunks}, expected at least 2")
-        check(self.control is None or self.control >= 0, f"--control is {self.control}, expected at least 0")
+        _at_least(1, self, "clips", "length")
+        check_seed(self.seed, "--seed")
+
+
+@dataclass(frozen=True)
+class EvaluateTokenizerConfig(EvaluateConfig):
+    """Measure a tokenizer on held-out episodes: metrics.json and a page with videos."""
+
+    clips: int | None = None
+    """How many clips, spread evenly over the held-out episodes (default: 32)."""
+    length: int | None = None
+    """Frames per clip (default: twice the training clip where most episodes are that long, else once)."""
+
+
+@dataclass(frozen=True)
+class EvaluateDynamicsConfig(EvaluateConfig):
+    """Measure a dynamics model's dreams on held-out episodes: metrics.json and a page with videos."""
+
+    clips: int | None = None
+    """How many clips, spread evenly over the held-out episodes (default: 64, on a CPU 16)."""
+    length: int | None = None
+    """Frames per clip (default: the context and 64 more)."""
+    context: int = 16
+    """Frames that a dream is shown."""
+    sampling_steps: int = 4
+    """Sampling steps K for each dreamed frame."""
+    compare: tuple[int, ...] | None = None
+    """The K that are compared (default: 1 2 4 8 and the finest; on a CPU only up to 16)."""
+    chunks: int | None = None
+    """Chunks of 16 frames for each Fréchet distance (default: 256, on a CPU 24; 100 and more mean much)."""
+    drift: int | None = None
+    """Frames of the long dreams, at least 216; 0: none (default: 1000, on a CPU 216)."""
+    control: int | None = None
+    """Moments of the real environment at which every command is tried, where the data was recorded from one that can
+    branch; 0: none (default: 200, on a CPU 12)."""
+    batch_size: int | None = None
+    """Dreams side by side: fewer need less memory (default: 64, on a CPU 16)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(1, self, "context", "sampling_steps", "batch_size")
+        _at_least(2, self, "chunks")
+        _at_least(0, self, "control")
         shortest = CHUNK + 2 * EDGE
         check(self.drift is None or self.drift == 0 or self.drift >= shortest,
               f"--drift is {self.drift}, expected 0 or at least {shortest}")
+
+
+EVALUATE: dict[str, type[EvaluateConfig]] = {TOKENIZER: EvaluateTokenizerConfig, DYNAMICS: EvaluateDynamicsConfig}
 
 
 @dataclass(frozen=True)
@@ -99,7 +125,7 @@ class DreamConfig:
     dreams begin from nothing."""
 
     run: Path
-    """The run folder of a dynamics model."""
+    """The run folder of a dynamics model, its best weights or a checkpoint in it, or a world's folder."""
     out: Path
     """The video to write, for example dream.mp4."""
     data: Path | None = None
@@ -129,5 +155,13 @@ class DreamConfig:
         for name in ("context", "frames", "sampling_steps", "clips", "fps", "scale"):
             value = getattr(self, name)
             check(value is None or value > 0, f"--{name.replace('_', '-')} is {value}, expected more than 0")
+        check_seed(self.seed, "--seed")
         check(self.out.suffix.lower() == ".mp4", f"--out {self.out}: expected a name that ends in .mp4")
         check(self.data is not None or self.actions != ("true",), "--actions true are those of the data: give --data")
+
+
+def _at_least(least: int, config: object, *names: str) -> None:
+    """Of the options that are given."""
+    for name in names:
+        value = getattr(config, name)
+        check(value is None or value >= least, f"--{name.replace('_', '-')} is {value}, expected at least {least}")

@@ -1,6 +1,5 @@
 """`wakedream evaluate`: a run on held-out episodes, as numbers and as a page, whatever it trained."""
 
-import json
 import platform
 import time
 from collections.abc import Callable
@@ -13,16 +12,12 @@ import torch
 from wakedream import __version__, runs
 from wakedream.data.store import Store
 from wakedream.device import pick_device
-from wakedream.dynamics.dynamics import Dynamics
-from wakedream.errors import CheckpointError, ConfigError
-from wakedream.evaluation.config import DYNAMICS_ONLY, EvaluateConfig
+from wakedream.errors import ConfigError
+from wakedream.evaluation.config import DYNAMICS, EVALUATE, TOKENIZER, EvaluateConfig
+from wakedream.evaluation.kinds import kind_of
 from wakedream.evaluation.page.report import foot, training, write_report
-from wakedream.model.pretrained import weights_folder
 from wakedream.perceptual.lpips import LPIPS
-from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.world.model import DYNAMICS as IN_WORLD
-
-DYNAMICS, TOKENIZER = Dynamics.KIND, Tokenizer.KIND
+from wakedream.runs import run_of
 
 
 @runtime_checkable
@@ -44,31 +39,30 @@ class Evaluation(Protocol):
 def evaluate(config: EvaluateConfig) -> None:
     """Measure, write metrics.json and index.html to `config.out`, print the headline.
 
-    CheckpointError without usable weights, DataError for frames of another size, other actions, or no held-out
-    episodes that are long enough, WeightsError without LPIPS weights: all before anything is written.
+    config: of the kind that the run is, or plain, for a run of any kind. CheckpointError without usable weights,
+    DataError for frames of another size, other actions, or no held-out episodes that are long enough, WeightsError
+    without LPIPS weights: all before anything is written.
     """
     device = pick_device(config.device)
     evaluation = _of_kind(config, device)
-    out = config.out or config.run / "evaluation"
+    out = config.out or place_of(config.run)
     with runs.locked(out):
         started = time.perf_counter()
         measured = evaluation.measure()
         results = _about(config, device) | measured
         results["seconds"] = round(time.perf_counter() - started, 1)
-        parts = [*evaluation.sections(results, out), training(config.run / "metrics.jsonl"), foot(results)]
+        curves = training(run_of(config.run) / "metrics.jsonl")
+        parts = [*evaluation.sections(results, out), curves, foot(results)]
         page = write_report(out, f"wakedream: {evaluation.title}", results, parts)
     print("\n".join([*evaluation.lines(results), f"page: {page}"]))
 
 
-def kind_of(run: Path) -> str:
-    """What the weights of a run folder or of a weights folder are; CheckpointError when there are none."""
-    if (run / IN_WORLD).exists():
-        return DYNAMICS
-    file = weights_folder(run) / "config.json"
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{file} is missing or damaged ({error}): take another checkpoint") from error
+def place_of(run: Path) -> Path:
+    """Where an evaluation is written unless it is said: never into best weights or a checkpoint, which are replaced and
+    removed while training goes on."""
+    place = run_of(run) / "evaluation"
+    inside = run.parent if run.absolute().name == "model" else run
+    return place if run_of(run) == run else place / inside.absolute().name
 
 
 def _of_kind(config: EvaluateConfig, device: torch.device) -> Evaluation:
@@ -77,13 +71,11 @@ def _of_kind(config: EvaluateConfig, device: torch.device) -> Evaluation:
 
     made: dict[str, Callable[..., Evaluation]] = {TOKENIZER: TokenizerEvaluation, DYNAMICS: DynamicsEvaluation}
     kind = kind_of(config.run)
-    if kind not in made:
-        raise CheckpointError(f"{config.run} holds a '{kind}': expected the run of a {' or a '.join(made)}")
-    given = [name for name in DYNAMICS_ONLY if getattr(config, name) is not None]
-    if kind == TOKENIZER and given:
-        option = given[0].replace("_", "-")
-        raise ConfigError(f"--{option} is for a dynamics model, {config.run} is a tokenizer: leave it out")
-
+    own = EVALUATE[kind]
+    if type(config) is EvaluateConfig:
+        config = own(**vars(config))
+    if not isinstance(config, own):
+        raise ConfigError(f"{config.run} is a {kind}: expected a {own.__name__}, got a {type(config).__name__}")
     store = Store.open(config.data)
     return made[kind](config, store, device, LPIPS.load(config.lpips_net).to(device) if config.lpips else None)
 

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wakedream.errors import ConfigError, DataError
+from wakedream.evaluation.config import CHUNK
 from wakedream.notation import Frames
 from wakedream.perceptual.lpips import LPIPS
 
-CHUNK = 16  # frames
 DIM = 64  # numbers per chunk: half appearance, half motion
 MOTION_WEIGHT = 2.0
 SMALLEST = 128  # pixels; smaller frames are enlarged

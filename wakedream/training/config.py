@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wakedream.config import check
+from wakedream.config import check, check_seed
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class TrainConfig:
         for name in ("minutes", "save_minutes", "clip_norm"):
             value = getattr(self, name)
             check(value is None or value > 0, f"{name} must be positive or None, got {value}")
+        check_seed(self.seed, "--train.seed")
         check(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
         check(0 <= self.decay_fraction <= 1, f"decay_fraction must be in [0, 1], got {self.decay_fraction}")
-        check(self.seed >= 0, f"seed must not be negative, got {self.seed}")
         check(0 <= self.ema_decay < 1, f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
 

@@ -28,7 +28,8 @@ class WorldDream:
     latent: Latent
 
     def __init__(self, tokenizer: Tokenizer, dynamics: Dynamics, *, batch_size: int = 1, sampling_steps: int = 4,
-                 seed: int | Tensor = 0, precision: str | None = None, graph: bool | None = None, compile: bool = False):
+                 seed: int | Tensor = 0, precision: str | None = None, graph: bool | None = None,
+                 compile: bool = False):
         options: dict[str, Any] = {"precision": precision, "graph": graph, "compile": compile}
         self.dreamer = Dream(dynamics, batch_size, sampling_steps=sampling_steps, seed=seed, **options)
         self.stream = tokenizer.stream(batch_size, **options)

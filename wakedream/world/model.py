@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.errors import CheckpointError, ConfigError
 from wakedream.model.pretrained import CONFIG, FORMAT, Pretrained, refuse_foreign
-from wakedream.runs import write_json
+from wakedream.runs import run_of, write_json
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.dream import WorldDream
 
@@ -45,7 +45,7 @@ class World:
         return {TOKENIZER: self.tokenizer, DYNAMICS: self.dynamics}
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Self:
+    def from_pretrained(cls, path: str | Path) -> "World":
         """Of a dynamics model's run folder (its best weights), of its `best` or a checkpoint in it, or of what
         `save_pretrained` wrote."""
         path = Path(path)
@@ -66,7 +66,7 @@ class World:
         """sha256 over the fingerprints of its parts."""
         return hashlib.sha256(" ".join(part.fingerprint() for part in self.parts.values()).encode()).hexdigest()
 
-    def frozen(self, precision: str | None = None) -> Self:
+    def frozen(self, precision: str | None = None) -> "World":
         """A copy for inference alone, as its parts'."""
         made = type(self).__new__(type(self))  # its parts fit, but their frozen copies have other fingerprints
         made.tokenizer, made.dynamics = self.tokenizer.frozen(precision), self.dynamics.frozen(precision)
@@ -76,7 +76,7 @@ class World:
     def device(self) -> torch.device:
         return self.dynamics.registers.device
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "World":
         self.tokenizer.to(device)
         self.dynamics.to(device)
         return self
@@ -99,9 +99,10 @@ class World:
 
 
 def _tokenizer_of(path: Path) -> Path:
-    """Beside the weights, or beside the checkpoints or the best weights of the run that they belong to."""
-    for folder in (path, *path.absolute().parents[:3]):
+    """Beside the weights, in the run that they lie in, or beside them in the world that they are a part of."""
+    beside = [path.absolute().parent] if path.absolute().name == DYNAMICS else []
+    for folder in (path, run_of(path), *beside):
         if (folder / TOKENIZER).exists():
             return folder / TOKENIZER
-    raise CheckpointError(f"{path} has no folder '{TOKENIZER}', nor has a run that it lies in: give the run folder of a "
-                          "dynamics model, which keeps the tokenizer that it was trained with")
+    raise CheckpointError(f"{path} has no folder '{TOKENIZER}', nor has a run that it lies in: give the run folder of "
+                          "a dynamics model, which keeps the tokenizer that it was trained with")

@@ -107,6 +107,7 @@ class Simulator(crafter.Env):
     def __init__(self, size: int):
         super().__init__(size=(size, size), length=None, seed=0)
         self._last_health: int
+        self.new = set[str]()  # achievements unlocked by the last step
         self._world = OrderedWorld(self._area, constants.materials, (12, 12))
         self._local_view: Any = QuickLocalView(self._world, self._textures, (9, 7))
         self._item_view: Any = QuickItemView(self._textures, (9, 2))
@@ -122,7 +123,7 @@ class Simulator(crafter.Env):
 
     def begin(self, seed: int) -> np.ndarray:
         """The first world of `crafter.Env(seed=seed)`; its first frame, uint8 (h w 3)."""
-        self._seed, self._episode = seed, 0
+        self._seed, self._episode, self.new = seed, 0, set()
         return self.reset()
 
     def step(self, action: int) -> tuple[float, bool]:  # type: ignore[override]
@@ -153,6 +154,7 @@ class Simulator(crafter.Env):
         reward = (self.player.health - self._last_health) / 10
         self._last_health = self.player.health
         unlocked = {name for name, count in self.player.achievements.items() if count > 0}
-        reward += 1.0 if unlocked - self._unlocked else 0.0
+        self.new = unlocked - self._unlocked
+        reward += 1.0 if self.new else 0.0
         self._unlocked |= unlocked
         return reward

@@ -15,7 +15,8 @@ TIME_LIMIT = 10_000
 class CrafterEnv(gymnasium.Env):
     """Frames are uint8 (size size 3). Death terminates; `length` steps truncate. One seed, one story.
 
-    info holds `extras` (daylight, 0 to 1) and `achievements` (how often each was reached).
+    info holds `extras` (daylight, 0 to 1), `achievements` (how often each was reached) and `events` (which of them the
+    last step has unlocked).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
@@ -53,5 +54,6 @@ class CrafterEnv(gymnasium.Env):
         self.steps, self.length, self.frame = other.steps, other.length, other.frame
 
     def _info(self) -> dict[str, Any]:
-        return {"extras": {"daylight": float(self.simulator.world.daylight)},
-                "achievements": dict(self.simulator.player.achievements)}
+        achievements = self.simulator.player.achievements
+        return {"extras": {"daylight": float(self.simulator.world.daylight)}, "achievements": dict(achievements),
+                "events": {name: name in self.simulator.new for name in achievements}}

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
+from wakedream.data.trajectory import Actions, joined, stacked
 from wakedream.dynamics.clip import LatentClip
 from wakedream.evaluation.config import CHUNK, EDGE
 from wakedream.evaluation.dynamics.chunks import Reference
-from wakedream.evaluation.dynamics.rollouts import RollOut, room
+from wakedream.evaluation.dynamics.rollouts import RollOut, continued, until
 from wakedream.evaluation.dynamics.windows import DreamClips, encoded
 from wakedream.tokenizer.tokenizer import Tokenizer
 
@@ -28,8 +28,8 @@ def drift(tokenizer: Tokenizer, store: Store, clips: DreamClips, roll: RollOut, 
     motion. ratio: late to early.
     """
     context, count = clips.context, len(clips.real)
-    dreamed = roll(long_clip(store, clips, frames), context)
-    latents = torch.cat([clips.clip.latents[:, :context], dreamed.cpu()], dim=1)
+    clip = long_clip(store, clips, frames)
+    latents = continued(clip, roll(clip, context).cpu())
     starts = {"early": context + CHUNK, "late": context + frames - WHOLE}
     found = {of: reference.of_latents(tokenizer, latents, start, WHOLE) for of, start in starts.items()}
     real = evaluation_clips(store, "held_out", count * WHOLE // CHUNK, CHUNK, seed).video
@@ -48,28 +48,22 @@ def long_clip(store: Store, clips: DreamClips, frames: int) -> LatentClip:
 
     Frames into which no action led are passed over; where there are none at all, none are known in the dream.
     """
-    columns, known, offsets = _stream(store)
-    context, has_action = clips.context, clips.clip.has_action[:, :clips.context]
-    actions = {name: values[:, :context] for name, values in clips.clip.actions.items()}
-    picked = torch.zeros(len(clips.places), frames, dtype=torch.int64)
+    actions, known, offsets = _stream(store)
+    context, clip = clips.context, until(clips.clip, clips.context, frames)
+    clip.has_action[:, context:] = bool(len(known)) and bool(actions)
     if len(known):
         begins = [np.searchsorted(known, offsets[episode] + start + context) for episode, start in clips.places]
-        after = (np.array(begins)[:, None] + np.arange(frames)) % len(known)
-        picked = torch.from_numpy(known[after])
-    more = {name: torch.cat([actions[name], values[picked]], dim=1) for name, values in columns.items()}
-    has_more = torch.full(picked.shape, bool(len(known)) and bool(columns))
-    every = torch.cat([has_action, has_more], dim=1)
-    latents = room(clips.clip.latents[:, :context], frames)
-    return LatentClip(latents, more, every, torch.zeros(every.shape, dtype=torch.int64))
+        picked = torch.from_numpy(known[(np.array(begins)[:, None] + np.arange(frames)) % len(known)])
+        for name, values in actions.items():
+            clip.actions[name][:, context:] = values[picked]
+    return clip
 
 
-def _stream(store: Store) -> tuple[dict[str, Tensor], np.ndarray, dict[int, int]]:
+def _stream(store: Store) -> tuple[Actions, np.ndarray, dict[int, int]]:
     """All held-out actions by component; which frames an action led into; each episode's first frame there."""
-    offsets, total, parts, flags = {}, 0, [], []
-    for info in store.split("held_out"):
-        actions, has_action = store.actions(info.id)
-        parts.append(actions)
-        flags.append(has_action)
-        offsets[info.id], total = total, total + info.frames
-    columns = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
-    return columns, np.flatnonzero(np.concatenate(flags)), offsets
+    infos = store.split("held_out")
+    every = joined([stacked([store.columns(info.id)]) for info in infos], dim=1)
+    ends = np.cumsum([info.frames for info in infos])
+    offsets = {info.id: int(end) - info.frames for info, end in zip(infos, ends, strict=True)}
+    return ({name: values[0] for name, values in every.actions.items()}, every.has_action[0].nonzero()[:, 0].numpy(),
+            offsets)

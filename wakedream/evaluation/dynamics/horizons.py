@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wakedream.evaluation.dynamics.rollouts import decoded_from, pictures_of, rows_of
+from wakedream.evaluation.dynamics.rollouts import decoded_from, pictures_of
 from wakedream.evaluation.dynamics.windows import DreamClips
 from wakedream.evaluation.metrics import ReconstructionMetrics
 from wakedream.evaluation.tokenizer.reconstruction import row_batches
@@ -51,7 +51,7 @@ def horizon_table(tokenizer: Tokenizer, clips: DreamClips, dreamed: Latents, mea
 def predictions(tokenizer: Tokenizer, clips: DreamClips, dreamed: Tensor, mean_image: Tensor,
                 rows: slice) -> tuple[dict[str, Frames], Frames]:
     """By name, what each says that follows the context, and what did: (b t c h w) in [0, 1]. dreamed: of all rows."""
-    clip, device = rows_of(clips.clip, rows), tokenizer.mask_token.device
+    clip, device = clips.clip.rows(rows), tokenizer.mask_token.device
     video = clips.video[rows].to(device).float() / 255
     truth = video[:, clips.context:]
     return {

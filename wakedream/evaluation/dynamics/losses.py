@@ -1,15 +1,16 @@
 """What the model's loss hangs on: the actions, the signal level, the step size. On held-out clips."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from wakedream.data.trajectory import Actions
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.dynamics import Dynamics
-from wakedream.dynamics.shortcut import draw_bootstrap, draw_flow, noised, ramp, signal_of
-from wakedream.evaluation.dynamics.rollouts import rows_of
+from wakedream.dynamics.shortcut import Noised, draw_bootstrap, draw_flow, noised, ramp, signal_of
 from wakedream.notation import Latents
 
 BINS = 8  # of signal levels
@@ -32,11 +33,11 @@ def action_losses(dynamics: Dynamics, clip: LatentClip, *, draws: int = 4, seed:
         return None
     finest, sums = dynamics.config.finest_steps, dict[str, Tensor]()
     bins = min(BINS, finest)
-    for rows, levels, sizes, noise in _draws(dynamics, clip, draw_flow, draws, seed, batch_size):
+    for rows, levels, step_indices, noise in _draws(dynamics, clip, draw_flow, draws, seed, batch_size):
         where = counted[rows].flatten()
         weights = torch.stack([ramp(signal_of(levels, finest)), torch.ones_like(levels, dtype=torch.float32)])
         for name, other in _variants(clip, seed).items():
-            errors = _errors(dynamics, rows_of(other, rows), levels, sizes, noise)
+            errors = _errors(dynamics, other.rows(rows), levels, step_indices, noise)
             total = sums.setdefault(name, torch.zeros(bins + 1, dtype=torch.float64))
             total[bins] += (errors * weights[0]).flatten()[where].double().sum()
             total.index_add_(0, (levels * bins // finest).flatten()[where], errors.flatten()[where].double())
@@ -59,12 +60,12 @@ def level_losses(dynamics: Dynamics, clip: LatentClip, *, draws: int = 4, seed: 
     finest = dynamics.config.finest_steps
     sums, counts = torch.zeros(2, finest.bit_length(), finest, dtype=torch.float64)
     draw = draw_bootstrap if bool(dynamics.shortcut) else draw_flow
-    for rows, levels, sizes, noise in _draws(dynamics, clip, draw, draws, seed, batch_size):
-        errors = _errors(dynamics, rows_of(clip, rows), levels, sizes, noise).double()
-        sums.index_put_((sizes, levels), errors, accumulate=True)
-        counts.index_put_((sizes, levels), torch.ones_like(errors), accumulate=True)
-    return [{"step_size": 0.5**size, "signal_level": level / finest, "error": float(sums[size, level] / count),
-             "frames": int(count)} for size, level in counts.nonzero().tolist() if (count := counts[size, level])]
+    for rows, levels, step_indices, noise in _draws(dynamics, clip, draw, draws, seed, batch_size):
+        errors = _errors(dynamics, clip.rows(rows), levels, step_indices, noise).double()
+        sums.index_put_((step_indices, levels), errors, accumulate=True)
+        counts.index_put_((step_indices, levels), torch.ones_like(errors), accumulate=True)
+    return [{"step_size": 0.5**index, "signal_level": level / finest, "error": float(sums[index, level] / count),
+             "frames": int(count)} for index, level in counts.nonzero().tolist() if (count := counts[index, level])]
 
 
 def _variants(clip: LatentClip, seed: int) -> dict[str, LatentClip]:
@@ -75,38 +76,39 @@ def _variants(clip: LatentClip, seed: int) -> dict[str, LatentClip]:
     order = torch.cat([torch.zeros(batch, 1, dtype=torch.int64), order], dim=1)
     row = torch.arange(batch)[:, None]
 
-    def under(actions: dict[str, Tensor], has_action: Tensor) -> LatentClip:
-        return LatentClip(clip.latents, actions, has_action, clip.segments)
+    def under(actions: Actions, has_action: Tensor | None = None) -> LatentClip:
+        return replace(clip, trajectory=clip.trajectory.with_actions(actions, has_action))
 
     return {
         TRUE: clip,
-        OTHERS: under({name: v.roll(max(1, batch // 2), 0) for name, v in clip.actions.items()}, clip.has_action),
-        TIMES: under({name: v[row, order] for name, v in clip.actions.items()}, clip.has_action),
+        OTHERS: under({name: v.roll(max(1, batch // 2), 0) for name, v in clip.actions.items()}),
+        TIMES: under({name: v[row, order] for name, v in clip.actions.items()}),
         NONE: under(clip.actions, torch.zeros_like(clip.has_action)),
     }
 
 
 def _draws(dynamics: Dynamics, clip: LatentClip, draw: Draw, draws: int, seed: int,
            batch_size: int) -> Iterator[tuple[slice, Tensor, Tensor, Latents]]:
-    """Rows with levels, sizes and noise, on the CPU: the same on every device, and the global generator untouched."""
+    """Rows with levels, step indices and noise, on the CPU: the same on every device, and the global generator
+    untouched."""
     batch, num_frames = clip.has_action.shape
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         drawn = [(*draw(batch, num_frames, dynamics.config.finest_steps, torch.device("cpu")),
                   torch.randn(clip.latents.shape)) for _ in range(draws)]
-    for levels, sizes, noise in drawn:
+    for levels, step_indices, noise in drawn:
         for start in range(0, batch, batch_size):
             rows = slice(start, start + batch_size)
-            yield rows, levels[rows], sizes[rows], noise[rows]
+            yield rows, levels[rows], step_indices[rows], noise[rows]
 
 
-def _errors(dynamics: Dynamics, clip: LatentClip, levels: Tensor, sizes: Tensor, noise: Latents) -> Tensor:
+def _errors(dynamics: Dynamics, clip: LatentClip, levels: Tensor, step_indices: Tensor, noise: Latents) -> Tensor:
     """(b t), on the CPU: mean squared distance of the prediction from the data, standardised."""
     device, finest = dynamics.registers.device, dynamics.config.finest_steps
-    clip, levels, sizes = clip.to(device), levels.to(device), sizes.to(device)
+    clip, levels, step_indices = clip.to(device), levels.to(device), step_indices.to(device)
     clean = dynamics.standardise(clip.latents)
     noisy = noised(clean, noise.to(device), signal_of(levels, finest))
-    prediction = dynamics(noisy, levels, sizes, clip.actions, clip.has_action)
+    prediction = dynamics(Noised(noisy, levels, step_indices), clip.trajectory).latents
     return (prediction.float() - clean).square().mean((2, 3)).cpu()
 
 

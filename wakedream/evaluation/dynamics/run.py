@@ -1,6 +1,5 @@
 """`wakedream evaluate` of a dynamics model."""
 
-import importlib.util
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +9,10 @@ import torch
 from torch import Tensor
 
 from wakedream.data.store import Store
+from wakedream.environments.registry import commanded, environment
 from wakedream.errors import ConfigError
-from wakedream.evaluation.config import CHUNK, EvaluateConfig
-from wakedream.evaluation.dynamics.branching import COMMANDS, branches, recorded_seeds
+from wakedream.evaluation.config import CHUNK, EvaluateDynamicsConfig
+from wakedream.evaluation.dynamics.branching import branches, recorded_seeds
 from wakedream.evaluation.dynamics.chunks import Reference
 from wakedream.evaluation.dynamics.commands import commands
 from wakedream.evaluation.dynamics.control import control
@@ -21,16 +21,15 @@ from wakedream.evaluation.dynamics.horizons import HORIZONS, horizon_table
 from wakedream.evaluation.dynamics.losses import action_losses, level_losses
 from wakedream.evaluation.dynamics.pictures import DreamPictures, beside, from_nothing, spread, under_commands
 from wakedream.evaluation.dynamics.report import lines, sections
-from wakedream.evaluation.dynamics.rollouts import roll_out, rows_of
-from wakedream.evaluation.dynamics.sampling import sampling_table
-from wakedream.evaluation.dynamics.windows import DreamClips, check_world, dream_clips
+from wakedream.evaluation.dynamics.rollouts import roll_out
+from wakedream.evaluation.dynamics.sampling_steps import sampling_table
+from wakedream.evaluation.dynamics.windows import check_world, dream_clips, evenly
 from wakedream.evaluation.frechet import FrechetFeatures
 from wakedream.evaluation.tokenizer.reconstruction import mean_image
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.progress import ProgressBar
 from wakedream.world.model import World
 
-PACKAGES = {"crafter": "crafter", "coinrun": "envpool"}  # that an environment needs
 COMPARED = (1, 2, 4, 8)
 
 
@@ -56,14 +55,14 @@ class DynamicsEvaluation:
 
     title = "dynamics model"
 
-    def __init__(self, config: EvaluateConfig, store: Store, device: torch.device, lpips: LPIPS | None):
+    def __init__(self, config: EvaluateDynamicsConfig, store: Store, device: torch.device, lpips: LPIPS | None):
         self.config, self.store, self.lpips, self.device = config, store, lpips, device
         self.world = World.from_pretrained(config.run).to(device)
         check_world(self.world, store)
         usual, finest = CPU if device.type == "cpu" else GPU, self.world.dynamics.config.finest_steps
         given = {name: getattr(config, name, None) for name in vars(usual)}
         self.amounts = replace(usual, **{name: value for name, value in given.items() if value is not None})
-        self.context, self.steps = config.context or 16, config.sampling_steps or 4
+        self.context, self.steps = config.context, config.sampling_steps
         wanted = config.compare or (*COMPARED, finest)
         self.compared = sorted({k for k in wanted if config.compare or k <= min(usual.finest, finest)})
         for count in (self.steps, *self.compared):
@@ -129,8 +128,8 @@ class DynamicsEvaluation:
         found: dict[str, Any] = {"features": features.name if features else None, "drift": None}
         found["sampling"] = sampling_table(tokenizer, self.short, roll, self.compared, reference, self.lpips)
         if self.amounts.drift:
-            found["drift"] = drift(tokenizer, self.store, few(self.short, self._dreams()), roll, self.amounts.drift,
-                                   reference, seed=seed)
+            few = self.short.rows(evenly(len(self.short.real), self._dreams()))
+            found["drift"] = drift(tokenizer, self.store, few, roll, self.amounts.drift, reference, seed=seed)
         else:
             self._leave_out("long dreams: --drift 0")
         return found
@@ -144,12 +143,13 @@ class DynamicsEvaluation:
 
     def _control(self) -> dict[str, Any] | None:
         name, count = self.store.manifest.header.info.get("env"), self.amounts.control
-        if name not in COMMANDS or not count:
-            self._leave_out("actions obeyed: " + ("--control 0" if name in COMMANDS else "the data was recorded from "
-                            f"none of the environments that can branch, {' and '.join(COMMANDS)}"))
+        if name not in commanded() or not count:
+            unknown = f"the data was recorded from none of the environments that can branch, {' and '.join(commanded())}"
+            self._leave_out(f"actions obeyed: {'--control 0' if name in commanded() else unknown}")
             return None
         if not installed(name):
-            self._leave_out(f"actions obeyed: {name} is not installed, pip install 'wakedream[{name}]'")
+            extra = environment(name).extra
+            self._leave_out(f"actions obeyed: {name} is not installed, pip install 'wakedream[{extra}]'")
             return None
         seeds = recorded_seeds([info.info for info in self.store.episodes])
         tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[0], avoid=seeds)
@@ -189,12 +189,5 @@ class DynamicsEvaluation:
         }  # fmt: skip
 
 
-def installed(environment: str) -> bool:
-    return importlib.util.find_spec(PACKAGES[environment]) is not None
-
-
-def few(clips: DreamClips, count: int) -> DreamClips:
-    """So many of the clips, spread over them."""
-    rows = torch.linspace(0, len(clips.real) - 1, count).round().long()
-    return DreamClips(clips.video[rows], rows_of(clips.clip, rows), clips.real[rows],
-                      [clips.places[i] for i in rows.tolist()], clips.context)
+def installed(name: str) -> bool:
+    return environment(name).installed

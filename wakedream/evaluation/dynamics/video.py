@@ -2,18 +2,18 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wakedream import runs
 from wakedream.data.store import Store
+from wakedream.data.trajectory import Actions, Trajectory
 from wakedream.data.video import Mp4
 from wakedream.device import pick_device
 from wakedream.dynamics.clip import LatentClip
 from wakedream.errors import DataError
 from wakedream.evaluation.config import DreamConfig
 from wakedream.evaluation.dynamics.commands import held, parse, random_actions
-from wakedream.evaluation.dynamics.pictures import beside, side_by_side, until
-from wakedream.evaluation.dynamics.rollouts import decoded_from, roll_out
+from wakedream.evaluation.dynamics.pictures import beside, side_by_side
+from wakedream.evaluation.dynamics.rollouts import decoded_from, roll_out, until
 from wakedream.evaluation.dynamics.windows import check_world, dream_clips
 from wakedream.evaluation.page.pictures import ERROR_GAIN, GAP, enlarge
 from wakedream.notation import Latents
@@ -53,11 +53,11 @@ def _continued(config: DreamConfig, world: World) -> tuple[list[np.ndarray], str
     if other:
         clip = until(clip, config.context, config.frames)
         for name, values in given.items():
-            clip.actions[name][:, config.context:] = values[:len(clip.has_action)]
+            clip.actions[name][:, config.context:] = values[:len(clip.latents)]
     dreamed = _roll(config, world, clip, config.context)
     shown = f"truth | dream | difference x {ERROR_GAIN}" if not other else "truth | dream, under other actions"
     return (beside(world.tokenizer, clips, dreamed, difference=not other),
-            f"{shown}; {len(clip.has_action)} dreams of {config.frames} frames after {config.context} of context")
+            f"{shown}; {len(clip.latents)} dreams of {config.frames} frames after {config.context} of context")
 
 
 def _from_nothing(config: DreamConfig, world: World) -> tuple[list[np.ndarray], str]:
@@ -65,13 +65,13 @@ def _from_nothing(config: DreamConfig, world: World) -> tuple[list[np.ndarray], 
     actions = _actions(config, world, config.clips)
     has_action = torch.full((config.clips, config.frames), bool(actions))
     has_action[:, 0] = False  # as an episode's first frame
-    clip = LatentClip(torch.zeros(config.clips, config.frames, own.num_latents, own.latent_dim), actions, has_action,
-                      torch.zeros(has_action.shape, dtype=torch.int64))
+    clip = LatentClip(torch.zeros(config.clips, config.frames, own.num_latents, own.latent_dim),
+                      Trajectory.of_actions(actions, has_action), torch.zeros(has_action.shape, dtype=torch.int64))
     frames = decoded_from(world.tokenizer, _roll(config, world, clip, 0), 0).cpu()
     return [side_by_side(frames)], f"{config.clips} dreams of {config.frames} frames from nothing"
 
 
-def _actions(config: DreamConfig, world: World, rows: int) -> dict[str, Tensor]:
+def _actions(config: DreamConfig, world: World, rows: int) -> Actions:
     spec = world.dynamics.actions
     if config.actions in ((), ("random",)):
         return random_actions(spec, rows, config.frames, KEPT, config.seed)

@@ -1,6 +1,6 @@
 """Held-out clips to dream on: a context, and what really came after as far as the episode goes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wakedream.data.sampler import WindowSampler
 from wakedream.data.store import Store
+from wakedream.data.trajectory import Columns, stacked
 from wakedream.dynamics.clip import LatentClip
 from wakedream.errors import DataError
 from wakedream.evaluation.tokenizer.reconstruction import check_data, row_batches
@@ -40,6 +41,11 @@ class DreamClips:
         """Frames after the context that the longest clip has."""
         return int(self.real.sum(1).max()) - self.context
 
+    def rows(self, rows: Tensor) -> "DreamClips":
+        """Some of the clips, by number."""
+        return replace(self, video=self.video[rows], clip=self.clip.rows(rows), real=self.real[rows],
+                       places=[self.places[i] for i in rows.tolist()])
+
 
 def dream_clips(tokenizer: Tokenizer, store: Store, count: int, context: int, frames: int, *,
                 split: str = "held_out", seed: int = 0, least: int = LEAST) -> DreamClips:
@@ -59,30 +65,41 @@ def dream_clips(tokenizer: Tokenizer, store: Store, count: int, context: int, fr
     length = min(context + frames, max(episodes[index].frames - start for index, start in windows))
     read = [_read(store, episodes[index].id, start, min(length, episodes[index].frames - start), length)
             for index, start in windows]
-    columns = {name: torch.from_numpy(np.stack([one[name] for one in read])) for name in read[0]}
-    video, has_action, real = (columns.pop(name) for name in ("/video", "/has_action", "/real"))
-    clip = LatentClip(encoded(tokenizer, video), columns, has_action, torch.zeros(real.shape, dtype=torch.int64))
+    video = torch.from_numpy(np.stack([frames for frames, _ in read]).transpose(0, 1, 4, 2, 3).copy())
+    lengths = torch.tensor([min(length, episodes[index].frames - start) for index, start in windows])
+    real = torch.arange(length) < lengths[:, None]
+    clip = LatentClip(encoded(tokenizer, video), stacked([columns for _, columns in read]),
+                      torch.zeros(real.shape, dtype=torch.int64))
     return DreamClips(video, clip, real, [(episodes[index].id, start) for index, start in windows], context)
 
 
-def _read(store: Store, episode: int, start: int, frames: int, length: int) -> dict[str, np.ndarray]:
-    """By name, `length` frames of which `frames` are real, the last repeated; names with a slash are no actions."""
-    found = store.read(episode, start, start + frames)
-    picked = np.minimum(np.arange(length), frames - 1)
-    real = np.arange(length) < frames
-    return {"/video": np.ascontiguousarray(found.video.transpose(0, 3, 1, 2)[picked]), "/real": real,
-            "/has_action": found.has_action[picked] & real,
-            **{name: values[picked] for name, values in found.actions.items()}}
+def _read(store: Store, episode: int, start: int, frames: int, length: int) -> tuple[np.ndarray, Columns]:
+    """uint8 (t h w c) and a trajectory's columns, of `length` frames of which `frames` are real: after them the last
+    picture and the last action stay, and nothing is known."""
+    stop, more = start + frames, length - frames
+    video, columns = store.read(episode, start, stop).video, store.columns(episode, start, stop)
+    beyond = {name: _last(columns[name], more) if name.startswith("actions") else values
+              for name, values in store.empty_columns(more).items()}
+    return (np.concatenate([video, _last(video, more)]),
+            {name: np.concatenate([values, beyond[name]]) for name, values in columns.items()})
+
+
+def _last(values: np.ndarray, times: int) -> np.ndarray:
+    return np.repeat(values[-1:], times, axis=0)
 
 
 def without_context(clips: DreamClips, frames: int) -> LatentClip:
     """The first `frames` frames after the clips' contexts as if nothing had been before them: no action led into the
     first."""
-    after, clip = slice(clips.context, clips.context + frames), clips.clip
-    has_action = clip.has_action[:, after].clone()
+    clip = clips.clip.frames(slice(clips.context, clips.context + frames))
+    has_action = clip.has_action.clone()
     has_action[:, 0] = False
-    return LatentClip(clip.latents[:, after], {name: values[:, after] for name, values in clip.actions.items()},
-                      has_action, clip.segments[:, after])
+    return replace(clip, trajectory=clip.trajectory.with_actions(clip.actions, has_action))
+
+
+def evenly(rows: int, count: int) -> Tensor:
+    """The numbers of up to `count` of the rows, spread over them all."""
+    return torch.linspace(0, rows - 1, min(count, rows)).round().long()
 
 
 @torch.no_grad()

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from wakedream.data.store import Store
-from wakedream.evaluation.config import EvaluateConfig
+from wakedream.evaluation.config import EvaluateTokenizerConfig
 from wakedream.evaluation.page.report import UNITS
 from wakedream.evaluation.tokenizer.pictures import heat, take_pictures
 from wakedream.evaluation.tokenizer.reconstruction import check_data, evaluate_tokenizer
 from wakedream.evaluation.tokenizer.report import sections, write_picture
 from wakedream.perceptual.lpips import LPIPS
+from wakedream.runs import run_of
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 DEFAULT_CLIPS, DEFAULT_LENGTH = 32, 16  # of the training clip, where the run does not say
@@ -23,7 +24,7 @@ class TokenizerEvaluation:
 
     title = "tokenizer"
 
-    def __init__(self, config: EvaluateConfig, store: Store, device: torch.device, lpips: LPIPS | None):
+    def __init__(self, config: EvaluateTokenizerConfig, store: Store, device: torch.device, lpips: LPIPS | None):
         self.config, self.store, self.lpips = config, store, lpips
         self.tokenizer = Tokenizer.from_pretrained(config.run).to(device).eval()
         check_data(self.tokenizer, store, "held_out")
@@ -63,7 +64,7 @@ class TokenizerEvaluation:
 
 def _training_length(run: Path) -> int | None:
     """Frames per clip in training, from the run's config.json; None for a bare weights folder."""
-    file = run / "config.json"
+    file = run_of(run) / "config.json"
     values = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return values.get("config", {}).get("loader", {}).get("length")
 
