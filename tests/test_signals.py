@@ -92,4 +92,5 @@ def test_recording_a_graph_is_not_broken_off(monkeypatch, number) -> None:
     assert [graph.ended for graph in made] == [True]
     assert recorded.graph is None, "what was interrupted is replayed"
     recorded._record([torch.zeros(1)])
+    assert recorded.graph is made[1]
     assert recorded.output == 1

@@ -124,6 +124,11 @@ def write_json(path: Path, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def sha256(file: Path) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def read_versioned(file: Path, cls: type[T], *, format: str, versions: Sequence[int], made_by: str, remedy: str,
                    again: str) -> T:
     """The `cls` that stands in a JSON file beside its "format" and "version".
@@ -145,11 +150,6 @@ def read_versioned(file: Path, cls: type[T], *, format: str, versions: Sequence[
         return from_dict(cls, values)
     except ConfigError as error:
         raise DataError(f"{file} is damaged ({error}): {remedy}") from None
-
-
-def sha256(file: Path) -> str:
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:

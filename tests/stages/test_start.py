@@ -179,6 +179,6 @@ def test_runs_of_every_format_go_on(tmp_path, version, monkeypatch) -> None:
 
 
 def test_seeds_are_not_negative() -> None:
-    with pytest.raises(ConfigError, match="seed must not be negative, got -1"):
+    with pytest.raises(ConfigError, match="--train.seed -1: expected a whole number from 0"):
         small_run(seed=-1)
     assert to_dict(small_run(seed=3))["train"]["seed"] == 3

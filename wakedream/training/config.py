@@ -90,7 +90,6 @@ class TrainConfig:
         check_seed(self.seed, "--train.seed")
         check(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
         check(0 <= self.decay_fraction <= 1, f"decay_fraction must be in [0, 1], got {self.decay_fraction}")
-        check(self.seed >= 0, f"seed must not be negative, got {self.seed}")
         check(0 <= self.ema_decay < 1, f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
 

@@ -72,21 +72,21 @@ class Stepper:
     def _replay(self, work: Work, clips: list[Any]) -> None:
         if work.graph is None:
             work.clips = copy.deepcopy(clips)
-            work.graph = self._record(work.clips)
+            self._record(work)
         for kept, clip in zip(work.clips, clips, strict=True):
             for old, new in zip(_tensors(kept), _tensors(clip), strict=True):
                 assert old.shape == new.shape, (old.shape, new.shape)  # what was recorded has one shape
                 old.copy_(new, non_blocking=True)
-        work.graph.replay()
+        work.graph.replay()  # type: ignore[union-attr]
 
-    def _record(self, clips: list[Any]) -> torch.cuda.CUDAGraph:
+    def _record(self, work: Work) -> None:
         """All works use the same memory, one after the other: nothing in it outlives a step."""
-        pool = next((work.graph.pool() for work in self.works.values() if work.graph is not None), None)
+        pool = next((other.graph.pool() for other in self.works.values() if other.graph is not None), None)
         graph = torch.cuda.CUDAGraph()
         # thread_local: threads that load data meanwhile pin and allocate memory
         with deferred_signals(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            self._step(clips)
-        return graph
+            self._step(work.clips)
+        work.graph = graph
 
     def _step(self, clips: list[Any]) -> None:
         state, config, model = self.state, self.config, self.state.objective.model

@@ -10,14 +10,9 @@ from jaxtyping import Bool, UInt8
 
 from wakedream.config import suggest
 from wakedream.data.actions import Actions, ActionSpec
-from wakedream.environments.registry import environment, make_policy
+from wakedream.environments.registry import commanded, environment, make_policy
 from wakedream.errors import ConfigError, DataError
 
-COMMANDS = {  # what a player would press, as the environment's own action
-    "crafter": {"noop": 0, "left": 1, "right": 2, "up": 3, "down": 4},
-    "coinrun": {"noop": 4, "left": 1, "right": 7, "jump": 5},
-}
-HOLD = {"crafter": 1, "coinrun": 8}  # frames: Crafter moves a whole cell at once, CoinRun gathers speed
 # MSE of pixels in [0, 1] up to which two outcomes count as one. In Crafter, by the player's true position: of 270
 # blocked moves none, of 766 made 99.2 % lie above it by day and night (a blocked move still turns the player round).
 SAME = 1e-3
@@ -73,8 +68,8 @@ def branches(
 
     count     contexts, up to 10 from one episode, at random moments
     context   frames in each
-    commands  name -> the environment's action; the first does nothing. Default: noop and the moves
-    hold      frames for which a command is held. Default: Crafter 1, CoinRun 8
+    commands  name -> the environment's action; the first does nothing. Default: those of the registry, noop and moves
+    hold      frames for which a command is held. Default: the registry's, for Crafter 1, for CoinRun 8
     size      of the frames in pixels, as the tokenizer takes them
     same      MSE, pixels in [0, 1], up to which two outcomes count as one (joined in chains)
     avoid     seeds of worlds not to be played, as `recorded_seeds` finds them in a data set. Recordings draw their
@@ -84,10 +79,10 @@ def branches(
     Moments from which every command is blocked (asleep, walled in) or an episode ends are passed over.
     ConfigError for other environments; DataError when an environment does not repeat or such moments are too rare.
     """
-    if env_name not in COMMANDS:
-        raise suggest("environment with commands to branch by", env_name, COMMANDS)
-    hold = hold or HOLD[env_name]
-    commands = commands or COMMANDS[env_name]
+    if env_name not in commanded():
+        raise suggest("environment with commands to branch by", env_name, commanded())
+    hold = hold or environment(env_name).hold
+    commands = commands or dict(environment(env_name).commands)
     if min(count, context, hold) < 1 or len(commands) < 2:
         raise ConfigError(f"branches: count {count}, context {context}, hold {hold}, {len(commands)} commands: "
                           "expected at least 1, 1, 1 and 2")

@@ -9,8 +9,8 @@ from torch import Tensor
 from wakedream.config import suggest
 from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.store import Store
+from wakedream.environments.registry import commanded, environment
 from wakedream.errors import ConfigError
-from wakedream.evaluation.dynamics.branching import COMMANDS
 
 MOST = 5
 Held = dict[str, np.ndarray]  # one action by component, as stored
@@ -22,9 +22,9 @@ def commands(spec: ActionSpec, store: Store) -> dict[str, Held]:
     A known environment's moves; else values of the first component, all others 0: the choices that held-out episodes
     take most often, each bit alone, each dimension at either end.
     """
-    known = COMMANDS.get(store.manifest.header.info.get("env", ""))
-    if known:
-        return {name: spec.flatten(action) for name, action in known.items()}
+    name = store.manifest.header.info.get("env", "")
+    if name in commanded():
+        return {command: spec.flatten(action) for command, action in environment(name).commands.items()}
     if not spec.components:
         return {}
     first = spec.components[0]

@@ -1,6 +1,5 @@
 """`wakedream evaluate` of a dynamics model."""
 
-import importlib.util
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +9,10 @@ import torch
 from torch import Tensor
 
 from wakedream.data.store import Store
+from wakedream.environments.registry import commanded, environment
 from wakedream.errors import ConfigError
 from wakedream.evaluation.config import CHUNK, EvaluateDynamicsConfig
-from wakedream.evaluation.dynamics.branching import COMMANDS, branches, recorded_seeds
+from wakedream.evaluation.dynamics.branching import branches, recorded_seeds
 from wakedream.evaluation.dynamics.chunks import Reference
 from wakedream.evaluation.dynamics.commands import commands
 from wakedream.evaluation.dynamics.control import control
@@ -30,7 +30,6 @@ from wakedream.perceptual.lpips import LPIPS
 from wakedream.progress import ProgressBar
 from wakedream.world.model import World
 
-PACKAGES = {"crafter": "crafter", "coinrun": "envpool"}  # that an environment needs
 COMPARED = (1, 2, 4, 8)
 
 
@@ -144,12 +143,13 @@ class DynamicsEvaluation:
 
     def _control(self) -> dict[str, Any] | None:
         name, count = self.store.manifest.header.info.get("env"), self.amounts.control
-        if name not in COMMANDS or not count:
-            self._leave_out("actions obeyed: " + ("--control 0" if name in COMMANDS else "the data was recorded from "
-                            f"none of the environments that can branch, {' and '.join(COMMANDS)}"))
+        if name not in commanded() or not count:
+            unknown = f"the data was recorded from none of the environments that can branch, {' and '.join(commanded())}"
+            self._leave_out(f"actions obeyed: {'--control 0' if name in commanded() else unknown}")
             return None
         if not installed(name):
-            self._leave_out(f"actions obeyed: {name} is not installed, pip install 'wakedream[{name}]'")
+            extra = environment(name).extra
+            self._leave_out(f"actions obeyed: {name} is not installed, pip install 'wakedream[{extra}]'")
             return None
         seeds = recorded_seeds([info.info for info in self.store.episodes])
         tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[0], avoid=seeds)
@@ -189,5 +189,5 @@ class DynamicsEvaluation:
         }  # fmt: skip
 
 
-def installed(environment: str) -> bool:
-    return importlib.util.find_spec(PACKAGES[environment]) is not None
+def installed(name: str) -> bool:
+    return environment(name).installed
