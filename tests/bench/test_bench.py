@@ -157,10 +157,11 @@ def test_shares_and_rates_by_hand() -> None:
 def test_attention_kernels_and_memory_on_the_gpu(tmp_path) -> None:
     out = tmp_path / "bench.json"
     words = ["--seconds", "0.2", "--batch-sizes", "2", "--optimizers", "adamw", "--no-lpips", "--out", str(out)]
-    assert cli.main(["bench", "tokenizer-train", "tokenizer-stream", "--preset", "crafter", "--baseline", *words]) == 0
+    assert cli.main(["bench", "tokenizer-train", "tokenizer-stream", "dream", "--preset", "crafter", "--baseline", *words]) == 0
     rows = json.loads(out.read_text())["results"]
     names = {(row["benchmark"], row["settings"]["implementation"]): row for row in rows}
     assert ("tokenizer-train", "compiled graph") in names, sorted(names)
+    assert ("dream", "graph") in names and ("dream", "compiled graph") in names, sorted(names)
     assert ("tokenizer-stream", "graph") in names and ("tokenizer-stream", "compiled graph") in names, sorted(names)
     for key, row in names.items():
         assert row["median_ms"] is not None, (key, row["notes"])

@@ -144,8 +144,9 @@ class DynamicsEvaluation:
     def _control(self) -> dict[str, Any] | None:
         name, count = self.store.manifest.header.info.get("env"), self.amounts.control
         if name not in commanded() or not count:
-            unknown = f"the data was recorded from none of the environments that can branch, {' and '.join(commanded())}"
-            self._leave_out(f"actions obeyed: {'--control 0' if name in commanded() else unknown}")
+            known = " and ".join(commanded())
+            why = f"the data was recorded from none of the environments that can branch, {known}"
+            self._leave_out(f"actions obeyed: {'--control 0' if name in commanded() else why}")
             return None
         if not installed(name):
             extra = environment(name).extra
