@@ -28,8 +28,9 @@ class LatentBatches:
         then          short clips side by side, length / short a row        t // short  with their episode's past
         last          one long clip each                                    0           with their episode's past
 
-    How many of each: `Mix`. Every window of each kind comes once per epoch, shared out among the ranks. A clip that begins inside an episode
-    keeps its first action. Of `config.labelled` of the episodes actions are known; elsewhere has_action is False.
+    How many of each: `Mix`. Every window of each kind comes once per epoch, shared out among the ranks. A clip that
+    begins inside an episode keeps its first action. Of `config.labelled` of the episodes actions are known; elsewhere
+    has_action is False.
 
     source "stored": from `latents`, kept in memory. "live": from the frames, encoded by `tokenizer`; a clip then has
     no past but its own. Stored costs the interpreter next to nothing, and neither waits for a GPU.

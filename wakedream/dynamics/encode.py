@@ -23,6 +23,7 @@ from wakedream.dynamics.latents import FILE, About, LatentStore, different, read
 from wakedream.dynamics.pieces import unpacked
 from wakedream.errors import DataError, RunError, UserError
 from wakedream.progress import late_bar
+from wakedream.tokenizer.fitting import check_frames
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 TOKENS = {"cuda": 2**17}  # at a time, unless batch_size says otherwise
@@ -131,8 +132,8 @@ class Encoder:
 
 
 def encoding_copy(tokenizer: Tokenizer, device: torch.device) -> Tokenizer:
-    """A frozen copy on the device, in the precision of streams there, that can encode and nothing else: what only decodes
-    is left out."""
+    """A frozen copy on the device, in the precision of streams there, that can encode and nothing else: what only
+    decodes is left out."""
     decodes = [tokenizer.decoder, tokenizer.from_latent, tokenizer.to_patch, tokenizer.query_positions,
                tokenizer.latent_positions, tokenizer.decoder_registers]
     encodes = copy.deepcopy(tokenizer, {id(part): None for part in decodes if part is not None})

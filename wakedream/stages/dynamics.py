@@ -10,7 +10,7 @@ from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
 from wakedream.dynamics.batches import LatentBatches, evaluation_latents
 from wakedream.dynamics.dynamics import Dynamics
-from wakedream.dynamics.encode import encode_store
+from wakedream.dynamics.encode import Company, encode_store
 from wakedream.dynamics.latents import LatentStore
 from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.errors import ConfigError
@@ -56,7 +56,7 @@ class DynamicsStage(Stage):
     def prepare(self, model: Dynamics, given: Dynamics | None = None) -> None:
         """The data set's latents, made now if they are not there yet, set the model's scale: but for starting weights
         that have learned latents of this tokenizer at their own."""
-        self.latents = encoded(self.store, self.tokenizer, self.mark, self.run, self.place)
+        self.latents = encoded(self.store, self.tokenizer, self.run, self.place)
         if given is None or given.tokenizer != self.mark:
             model.latent_mean.copy_(self.latents.mean)
             model.latent_scale.fill_(self.latents.scale)
@@ -87,15 +87,11 @@ def check_latents(tokenizer: Tokenizer, run: DynamicsRun) -> None:
                           f"{taken[0]}x{taken[1]}: use --model.num-latents {made[0]} --model.latent-dim {made[1]}")
 
 
-def encoded(store: Store, tokenizer: Tokenizer, mark: str, run: DynamicsRun, place: Place) -> LatentStore:
-    """The data set's latents, made now if they are not there yet: by one process, the others wait."""
+def encoded(store: Store, tokenizer: Tokenizer, run: DynamicsRun, place: Place) -> LatentStore:
+    """The data set's latents, made now if they are not there yet: each process encodes its share of the shards."""
     folder = Path(run.latents or Path(run.tokenizer) / "latents" / store.fingerprint[:12])
-    if place.writes:
-        encode_store(tokenizer, store, folder, device=place.device)
-    place.agree(True)
-    latents = LatentStore.open(folder)
-    latents.check(mark, store)
-    return latents
+    company = Company(place.rank, place.world_size, lambda said: [plain for _, plain in place.gather({}, said)])
+    return encode_store(tokenizer, store, folder, device=place.device, show_progress=place.writes, company=company)
 
 
 def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: DynamicsRun, place: Place,

@@ -8,14 +8,13 @@ import torch
 from wakedream.config import to_dict
 from wakedream.data.loader import Loader, evaluation_clips
 from wakedream.data.store import Store
-from wakedream.errors import ConfigError
 from wakedream.evaluation.metrics import ReconstructionMetrics
 from wakedream.notation import Video
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.stages.checks import SHOWN, Perception, picture
 from wakedream.stages.config import TokenizerRun
 from wakedream.stages.skeleton import Stage, train_stage
-from wakedream.tokenizer.config import TokenizerConfig
+from wakedream.tokenizer.fitting import check_frames
 from wakedream.tokenizer.objective import TokenizerObjective
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.distributed import Place
@@ -34,7 +33,7 @@ class TokenizerStage(Stage):
 
     def __init__(self, run: TokenizerRun, store: Store, place: Place):
         super().__init__(run, store, place)
-        check_shape(store, run.model)
+        check_frames(store, run.model)
 
     def model(self) -> Tokenizer:
         return Tokenizer(self.run.model)
@@ -58,16 +57,6 @@ class TokenizerStage(Stage):
         video = evaluation_clips(store, "held_out", run.train.evaluation_clips, run.loader.length).video
         return lambda model: compare(model, video, run.loader.batch_size, perception.lpips,  # type: ignore[arg-type]
                                      place.device)
-
-
-def check_shape(store: Store, config: TokenizerConfig) -> None:
-    """ConfigError unless the frames of the data set are what the tokenizer takes."""
-    expected = (config.height, config.width, config.channels)
-    if store.frame_shape != expected:
-        (h, w, c), (eh, ew, ec) = store.frame_shape, expected
-        raise ConfigError(f"the data set {store.path} has frames of {h}x{w} with {c} channels, the tokenizer "
-                          f"takes {eh}x{ew} with {ec}: use --model.height {h} --model.width {w} "
-                          f"--model.channels {c}, or record or ingest the data at {eh}x{ew}")
 
 
 def compare(tokenizer: Tokenizer, video: Video, batch_size: int, lpips: LPIPS | None, device: torch.device) -> Check:
