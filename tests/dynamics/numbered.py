@@ -9,7 +9,7 @@ from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.episode import Episode
 from wakedream.data.manifest import shard_path
 from wakedream.data.store import Store, StoreWriter
-from wakedream.dynamics.harvest import places, sources
+from wakedream.dynamics.harvest import sources, spans
 from wakedream.dynamics.latents import About, LatentStore, write_about, write_latents
 from wakedream.tokenizer.config import TokenizerConfig
 
@@ -37,10 +37,10 @@ def _episode(number: int, frames: int) -> Episode:
 
 def make_latents(store: Store, folder: Path) -> LatentStore:
     """Latents (1 2): episode / 64 and frame / 256, exact in float16; those alone have the opposite sign."""
-    found = places(store)
+    found = spans(store)
     for number, source in sources(store, NAME).items():
-        rows = [(place.id / 64, frame / 256) for place in found if place.shard == number
-                for frame in range(place.frames)]
+        rows = [(span.id / 64, frame / 256) for span in found if span.shard == number
+                for frame in range(span.frames)]
         latents = torch.tensor(rows).half().unsqueeze(1)
         write_latents(shard_path(folder, number), latents, -latents, source)
     about = About(NAME, store.fingerprint, 1.0, ((0.0, 0.0),), tuple(found))

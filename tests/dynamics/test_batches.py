@@ -3,16 +3,21 @@
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from numbered import TINY, make_latents, make_numbered
 
+from wakedream.data.actions import ActionComponent, ActionSpec
+from wakedream.data.episode import Episode
 from wakedream.data.loader import evaluation_clips
-from wakedream.data.sampler import permute
+from wakedream.data.store import Store
+from wakedream.data.trajectory import of_actions
+from wakedream.data.writer import StoreWriter
 from wakedream.dynamics.batches import LatentBatches, evaluation_latents, labelled_episodes
 from wakedream.dynamics.config import LatentLoaderConfig
 from wakedream.dynamics.encode import encode_store
-from wakedream.dynamics.rows import Windows, permute_all
+from wakedream.dynamics.rows import Mix, Windows
 from wakedream.errors import ConfigError, DataError
 from wakedream.tokenizer.tokenizer import Tokenizer
 
@@ -269,11 +274,93 @@ def test_evaluation_windows_are_those_of_the_frames(made, count, length, seed):
         assert same(ours, evaluation_latents(store, latents, split, count, length, seed))
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 64, 1000])
-def test_many_places_are_permuted_as_one_is(size):
-    everything = torch.arange(size).numpy()
-    for key in (0, 12345678901234567890):
-        assert permute_all(everything, size, key).tolist() == [permute(i, size, key) for i in range(size)]
+@pytest.mark.parametrize("batch_size", [*range(1, 9), 12, 16])
+@pytest.mark.parametrize(("images", "longs"), [(0.3, 0.25), (0.1, 0.65), (0.0, 0.5), (0.02, 0.9), (0.0, 1.0)])
+def test_every_kind_of_row_has_its_share_in_a_batch_of_any_size(batch_size, images, longs):
+    """Fixed where one of each fits, else carried over from batch to batch."""
+    mix = Mix(config(batch_size=batch_size, image_fraction=images, long_fraction=longs))
+    shares = {"images": images, "short": 1 - images - longs, "long": longs}
+    shares = {name: share for name, share in shares.items() if share > 1e-9}
+    given, batches = dict.fromkeys(shares, 0), 600
+    for _ in range(batches):
+        counts = mix.counts(given)
+        assert sum(counts.values()) == batch_size and min(counts.values()) >= 0
+        assert mix.varies or counts == mix.counts(dict.fromkeys(shares, 0))
+        given = {name: given[name] + counts[name] for name in shares}
+    for name, share in shares.items():
+        near = 0.01 if mix.varies else 0.5 / batch_size + 1e-9
+        assert given[name] > 0 and given[name] / (batches * batch_size) == pytest.approx(share, abs=2 * near), name
+
+
+@pytest.mark.parametrize("source", ["stored", "live"])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_small_batch_has_the_segments_and_actions_of_its_own_kinds(made, source, batch_size):
+    torch.manual_seed(0)
+    options = {"config": config(batch_size=batch_size, source=source), "tokenizer": Tokenizer(TINY).eval()}
+    seen, windows_of = Counter(), {1: [], 4: [], 12: []}
+    with LatentBatches(*made, **options) as ours:
+        states, truth = [], []
+        for _ in range(90):
+            states.append(ours.state_dict())
+            truth.append(next(ours))
+    for clip in truth:
+        for row in range(batch_size):
+            length = 12 // (int(clip.segments[row, -1]) + 1)
+            seen[length] += 1
+            assert clip.segments[row].tolist() == [t // length for t in range(12)]
+            frames = clip.actions["frame"][row].reshape(-1, length)
+            assert (frames - frames[:, :1] == torch.arange(length)).all()
+            assert torch.equal(clip.has_action[row], (clip.actions["frame"][row] > 0) & (length > 1))
+            windows_of[length] += [tuple(place) for place in clip.actions["place"][row, ::length].tolist()]
+    assert set(seen) == {1, 4, 12} and all(count / (90 * batch_size) > 0.3 for count in seen.values())
+    for length, found in windows_of.items():  # no window comes twice in an epoch
+        total = sum(max(0, info.frames - length + 1) for info in made[0].split("train"))
+        assert len(set(found[:total])) == min(total, len(found))
+    for at in (0, 1, 63, 70):
+        with LatentBatches(*made, **options) as again:
+            again.load_state_dict(states[at])
+            assert all(same(next(again), clip) for clip in truth[at:at + 4])
+
+
+def test_all_that_is_known_of_a_frame_comes_with_it(tmp_path):
+    """Rewards, ends, events, task and extras, as the store has them: in batches of both sources and in evaluation."""
+    store = make_told(tmp_path / "d")
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(TINY).eval()
+    latents = encode_store(tokenizer, store, tmp_path / "l")
+    told = {info.id: store.columns(info.id) for info in store.episodes}
+    for source in ("stored", "live"):
+        with LatentBatches(store, latents, tokenizer=tokenizer, config=config(source=source, labelled=0.5)) as ours:
+            clips = list(islice(ours, 5))
+        clips.append(evaluation_latents(store, latents, "train", 6, 12))
+        for clip in clips:
+            columns = clip.trajectory.columns()
+            where = clip.extras["episode"].long(), clip.extras["frame"].long()
+            for name, column in columns.items():
+                if of_actions(name):
+                    continue
+                wanted = [[told[int(e)][name][int(t)] for e, t in zip(*row, strict=True)]
+                          for row in zip(*where, strict=True)]
+                assert column.tolist() == torch.tensor(np.array(wanted)).tolist(), name
+            assert {"events/odd", "task", "has_reward", "terminated", "truncated"} <= set(columns)
+    kept = labelled_episodes([info.id for info in store.split("train")], 0.5)
+    withheld = torch.cat([~torch.isin(c.extras["episode"].long(), torch.tensor(sorted(kept))) for c in clips[:-1]])
+    rewarded = torch.cat([c.has_reward for c in clips[:-1]])
+    assert (withheld & rewarded).any()  # that what was done is withheld hides nothing else
+
+
+def make_told(path) -> Store:
+    spec = ActionSpec((ActionComponent("move", "categorical", 3),))
+    with StoreWriter(path, spec, frame_shape=(16, 16, 3), held_out=0.2) as writer:
+        for number in range(6):
+            t = np.arange(20 + number)
+            known = (t > 0) & (t % 3 > 0)
+            writer.add(Episode(
+                np.random.default_rng(number).integers(0, 256, (len(t), 16, 16, 3), np.uint8), {"move": t % 3 * (t > 0)},
+                t > 0, np.where(known, t / 7, 0).astype(np.float32), number % 2 == 0, number % 2 == 1,
+                {"episode": np.full(len(t), number, np.float32), "frame": t.astype(np.float32)}, has_reward=known,
+                events={"odd": t % 2 == 1}, task=number))
+    return Store.open(path)
 
 
 def test_epochs_have_orders_of_their_own():

@@ -2,20 +2,22 @@
 
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from numbered import TINY, make_numbered
-from wakedream.tokenizer.weights import fingerprint
 
 from wakedream.data.manifest import shard_path
 from wakedream.data.store import Store
 from wakedream.dynamics import encode, harvest
-from wakedream.dynamics.encode import encode_store
+from wakedream.dynamics.encode import Company, encode_store
 from wakedream.dynamics.latents import FILE, LatentStore
 from wakedream.dynamics.pieces import schedule
-from wakedream.errors import ConfigError, DataError
+from wakedream.dynamics.table import LatentTable
+from wakedream.errors import ConfigError, DataError, RunError, UserError
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 LENGTHS = [41, 5, 70, 16, 33, 17, 1, 50]  # chunks have 16 frames, the window 3, and two layers look back
@@ -115,15 +117,15 @@ def test_a_finished_folder_is_opened_not_made_again(tmp_path, store, monkeypatch
 def test_latents_of_another_tokenizer_or_data_set_are_refused_and_named(tmp_path, store):
     ours, theirs = build(0), build(1)
     latents = encode_store(ours, store, tmp_path / "l")
-    names = f"{fingerprint(ours)[:12]}.*{fingerprint(theirs)[:12]}.*new folder"
+    names = f"{ours.fingerprint()[:12]}.*{theirs.fingerprint()[:12]}.*new folder"
     with pytest.raises(DataError, match=names):
         encode_store(theirs, store, tmp_path / "l")
     with pytest.raises(DataError, match=names):
-        latents.check(fingerprint(theirs), store)
+        latents.check(theirs.fingerprint(), store)
     other = make_numbered(tmp_path / "d2", LENGTHS[:-1])
     with pytest.raises(DataError, match=f"{store.fingerprint[:12]}.*{other.fingerprint[:12]}.*new folder"):
         encode_store(ours, other, tmp_path / "l")
-    latents.check(fingerprint(ours), store)
+    latents.check(ours.fingerprint(), store)
 
 
 def interrupt(monkeypatch, tokenizer, store, folder):
@@ -173,12 +175,12 @@ def test_a_tokenizer_that_gives_nan_is_refused_with_the_episode_named(tmp_path):
 
 def test_nan_on_the_disk_is_refused_with_the_episode_named(tmp_path, store, monkeypatch):
     latents = encode_store(build(), store, tmp_path / "l")
-    place = latents._places[4]
-    path = shard_path(latents.path, place.shard)
+    span = latents._spans[4]
+    path = shard_path(latents.path, span.shard)
     everything = [torch.cat(parts) for parts in zip(
-        *(latents.read_half(p.id) for p in latents._places.values() if p.shard == place.shard), strict=True)]
-    everything[1][place.start + 9, 1, 2] = torch.nan
-    source = harvest.sources(store, latents.tokenizer)[place.shard]
+        *(latents.read_half(p.id) for p in latents._spans.values() if p.shard == span.shard), strict=True)]
+    everything[1][span.start + 9, 1, 2] = torch.nan
+    source = harvest.sources(store, latents.tokenizer)[span.shard]
     harvest.write_latents(path, *everything, source)
     damaged = LatentStore.open(latents.path)
     damaged.read(4, 0, 9)
@@ -186,9 +188,97 @@ def test_nan_on_the_disk_is_refused_with_the_episode_named(tmp_path, store, monk
         damaged.read(4, 5)
 
 
+class Threads:
+    """Processes that encode together, as threads: what each says is given to all."""
+
+    def __init__(self, count: int):
+        self.count, self.barrier, self.said = count, threading.Barrier(count, timeout=60), [""] * count
+
+    def company(self, rank: int) -> Company:
+        def share(said: str) -> list[str]:
+            self.said[rank] = said
+            self.barrier.wait()
+            everything = list(self.said)
+            self.barrier.wait()
+            return everything
+
+        return Company(rank, self.count, share)
+
+    def encode(self, store, folder, tokenizer) -> list:
+        """Of each, the latents, or what it raised."""
+        def one(rank):
+            try:
+                return encode_store(tokenizer, store, folder, show_progress=False, company=self.company(rank))
+            except UserError as error:
+                return error
+
+        with ThreadPoolExecutor(self.count) as pool:
+            return list(pool.map(one, range(self.count)))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_share_out_the_shards_and_make_what_one_makes(tmp_path, store, count, monkeypatch):
+    """Byte for byte; each shard by one of them, and all of them at work."""
+    alone = encode_store(build(), store, tmp_path / "one")
+    makers: dict[str, set[int]] = {}
+    write = harvest.write_latents
+
+    def noted(path, *rest):
+        makers.setdefault(path.name, set()).add(threading.get_ident())
+        write(path, *rest)
+
+    monkeypatch.setattr(harvest, "write_latents", noted)
+    together = Threads(count).encode(store, tmp_path / "many", build())
+    assert all(latents.scale == alone.scale for latents in together)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.safetensors"))
+    assert len(files) == len(makers) >= 2 and all(len(threads) == 1 for threads in makers.values())
+    assert len(set.union(*makers.values())) == min(count, len(files))
+    for file in [*files, FILE]:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "many" / file).read_bytes()
+    assert all(isinstance(one, LatentStore) for one in Threads(count).encode(store, tmp_path / "many", build()))
+
+
+def test_an_error_of_one_process_ends_them_all(tmp_path, store, monkeypatch):
+    path = shard_path(store.path, max(info.shard for info in store.episodes))
+    path.write_bytes(path.read_bytes()[:-40])
+    found = Threads(2).encode(Store.open(store.path), tmp_path / "l", build())
+    assert {type(error) for error in found} == {DataError, RunError}
+    told = next(error for error in found if isinstance(error, RunError))
+    assert "process" in str(told) and str(path) in str(told)
+    assert not (tmp_path / "l" / FILE).exists()
+
+
+def test_only_what_encodes_goes_to_the_device(store):
+    """Half of the weights of a tokenizer only decode."""
+    tokenizer = build()
+    copied = encode.encoding_copy(tokenizer, torch.device("cpu"))
+    frames = torch.rand(2, 5, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(copied.encode(frames), tokenizer.encode(frames))
+    ours, all_of_it = ({name for name, _ in one.named_parameters()} for one in (copied, tokenizer))
+    assert ours < all_of_it and not any(name.startswith(("decoder", "to_patch", "from_latent")) for name in ours)
+    assert tokenizer.decode(tokenizer.encode(frames)).shape == frames.shape  # the caller's is whole
+
+
+def test_a_table_in_memory_and_mapped_files_give_the_same(tmp_path, store):
+    """What stays in its files is not copied: the map is of the files themselves."""
+    latents = encode_store(build(), store, tmp_path / "l")
+    episodes = store.split("train")
+    table = LatentTable(store, latents, episodes, torch.device("cpu"), 0.0, {info.id for info in episodes})
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, table.frames, (5, 7))
+    made, trajectory = table.gather(frames, 2)
+    whole = [torch.cat([latents.read(info.id)[part] for info in episodes]) for part in range(2)]
+    expected = torch.cat([whole[1][torch.from_numpy(frames[:2])], whole[0][torch.from_numpy(frames[2:])]])
+    assert torch.equal(made, expected)
+    known = np.concatenate([store.columns(info.id)["has_action"] for info in episodes])
+    assert torch.equal(trajectory.has_action, torch.from_numpy(known[frames]))
+    assert all(isinstance(part, np.memmap) for both in table._maps.values() for part in both)
+
+
 def test_damaged_files_are_data_errors_that_say_what_to_do(tmp_path, store):
     latents = encode_store(build(), store, tmp_path / "l")
-    path = shard_path(latents.path, latents._places[0].shard)
+    path = shard_path(latents.path, latents._spans[0].shard)
     good = path.read_bytes()
     for bad in (good[:-3], good[:100], b"", good[:-9] + bytes([good[-9] ^ 1]) + good[-8:]):
         path.write_bytes(bad)
@@ -236,11 +326,11 @@ def test_a_data_set_is_not_written_into_and_frames_must_fit(tmp_path, store):
 def test_a_fingerprint_is_of_config_and_weights(tmp_path):
     tokenizer = build()
     tokenizer.save_pretrained(tmp_path / "t")
-    assert fingerprint(Tokenizer.from_pretrained(tmp_path / "t")) == fingerprint(tokenizer) == fingerprint(build())
-    assert fingerprint(build(1)) != fingerprint(tokenizer)
+    assert Tokenizer.from_pretrained(tmp_path / "t").fingerprint() == tokenizer.fingerprint() == build().fingerprint()
+    assert build(1).fingerprint() != tokenizer.fingerprint()
     with torch.no_grad():
         tokenizer.to_latent.weight[0, 0] += 1e-6
-    assert fingerprint(tokenizer) != fingerprint(build())
+    assert tokenizer.fingerprint() != build().fingerprint()
 
 
 def test_actions_come_without_frames(store, monkeypatch):

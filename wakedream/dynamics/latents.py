@@ -113,6 +113,7 @@ class LatentStore:
                 latents, alone = (file.get_slice(name)[rows] for name in TENSORS)
         except DAMAGE as error:
             raise damaged(path, error) from error
+        self._check_finite(episode_id, start, torch.stack([latents, alone], dim=1))
         return latents, alone
 
     def mapped(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,10 +123,17 @@ class LatentStore:
         first, second = (np.memmap(path, np.float16, "r", tensor_position(path, name), shape) for name in TENSORS)
         return first, second
 
-    def verify(self, shard: int) -> None:
-        """DataError unless this shard is whole and its numbers are finite; looked at once."""
-        if shard in self._verified:  # a race only does it twice
-            return
+    def verify(self, shard: int, finite: bool = False) -> None:
+        """DataError unless this shard is what was written, looked at once; and, if asked, its numbers are finite."""
+        if shard not in self._verified:  # a race only does it twice
+            self._compare(shard)
+        for span in self._spans.values() if finite else ():
+            if span.shard == shard:
+                part = slice(span.start, span.start + span.frames)
+                both = np.stack([mapped[part] for mapped in self.mapped(shard)], axis=1)
+                self._check_finite(span.id, 0, torch.from_numpy(both))
+
+    def _compare(self, shard: int) -> None:
         path = shard_path(self.path, shard)
         source = read_source(path)
         if source.tokenizer != self.tokenizer:
@@ -140,10 +148,6 @@ class LatentStore:
             raise damaged(path, ValueError(f"expected float16 {expected}"))
         if _checksum(*tensors) != source.sha256:
             raise damaged(path, ValueError("it differs from its checksum"))
-        for span in self._spans.values():
-            if span.shard == shard:
-                part = slice(span.start, span.start + span.frames)
-                self._check_finite(span.id, 0, torch.stack([tensor[part] for tensor in tensors], dim=1))
         self._verified.add(shard)
 
     def _frames(self, shard: int) -> int:

@@ -37,7 +37,7 @@ class LatentTable:
         shards = sorted(set(self._shards.tolist()))
         with late_bar("reading latents", len(shards), "shards", rank == 0) as advance:
             for number in shards[rank::world_size]:
-                latents.verify(number)
+                latents.verify(number, finite=True)
                 advance(world_size)
         self._maps = {number: latents.mapped(number) for number in shards}
         self._latents = self._resident(latents) if home.type == "cuda" else None

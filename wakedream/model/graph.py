@@ -34,6 +34,7 @@ class Recorded:
             for buffer, given in zip(self.inputs, inputs, strict=True):
                 assert buffer.shape == given.shape, (buffer.shape, given.shape)
                 buffer.copy_(given, non_blocking=True)
+            assert self.graph is not None
             self.graph.replay()
             return pytree.tree_map(lambda tensor: tensor.clone(), self.output)
 
