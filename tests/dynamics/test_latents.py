@@ -220,19 +220,20 @@ class Threads:
 def test_processes_share_out_the_shards_and_make_what_one_makes(tmp_path, store, count, monkeypatch):
     """Byte for byte; each shard by one of them, and all of them at work."""
     alone = encode_store(build(), store, tmp_path / "one")
-    makers: dict[str, set[int]] = {}
-    write = harvest.write_latents
+    shares, share = {}, encode._share
 
-    def noted(path, *rest):
-        makers.setdefault(path.name, set()).add(threading.get_ident())
-        write(path, *rest)
+    def noted(episodes, company):
+        mine = share(episodes, company)
+        shares[company.rank] = {info.shard for info in mine}
+        return mine
 
-    monkeypatch.setattr(harvest, "write_latents", noted)
+    monkeypatch.setattr(encode, "_share", noted)
     together = Threads(count).encode(store, tmp_path / "many", build())
     assert all(latents.scale == alone.scale for latents in together)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.safetensors"))
-    assert len(files) == len(makers) >= 2 and all(len(threads) == 1 for threads in makers.values())
-    assert len(set.union(*makers.values())) == min(count, len(files))
+    made = [shard for mine in shares.values() for shard in mine]
+    assert len(made) == len(set(made)) == len(files) >= 2
+    assert sum(bool(mine) for mine in shares.values()) == min(count, len(files))
     for file in [*files, FILE]:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "many" / file).read_bytes()
     assert all(isinstance(one, LatentStore) for one in Threads(count).encode(store, tmp_path / "many", build()))
