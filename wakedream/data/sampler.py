@@ -18,7 +18,7 @@ _ROUNDS = 6
 _BLOCK = 4096  # windows found at once: numpy's price is by the call
 
 
-def permute(index: Numbers, size: int, key: Numbers | int) -> Numbers:
+def permute(index: Numbers | int, size: int, key: Numbers | int) -> Numbers:
     """Where each `index` (...) goes in a pseudo-random permutation of 0..size-1 chosen by `key`, one or uint64 (...).
 
     A Feistel network over the next even power of two, walked until it lands inside: no table, so a data set
