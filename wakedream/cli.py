@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 from wakedream import __version__
 from wakedream.config import find, suggest
-from wakedream.errors import ConfigError, Interrupted, UserError
+from wakedream.errors import CheckpointError, ConfigError, Interrupted, UserError
 
 
 @dataclass(frozen=True)
@@ -175,13 +175,18 @@ def _parse(config: type, arguments: list[str], name: str, description: str) -> A
 
 
 def inspect(config: Any) -> None:
-    """A run, a checkpoint or weights are described here; what holds no latents is taken for a data set."""
-    from wakedream.training.summary import describe
+    """A run, a checkpoint, weights or a world are described and verified here; what holds no latents is taken for a
+    data set."""
+    from wakedream.training.summary import describe, verify
 
     path = Path(config.path)
     description = describe(path)
     if description is not None:
-        print(description)
+        print(description, flush=True)
+        lines, damaged = verify(path)
+        print("\n".join(lines))
+        if damaged:
+            raise CheckpointError("; ".join(damaged))
     elif (path / LATENTS).exists():
         find("wakedream.dynamics.inspect:inspect_latents")(config)
     else:

@@ -1,12 +1,15 @@
-"""Folders that a command writes: locked while in use, every file complete or absent."""
+"""Folders that a command writes: locked while in use, every file complete or absent; work that signals wait for."""
 
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +21,7 @@ from wakedream.errors import ConfigError, DataError, RunError
 
 T = TypeVar("T")
 
+CONFIG, TENSORS = "config.json", "model.safetensors"  # of a weights folder
 BEST = "best"  # in a run folder: the weights that did best on held-out data, where the stage judges them
 
 
@@ -96,9 +100,33 @@ def atomic(path: Path) -> Iterator[Path]:
         remove(beside)
 
 
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is done, for work that must not be broken off: an exception inside the
+    recording of a CUDA graph leaves the device recording for ever. Elsewhere than in the main thread none come."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted: list[int] = []
+    before: dict[int, Any] = {number: signal.signal(number, lambda number, frame: noted.append(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in noted:
+            signal.raise_signal(number)
+
+
 def write_json(path: Path, value: Any) -> None:
     with atomic(path) as beside:
         beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def read_versioned(file: Path, cls: type[T], *, format: str, versions: Sequence[int], made_by: str, remedy: str,

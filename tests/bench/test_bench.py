@@ -106,10 +106,11 @@ def test_presets_without_a_dynamics_model(tmp_path, capsys) -> None:
 def test_loader_says_by_how_much_it_falls_short(tmp_path, capsys) -> None:
     rows = run(tmp_path, "loader", "--need", "1e9")["results"]
     assert [row["settings"]["from"] for row in rows] == [
-        "unpacked whole", "unpacked by threads", "video 360x640 (H.264)", "video 360x640 (H.264)"]
+        "unpacked whole", *["unpacked by threads"] * 3, "video 360x640 (H.264)", "video 360x640 (H.264)"]
+    assert [row["settings"]["episodes"] for row in rows[2:4]] == [200, 50_000]
     assert all(any("falls short of 1,000,000,000 frames/s" in note for note in row["notes"]) for row in rows)
     assert rows[0]["clips_per_second"] * 16 == pytest.approx(rows[0]["frames_per_second"])
-    assert rows[2]["frames_per_second_per_core"] > 0
+    assert rows[4]["frames_per_second_per_core"] > 0
 
 
 def test_the_loader_is_held_against_the_training_of_the_same_run(tmp_path) -> None:

@@ -1,19 +1,23 @@
 """What two processes do for test_ranks.py: RANK and WORLD_SIZE are set; arguments are a folder and a device."""
 
+import contextlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from wakedream.training import distributed
 from wakedream.training.config import OptimConfig, TrainConfig
 from wakedream.training.distributed import Place, join, wrap
 from wakedream.training.loop import begin, fit
 from wakedream.training.metrics import Check
 from wakedream.training.optim import build_optimizers
 from wakedream.training.shards import whole
+from wakedream.transformer import layers
 
 PARALLEL = ("ddp", "fsdp")
 
@@ -29,17 +33,19 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """Odd numbers of rows, a parameter of one row, layers that are used twice, a buffer."""
+    """Odd numbers of rows, a parameter of one row and one of none, frozen weights, layers that are used twice, a
+    buffer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.ModuleDict({"layers": nn.ModuleList(Block() for _ in range(2))})
         self.token, self.head = nn.Parameter(torch.randn(1, 6)), nn.Linear(6, 5)
+        self.nothing, self.fixed = nn.Parameter(torch.randn(0, 6)), nn.Linear(6, 6).requires_grad_(False)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        x = x + self.token
+        x = self.fixed(x) + self.token + self.nothing.sum(0)
         for layer in (*self.body["layers"], *self.body["layers"]):
             x = layer(x)
         return self.head(x)
@@ -131,12 +137,16 @@ def gradients(place: Place, **changes) -> dict[str, Tensor]:
     state = begin(made(0.0), optimizers, Batches(place), options, place)
     forward = wrap(state.objective, options, place)
     state.balance(forward(next(state.batches))).backward()
-    return {name: whole(weight.grad) for name, weight in state.objective.model.named_parameters()}
+    return {name: whole(weight.grad) for name, weight in learned(state).items()}
+
+
+def learned(state) -> dict[str, Tensor]:
+    return {name: weight for name, weight in state.objective.model.named_parameters() if weight.requires_grad}
 
 
 def everything(state) -> dict[str, Tensor]:
     """All that was trained, whole."""
-    found = {f"model.{name}": whole(weight) for name, weight in state.objective.model.named_parameters()}
+    found = {f"model.{name}": whole(weight) for name, weight in learned(state).items()}
     found |= {f"ema.{name}": whole(average) for name, average in state.ema.averages.items()}
     for number, optimizer in enumerate(state.optimizers):
         for index, entries in optimizer.state_dict()["state"].items():
@@ -163,11 +173,34 @@ def real(place: Place, out: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parent.parent / "stages"))
     from conftest import small_run
 
-    from wakedream.stages import tokenizer
+    from wakedream.stages import skeleton, tokenizer
 
-    tokenizer.join = lambda device: join_again(place)
+    skeleton.join = lambda device: join_again(place)
     for name, options in (("ddp", {}), ("fsdp", {"parallel": "fsdp", "recompute": True})):
         tokenizer.train_tokenizer(small_run(**options), out / "data", out / f"real_{name}", "debug")
+    no_registers = replace(small_run().model, num_registers=0)
+    distributed._cpu_has_bf16 = lambda: True
+    for parallel in PARALLEL:
+        run = replace(small_run(parallel=parallel, precision="bf16"), model=no_registers)
+        with types_in_layers() as seen:
+            tokenizer.train_tokenizer(run, out / "data", out / f"bf16_{parallel}", "debug")
+        (out / f"bf16_{parallel}" / f"types.{place.rank}").write_text(" ".join(sorted(map(str, seen))))
+
+
+@contextlib.contextmanager
+def types_in_layers():
+    """The types that the layers' weights have while they compute."""
+    seen, forward = set(), layers.SwiGLU.forward
+
+    def looks(self, x):
+        seen.add(self.up.weight.dtype)
+        return forward(self, x)
+
+    layers.SwiGLU.forward = looks
+    try:
+        yield seen
+    finally:
+        layers.SwiGLU.forward = forward
 
 
 class join_again:  # noqa: N801 (stands for a function)

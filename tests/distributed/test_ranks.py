@@ -176,6 +176,29 @@ def test_the_tokenizer_trains_sharded_as_it_does_whole(out) -> None:
     same(whole, sharded, 2e-3)
 
 
+def test_sharded_layers_come_together_in_bf16_and_a_model_may_have_no_registers(out) -> None:
+    """In mixed precision; the numbers are those of whole models. The first process also looks, with whole weights."""
+    runs = [read(out / f"bf16_{parallel}" / "metrics.jsonl") for parallel in ranks.PARALLEL]
+    for ours, theirs in zip(*runs, strict=True):
+        for name in ours.keys() - {"elapsed", "frames_per_second", "kind"}:
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-2), name
+    types = {parallel: (out / f"bf16_{parallel}" / "types.1").read_text() for parallel in ranks.PARALLEL}
+    assert types == {"ddp": "torch.float32", "fsdp": "torch.bfloat16"}
+    kept = saved(out / "bf16_fsdp")["objective.model.encoder.layers.0.mlp.up.weight"]
+    assert kept.dtype == torch.float32
+    assert len(saved(out / "bf16_fsdp")["objective.model.encoder_registers"]) == 0
+
+
+@PARALLEL
+def test_frozen_weights_are_neither_averaged_nor_part_of_the_state(out, parallel) -> None:
+    """A weights folder has them, since it is a whole model."""
+    folder = out / f"{parallel}_steps"
+    assert [name for name in saved(folder) if "fixed" in name] == []
+    weights = load_file(folder / "checkpoints" / "step_00000004" / "model" / "model.safetensors")
+    for name, tensor in ranks.made(0.0).model.fixed.state_dict().items():
+        assert torch.equal(weights[f"fixed.{name}"], tensor)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_are_one_process_on_the_cpu(tmp_path, single) -> None:

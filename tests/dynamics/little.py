@@ -36,7 +36,8 @@ def clip(batch=4, frames=6, seed=1, **changes) -> LatentClip:
         "segments": torch.zeros(batch, frames, dtype=torch.int64),
     }
     values |= changes
-    return LatentClip(values["latents"], Trajectory.of_actions(values["actions"], values["has_action"]), values["segments"])
+    trajectory = Trajectory.of_actions(values["actions"], values["has_action"])
+    return LatentClip(values["latents"], trajectory, values["segments"])
 
 
 def looked_at(dynamics, one: LatentClip, seed=2, **changes):

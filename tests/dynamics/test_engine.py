@@ -32,7 +32,8 @@ def actions_at(one, t):
 
 
 def steps(made, one, frames, rows=slice(None)):
-    return torch.stack([made.step({name: v[rows] for name, v in actions_at(one, t).items()}).latents for t in frames], 1)
+    given = ({name: values[rows] for name, values in actions_at(one, t).items()} for t in frames)
+    return torch.stack([made.step(actions).latents for actions in given], 1)
 
 
 @BOTH
@@ -44,7 +45,8 @@ def test_a_row_alone_is_the_row_in_company(commit, pattern):
     for row in range(4):
         alone = DreamEngine(dynamics, 1, commit=commit)
         alone.reset(seeds=SEEDS[row:row + 1])
-        torch.testing.assert_close(steps(alone, one, range(12), slice(row, row + 1))[0], together[row], atol=1e-5, rtol=0)
+        found = steps(alone, one, range(12), slice(row, row + 1))[0]
+        torch.testing.assert_close(found, together[row], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("sampling_steps", [1, 2, 8])
@@ -189,7 +191,7 @@ def test_actions_on_the_host_are_checked_at_once():
     (lambda e, c: e.reset(torch.tensor([True, False, True, True])), ValueError, "by number, int64"),
     (lambda e, c: e.reset(seeds=torch.tensor([1, 2])), ValueError, "a seed for each of 4 rows"),
     (lambda e, c: e.step(active=torch.ones(3, dtype=torch.bool)), ValueError, r"active as bool \(4,\)"),
-    (lambda e, c: e.observe(c.latents, c.trajectory, torch.tensor([1])), ValueError, r"expected latents \(1, t, 8, 6\)"),
+    (lambda e, c: e.observe(c.latents, None, torch.tensor([1])), ValueError, r"expected latents \(1, t, 8, 6\)"),
     (lambda e, c: e.load(e.state(torch.tensor([0, 1]))), ValueError, "the state has 2 rows: expected 1 or 4"),
     (lambda e, c: engine(commit="never"), ConfigError, "expected 'after' or 'with next'"),
     (lambda e, c: engine(commit=WITH_NEXT, keep=("spatial",)), ConfigError, "leave keep empty"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numbered import TINY, make_numbered
+from wakedream.tokenizer.weights import fingerprint
 
 from wakedream.data.manifest import shard_path
 from wakedream.data.store import Store
@@ -16,7 +17,6 @@ from wakedream.dynamics.latents import FILE, LatentStore
 from wakedream.dynamics.pieces import schedule
 from wakedream.errors import ConfigError, DataError
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.tokenizer.weights import fingerprint
 
 LENGTHS = [41, 5, 70, 16, 33, 17, 1, 50]  # chunks have 16 frames, the window 3, and two layers look back
 HALF = 2e-3  # what rounding to float16 and another order of sums may change

@@ -1,5 +1,5 @@
-"""A head that learns rewards beside an unchanged dynamics model: tokens of its own in every frame, some rows at the commit
-level, a video loss on the others, and the hidden outputs of the same look. Nothing in wakedream/ knows of it."""
+"""A head that learns rewards beside an unchanged dynamics model: tokens of its own in every frame, some rows at the
+commit level, a video loss on the others, and the hidden outputs of the same look. Nothing in wakedream/ knows of it."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -57,7 +57,7 @@ class Agent(Pretrained):
 
 
 class AgentObjective(DynamicsObjective):
-    """The video loss on the first half of the rows as ever; the others stand at the commit level and teach the reward."""
+    """The video loss on the first half of the rows as ever; the others, at the commit level, teach the reward."""
 
     def __init__(self, agent: Agent, batch_size: int):
         super().__init__(agent.dynamics, DynamicsObjectiveConfig(bootstrap_from=0), batch_size)

@@ -145,7 +145,8 @@ def test_the_losses_under_given_noise_are_those_of_a_plain_loop():
         b1 = (teacher(half, row).latents - z) / (1 - wide[0])
         moved = torch.where(coarse[..., None, None], z + b1 * wide[1] / 2, z)
         later = levels[1:2] + torch.where(coarse, (d * 4).long(), 0)
-        b2 = (teacher(shortcut.Noised(moved, later, half.step_indices), row).latents - moved) / (1 - wide[0] - wide[1] / 2)
+        said = teacher(shortcut.Noised(moved, later, half.step_indices), row).latents
+        b2 = (said - moved) / (1 - wide[0] - wide[1] / 2)
         flow, bootstrap = [], []
         for b in range(2):
             for t in range(6):

@@ -18,10 +18,12 @@ from wakedream.dynamics.dynamics import Dynamics
 from wakedream.dynamics.encode import encode_store
 from wakedream.dynamics.latents import LatentStore, read_source, write_latents
 from wakedream.dynamics.objective import DynamicsObjective
-from wakedream.errors import CheckpointError, ConfigError, DataError
+from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsError
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.perceptual.trunks import trunk
 from wakedream.stages import dynamics as stage
+from wakedream.stages import skeleton
+from wakedream.stages.checks import Perception
 from wakedream.stages.dynamics import train_dynamics
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.checkpoint import read_json
@@ -111,8 +113,8 @@ def test_the_run_folder(whole, played, eyes) -> None:
 
 
 def test_the_teacher_is_the_averaged_model_after_a_resume_too(tmp_path, played, eyes, monkeypatch) -> None:
-    fit, states = stage.fit, []
-    monkeypatch.setattr(stage, "fit", lambda *given, **options: states.append(fit(*given, **options)) or states[-1])
+    fit, states = skeleton.fit, []
+    monkeypatch.setattr(skeleton, "fit", lambda *given, **options: states.append(fit(*given, **options)) or states[-1])
     for steps in (3, 4):
         train_dynamics(small_dynamics(eyes, steps=steps), played, tmp_path / "run", "debug")
         state = states[-1]
@@ -162,22 +164,48 @@ def test_dreams_are_judged_by_the_frames_that_followed(tmp_path, played, eyes, m
     scores = []
     for late in (0, 1):
         monkeypatch.setattr(stage, "pictures_of", lambda eyes, clip, made, late=late: video[:, 16 - late:32 - late])
-        check = stage.held_out(store, latents, tokenizer, run, place)(Dynamics(run.model))
+        check = stage.held_out(store, latents, tokenizer, run, place, Perception(store, place))(Dynamics(run.model))
         assert check.score == check.values["psnr"]
         scores.append(check.score)
     assert scores[0] == 100 > scores[1]
 
 
-def test_lpips_judges_where_it_can(tmp_path, played, monkeypatch) -> None:
-    """Its network has a least size; without its weights training goes on all the same."""
+def with_lpips(monkeypatch) -> None:
     weights = {name: torch.zeros(shape) for name, shape in trunk("alex").shapes().items()}
     monkeypatch.setattr(LPIPS, "load", lambda net: LPIPS(net, weights))
+
+
+def test_lpips_judges_where_it_can(tmp_path, played, monkeypatch) -> None:
+    """Its network has a least size; without its weights training goes on all the same."""
+    with_lpips(monkeypatch)
     place, large = stage.Place(torch.device("cpu")), Store.open(write_played(tmp_path / "large", size=32))
-    assert stage.perceptual(Store.open(played), place) is None
-    assert stage.perceptual(large, place) is not None
+    assert Perception(Store.open(played), place).lpips is None
+    assert Perception(large, place).judged_by == "lpips"
+    assert Perception(large, place, recorded="psnr").judged_by == "psnr"
     monkeypatch.undo()
     monkeypatch.setenv("WAKEDREAM_CACHE", str(tmp_path / "empty"))
-    assert stage.perceptual(large, place) is None
+    assert Perception(large, place).judged_by == "psnr"
+
+
+def test_what_is_installed_later_changes_nothing_about_the_best_weights(tmp_path, monkeypatch) -> None:
+    """A run goes on by the measure that it began with, or says what it lacks."""
+    monkeypatch.setenv("WAKEDREAM_CACHE", str(tmp_path / "empty"))
+    data = write_played(tmp_path / "large", size=32)
+    eyes = write_tokenizer(tmp_path / "eyes", height=32, width=32)
+
+    def train(out: Path, steps: int) -> tuple[str, str]:
+        train_dynamics(small_dynamics(eyes, steps=steps), data, out)
+        newest = sorted((out / "checkpoints").glob("step_*"))[-1]
+        return json.loads((out / "config.json").read_text())["judged_by"], read_json(newest)["state"]["best_by"]
+
+    assert train(tmp_path / "without", 2) == ("psnr", "PSNR of 4 dreams")
+    with monkeypatch.context() as here:
+        with_lpips(here)
+        assert train(tmp_path / "without", 4) == ("psnr", "PSNR of 4 dreams")
+        assert "lpips" in read(tmp_path / "without" / "metrics.jsonl")[-1]  # it is told all the same
+        assert train(tmp_path / "with", 2) == ("lpips", "LPIPS of 4 dreams")
+    with pytest.raises(WeightsError, match="chooses its best weights by LPIPS, .*wakedream weights lpips"):
+        train(tmp_path / "with", 4)
 
 
 def test_minutes_end_training(tmp_path, played, eyes) -> None:

@@ -97,11 +97,15 @@ def test_damaged_weights_are_refused(tmp_path):
     build().save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
     whole = file.read_bytes()
+    config = json.loads((tmp_path / "config.json").read_text())
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="damaged or missing"):
+    with pytest.raises(CheckpointError, match=r"not what was written \(checksum\)"):
+        Tokenizer.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({name: config[name] for name in config if name != "sha256"}))
+    with pytest.raises(CheckpointError, match="damaged or missing"):  # of a folder of before there were checksums
         Tokenizer.from_pretrained(tmp_path)
     file.write_bytes(whole)
-    config = json.loads((tmp_path / "config.json").read_text())
+    assert Tokenizer.from_pretrained(tmp_path)
     config["model"]["dim"] = 64
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="do not fit their config.json"):

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from wakedream import runs
 from wakedream.errors import CheckpointError, RunError
 from wakedream.training import checkpoint as module
+from wakedream.training import sums
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.stored import read_all
 from wakedream.training.tree import pack, unpack
@@ -105,8 +106,8 @@ def test_weights_that_are_not_finite_are_not_saved(saved: Checkpoints, kit) -> N
 
 @pytest.mark.parametrize("other", [-1, 1])
 def test_another_format_is_no_damage(saved: Checkpoints, monkeypatch, other: int) -> None:
-    written = module.FORMAT
-    monkeypatch.setattr(module, "FORMAT", written + other)
+    written = sums.FORMAT
+    monkeypatch.setattr(sums, "FORMAT", written + other)
     with pytest.raises(RunError, match=rf"has format {written}, this version reads format {written + other}: go on"):
         saved.load(saved.latest())
 

@@ -28,3 +28,20 @@ def test_a_teacher_shares_the_averages_and_keeps_its_own_layers(kit) -> None:
     assert teacher.first is not ema.model.first
     assert all(ours is theirs for ours, theirs in zip(teacher.parameters(), ema.model.parameters(), strict=True))
     assert all(ours is theirs for ours, theirs in zip(teacher.buffers(), ema.model.buffers(), strict=True))
+
+
+def test_frozen_weights_are_the_models_own(kit) -> None:
+    """They are neither copied nor averaged nor kept in its state."""
+    model = kit.Model()
+    model.second.requires_grad_(False)
+    ema = Ema(model, 0.5)
+    assert ema.model.second.weight is model.second.weight
+    assert ema.model.first.weight is not model.first.weight
+    assert ema.state_dict().keys() == {"first.weight", "first.bias"}
+    before = model.second.weight.clone()
+    with torch.no_grad():
+        model.first.weight.add_(1)
+    ema.prepare(0)
+    ema.update(model)
+    assert torch.equal(model.second.weight, before)
+    assert not torch.equal(ema.model.first.weight, model.first.weight)

@@ -1,5 +1,7 @@
 """Layers that are computed again: the same gradients, less kept."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -62,6 +64,38 @@ def test_with_compiled_layers(kit) -> None:
     for one, other in zip(plain, again, strict=True):
         torch.testing.assert_close(one, other)
     assert inputs_kept < all_kept / 4
+
+
+def check_copies(kit, **changes) -> None:
+    """Before and after a step, and a copy of a copy; each computes by weights of its own, and learns."""
+    torch.manual_seed(0)
+    objective, x = Objective(), torch.randn(32, 8)
+    expected = objective(x)["square"].item()
+    forward = wrap(objective, kit.config(**changes), PLACE)
+    once = copy.deepcopy(objective)
+    forward(x)["square"].backward()
+    twice = copy.deepcopy(copy.deepcopy(objective))
+    with torch.no_grad():
+        for weight in objective.parameters():
+            weight.zero_()
+    for made in (once, twice):
+        made.zero_grad()
+        loss = made(x)["square"]
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+        loss.backward()
+        assert all(weight.grad.abs().sum() > 0 for name, weight in made.named_parameters() if "down.weight" in name)
+        assert all(layer.forward.__func__ is Layer.forward for layer in made.model)
+    assert forward(x)["square"].item() == pytest.approx(x.square().mean().item(), rel=1e-5)
+
+
+def test_a_deep_copy_uses_its_own_weights(kit) -> None:
+    check_copies(kit, recompute=True)
+
+
+@pytest.mark.compile
+def test_a_deep_copy_of_compiled_layers_uses_its_own_weights(kit) -> None:
+    check_copies(kit, compile="on")
+    check_copies(kit, compile="on", recompute=True)
 
 
 @pytest.mark.gpu

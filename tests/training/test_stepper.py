@@ -1,12 +1,18 @@
 """A recorded step is the step that was recorded."""
 
+import contextlib
 import json
+import os
+import signal
+from typing import ClassVar
 
 import pytest
 import torch
 
+from wakedream.errors import Interrupted
 from wakedream.training.distributed import Place
-from wakedream.training.loop import fit
+from wakedream.training.loop import begin, fit
+from wakedream.training.stepper import WARM_UP, Stepper
 
 
 class OnGpu:
@@ -34,6 +40,83 @@ def optimizers(model):
     return [made]
 
 
+class Graph:
+    """Stands for a CUDA graph; `ended`: its recording came to an end in order."""
+
+    made: ClassVar[list["Graph"]] = []
+
+    def __init__(self) -> None:
+        self.replays, self.ended = 0, False
+        Graph.made.append(self)
+
+    def replay(self) -> None:
+        self.replays += 1
+
+    def pool(self) -> None:
+        pass
+
+    @staticmethod
+    @contextlib.contextmanager
+    def recording(graph, **options):
+        yield
+        graph.ended = True
+
+
+@pytest.fixture
+def stepper(kit, monkeypatch):
+    """One that believes to have a GPU; what a step does is noted alone."""
+    monkeypatch.setattr(Graph, "made", [])
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", Graph.recording)
+    objective, config = kit.Objective(), kit.config()
+    state = begin(objective, kit.optimizers, kit.Batches(), config, Place(torch.device("cpu")))
+    made = Stepper(objective, state, config)
+    made.records, made.launched = True, []
+    monkeypatch.setattr(made, "_step", made.launched.append)
+
+    def warm_up(work, clips):
+        made._step(clips)
+        work.warmed += 1
+
+    monkeypatch.setattr(made, "_warm_up", warm_up)
+    return made
+
+
+def test_each_work_has_a_graph_of_its_own_that_is_kept(stepper) -> None:
+    """Also if they take turns, as every third batch has a bootstrap row: each is new, warmed up and recorded once."""
+    names = [step % 3 == 0 for step in range(30)]
+    stepper.state.objective.prepare = lambda step: names[step]
+    new = []
+    for _ in names:
+        stepper()
+        new.append(stepper.is_new)
+    assert [step for step, is_new in enumerate(new) if is_new] == [0, 1]
+    assert [graph.replays for graph in Graph.made] == [20 - WARM_UP, 10 - WARM_UP]
+    assert len(stepper.launched) == 2 * (WARM_UP + 1)
+
+
+def test_a_signal_does_not_break_off_a_recording(stepper, monkeypatch) -> None:
+    def stop(number, frame):
+        raise Interrupted(number)
+
+    def step(clips):
+        if Graph.made:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(stepper, "_step", step)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        for _ in range(WARM_UP):
+            stepper()
+        with pytest.raises(Interrupted):
+            stepper()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (graph,) = Graph.made
+    assert graph.ended
+    assert graph.replays == 0
+
+
 @pytest.mark.gpu
 def test_a_recorded_step_equals_a_launched_one_and_resumes(kit, tmp_path):
     """With fresh noise in every step, rates that change, two batches a step, and a stop in between."""
@@ -55,14 +138,15 @@ def test_a_recorded_step_equals_a_launched_one_and_resumes(kit, tmp_path):
 
 
 @pytest.mark.gpu
-def test_steps_of_another_kind_are_recorded_anew(kit, tmp_path):
-    """From step 6 on there is one loss more, and it asks the averaged weights, which the graph must see change."""
+@pytest.mark.parametrize("is_late", [lambda step: step >= 6, lambda step: step % 3 == 2], ids=["from_6_on", "in_turns"])
+def test_other_work_is_recorded_too(kit, tmp_path, is_late):
+    """Then there is one loss more, and it asks the averaged weights, which the graph must see change."""
     class Later(kit.Objective):
         def follow(self, averaged):
             self.averaged = (averaged,)
 
         def prepare(self, step):
-            self.late = step >= 6
+            self.late = is_late(step)
             return self.late
 
         def forward(self, clip):
@@ -84,6 +168,7 @@ def test_steps_of_another_kind_are_recorded_anew(kit, tmp_path):
                     tmp_path / name, 8)
         weights[name] = [*state.objective.model.parameters(), *state.ema.model.parameters()]
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        assert [line["step"] for line in lines if line["kind"] == "train" and "size" in line] == list(range(7, 16))
+        assert [line["step"] for line in lines if line["kind"] == "train" and "size" in line] == [
+            step + 1 for step in range(15) if is_late(step)]
     for ours, theirs in zip(weights["on"], weights["off"], strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

@@ -3,13 +3,15 @@ import json
 import pytest
 
 from wakedream.errors import RunError
-from wakedream.training.run_config import claim, identity
+from wakedream.training.config import TrainConfig
+from wakedream.training.run_config import Identity, claim
 from wakedream.training.summary import describe
 
 
 def test_a_run_and_a_checkpoint_say_what_they_are(tmp_path, kit) -> None:
     (tmp_path / "run").mkdir()
-    claim(tmp_path / "run", identity("tokenizer", "debug", {"train": {}}, data={"path": "data/x", "fingerprint": "f"}))
+    source = {"path": "data/x", "fingerprint": "f"}
+    claim(tmp_path / "run", Identity("tokenizer", "debug", TrainConfig(), {"data": source}))
     assert "no checkpoint yet" in describe(tmp_path / "run")
     kit.run(tmp_path / "run")
     text = describe(tmp_path / "run")

@@ -213,7 +213,8 @@ def test_with_a_cache_only_space_layers_take_the_kernel(monkeypatch):
     model, x, segments = build(), tokens(8, 3), packed(8, "cpu")
     for given in (None, segments):
         assert set(model._scope(x, LAYOUT, given, None).ranges) == {"space", "time"}
-        assert set(model._scope(x, LAYOUT, given, model.init_cache(3, LAYOUT).expect(x.shape[1], given)).ranges) == {"space"}
+        arrival = model.init_cache(3, LAYOUT).expect(x.shape[1], given)
+        assert set(model._scope(x, LAYOUT, given, arrival).ranges) == {"space"}
 
 
 @pytest.mark.gpu

@@ -14,7 +14,7 @@ from wakedream.bench.result import Result
 from wakedream.bench.timing import Peak, Spread, repeat, warm_up
 from wakedream.bench.training_step import dynamics_step
 from wakedream.dynamics.dynamics import Dynamics
-from wakedream.dynamics.rows import kinds
+from wakedream.dynamics.rows import Mix
 from wakedream.presets.dynamics import dynamics_preset
 from wakedream.stages.config import DynamicsRun
 from wakedream.training.distributed import wants_compile
@@ -63,7 +63,9 @@ def _measure(name: str, run: DynamicsRun, config: BenchConfig, machine: Machine)
 
 def step_flops(dynamics: Dynamics, run: DynamicsRun, bootstraps: bool) -> float:
     """Of one optimizer step; the two looks of the teacher, forward alone, are at bootstrap rows of an average kind."""
-    found = [(kind.windows, dynamics_flops(dynamics, kind.length)) for kind in kinds(run.loader)]
+    mix = Mix(run.loader)
+    counts = mix.counts(dict.fromkeys((kind.name for kind in mix.kinds), 0))
+    found = [(counts[kind.name] * kind.windows, dynamics_flops(dynamics, kind.length)) for kind in mix.kinds]
     training = sum(windows * counted.training for windows, counted in found)
     looks = sum(windows * counted.look for windows, counted in found)
     rows = max(1, int(run.objective.bootstrap_fraction * run.loader.batch_size))

@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from wakedream.bench.config import BenchConfig
@@ -19,6 +20,7 @@ from wakedream.data.video import read_video, write_video
 
 NAME = "loader"
 EPISODE = 512  # frames of the episodes that are made
+SHORT, FEW, MANY = 32, 200, 50_000  # frames of short episodes, and how many: a window must cost the same
 VIDEO = 360, 640  # height, width
 
 
@@ -28,19 +30,29 @@ def loader(config: BenchConfig, machine: Machine) -> Iterator[Result]:
         store = Store.open(config.data or make_data(Path(folder, "data"), config.loader_frames))
         for resident in (True, False):
             yield _clips(store, resident, config, machine)
+        short = Store.open(make_data(Path(folder, "short"), FEW * SHORT, SHORT))
+        for count in (FEW, MANY):
+            yield _clips(repeated(short, count), False, config, machine)
         video = Path(folder, "video.mp4")
         write_video(video, scene(config.video_frames, *VIDEO, seed=0), fps=30)
         for size in (VIDEO, (64, 64)):
             yield _video(video, size, config)
 
 
-def make_data(path: Path, frames: int) -> Path:
+def make_data(path: Path, frames: int, episode: int = EPISODE) -> Path:
     """A data set of drawn scenes of 64x64, all of it for training."""
     with StoreWriter(path, ActionSpec(), frame_shape=(64, 64, 3), held_out=0.0) as writer:
-        for start in range(0, frames, EPISODE):
-            length = min(EPISODE, frames - start)
+        for start in range(0, frames, episode):
+            length = min(episode, frames - start)
             writer.add(Episode.of_video(scene(length, 64, 64, seed=start), source="drawn"))
     return path
+
+
+def repeated(store: Store, count: int) -> Store:
+    """`count` episodes that share the bytes of those that there are, so that very many are made at once."""
+    there = store.manifest.episodes
+    episodes = tuple(replace(there[i % len(there)], id=i) for i in range(count))
+    return Store(store.path, replace(store.manifest, episodes=episodes))
 
 
 def _clips(store: Store, resident: bool, config: BenchConfig, machine: Machine) -> Result:
@@ -57,8 +69,8 @@ def _clips(store: Store, resident: bool, config: BenchConfig, machine: Machine) 
     rate = batch_size * length / seconds.median
     settings = {"from": "unpacked whole" if resident else "unpacked by threads",
                 "data": "drawn scenes" if config.data is None else config.data.name,
-                "frame": "x".join(map(str, store.frame_shape)), "batch": batch_size, "length": length,
-                "workers": workers}
+                "episodes": len(store.episodes), "frame": "x".join(map(str, store.frame_shape)), "batch": batch_size,
+                "length": length, "workers": workers}
     raw, stored = store.manifest.raw_bytes, store.manifest.stored_bytes
     note = f"{rate / length:,.0f} clips/s; first batches after {ready:.1f} s; stored at {stored / raw:.1%} of raw"
     return Result(NAME, settings, "batch", seconds, batch_size * length, memory_gib=memory,

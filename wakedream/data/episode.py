@@ -25,7 +25,7 @@ class Episode:
     info        JSON values: where the episode comes from, its seed, its policy
     has_reward  bool (t): whether the reward is known, never at index 0; where it is not said, as has_action
     events      bool (t) by name: what happened at this frame, nothing at index 0
-    task        int64 (t): which task was played; a single number is that of all frames
+    task        int64 (t): which task was played; a single number is that of all frames, and becomes an array
     """
 
     video: np.ndarray
@@ -38,7 +38,7 @@ class Episode:
     info: dict[str, Any] = field(default_factory=dict)
     has_reward: np.ndarray = None  # type: ignore[assignment]
     events: dict[str, np.ndarray] = field(default_factory=dict)
-    task: np.ndarray = 0  # type: ignore[assignment]
+    task: np.ndarray | int = 0
 
     def __post_init__(self) -> None:
         if self.has_reward is None:
@@ -103,6 +103,6 @@ class Episode:
                             "frame")
 
 
-def _check_array(name: str, array: np.ndarray, dtype: type, t: int) -> None:
+def _check_array(name: str, array: Any, dtype: type, t: int) -> None:
     if array.dtype != dtype or array.shape != (t,):
         raise DataError(f"an episode's {name}: {array.dtype} {array.shape}, expected {dtype.__name__} ({t},)")

@@ -1,9 +1,6 @@
 """Frames side by side in memory, with all that belongs to each: where windows are unpacked, what clips are made of."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 
 from wakedream.data.clip import Clip
 from wakedream.data.manifest import EpisodeInfo
@@ -43,9 +40,5 @@ class FrameTable:
 
     def clip(self, length: int) -> Clip:
         """All rows as windows of `length` frames. Shares the table's memory."""
-        return clip_of(self.video, self.columns, lambda tensor: tensor.unflatten(0, (-1, length)))
-
-
-def clip_of(video: Tensor, columns: dict[str, Tensor], take: Callable[[Tensor], Tensor]) -> Clip:
-    """A clip from what `take` makes, (frames ...) -> (b t ...), of a table's tensors."""
-    return Clip(take(video), Trajectory.of_columns({name: take(column) for name, column in columns.items()}))
+        columns = {name: column.unflatten(0, (-1, length)) for name, column in self.columns.items()}
+        return Clip(self.video.unflatten(0, (-1, length)), Trajectory.of_columns(columns))

@@ -46,6 +46,7 @@ def describe_data(store: Store, short: int = 16) -> list[str]:
         *(_split_line(name, store.split(name)) for name in ("train", "held_out")),
         f"size            {manifest.stored_bytes / 2**20:,.1f} MiB in {len(manifest.shards)} shards, "
         f"{per_frame:,.0f} bytes per frame, {per_frame / raw:.1%} of raw",
+        f"events          {', '.join(store.events) or 'none'}",
         f"extras          {', '.join(store.extras) or 'none'}",
         f"fingerprint     {store.fingerprint[:16]}",
     ]

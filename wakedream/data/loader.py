@@ -126,29 +126,27 @@ class Loader:
         return _Batch(clip, after, copied)
 
     def _gather(self, resident: Resident, positions: list[int]) -> Clip:
-        windows = self.sampler.windows(positions)
-        return resident.clip([self._whole_window(*at, resident.row) for at in zip(positions, windows, strict=True)])
+        return resident.clip([self._whole_window(position, resident.row) for position in positions])
 
     def _unpack(self, positions: list[int]) -> Clip:
         length = self.length
         table = FrameTable(self.store, len(positions) * length, pinned=self._stream is not None)
-        for i, at in enumerate(zip(positions, self.sampler.windows(positions), strict=True)):
+        for i, position in enumerate(positions):
             def read(index: int, start: int, row: int = i * length) -> None:
                 table.read(self.episodes[index], start, start + length, row)
-            self._whole_window(*at, read)
+            self._whole_window(position, read)
         return table.clip(length)
 
-    def _whole_window(self, position: int, window: tuple[int, int], read: Callable[[int, int], T]) -> T:
-        """What `read` makes of (index of the episode, start): of a position's window, or of the next that is whole."""
+    def _whole_window(self, position: int, read: Callable[[int, int], T]) -> T:
+        """What `read` makes of (index of the episode, start): of the first window from `position` on that is whole."""
         while True:  # ends: `_count_bad` raises long before the whole data set was tried
-            index, start = window
+            index, start = self.sampler.window(position)
             self.read_windows += 1
             try:
                 return read(index, start)
             except DataError as error:
                 self._count_bad(self.episodes[index].id, error)
                 position += 1
-                window = self.sampler.window(position)
 
     def _count_bad(self, episode: int, error: DataError) -> None:
         with self._mutex:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from wakedream.data.clip import Clip
 from wakedream.data.codec import CHUNK_FRAMES
-from wakedream.data.frames import FrameTable, clip_of
+from wakedream.data.frames import FrameTable
 from wakedream.data.manifest import EpisodeInfo
 from wakedream.data.store import Store
+from wakedream.data.trajectory import Trajectory
 from wakedream.errors import DataError
 from wakedream.progress import late_bar
 
@@ -41,7 +42,7 @@ class Resident:
         table = FrameTable(store, self._first[-1], self.device)
         self._unpack(table, workers, show_progress)
         self._video = table.video
-        self._columns = {name: column.to(self.device) for name, column in table.columns.items()}
+        self._tables = _joined_by_kind(table.columns, self.device)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # the threads' copies are done, for whatever stream reads them
 
@@ -56,7 +57,12 @@ class Resident:
     def clip(self, rows: Sequence[int]) -> Clip:
         """The windows that begin at these rows, (b t ...) on `device`. Never waits for a GPU."""
         where = torch.tensor(rows, pin_memory=self.device.type == "cuda").to(self.device, non_blocking=True)
-        return clip_of(self._video, self._columns, lambda tensor: self._windows(tensor, where))
+        columns: dict[str, Tensor] = {}
+        for names, table in self._tables:
+            windows = self._windows(table, where)
+            columns |= {names[0]: windows} if len(names) == 1 else zip(
+                names, windows.movedim(-1, 0).contiguous().unbind(), strict=True)
+        return Clip(self._windows(self._video, where), Trajectory.of_columns(columns))
 
     def _windows(self, tensor: Tensor, where: Tensor) -> Tensor:
         """(frames ...) -> (b t ...): from a view of all windows, each a run of memory, which is copied whole."""
@@ -84,6 +90,16 @@ class Resident:
                 except DataError as error:
                     self.damage[index, at // CHUNK_FRAMES] = str(error)
         return stop - start
+
+
+def _joined_by_kind(columns: dict[str, Tensor], device: torch.device) -> list[tuple[list[str], Tensor]]:
+    """All columns of one number a frame and one type as one tensor (frames n): a gather for each type, not for each of
+    what may be dozens of events. Others stay alone."""
+    kinds: dict[object, list[str]] = {}
+    for name, column in columns.items():
+        kinds.setdefault(column.dtype if column.ndim == 1 else name, []).append(name)
+    return [(names, columns[names[0]].to(device) if len(names) == 1 else
+             torch.stack([columns[name] for name in names], dim=-1).to(device)) for names in kinds.values()]
 
 
 def _device_with_room(device: torch.device, size: int) -> torch.device:

@@ -4,6 +4,7 @@ All ranks walk one endless sequence, epoch after epoch, and take every world_siz
 position in that sequence, the same on every rank, so a run may go on with another number of ranks.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from wakedream.errors import DataError
 
 Numbers = np.ndarray
 _ROUNDS = 6
+_BLOCK = 4096  # windows found at once: numpy's price is by the call
 
 
 def permute(index: Numbers, size: int, key: Numbers | int) -> Numbers:
@@ -66,6 +68,7 @@ class WindowSampler:
             raise DataError(f"no window of {length} frames: there are {len(lengths)} episodes, the longest "
                             f"of {longest} frames; ask for shorter clips, or add longer episodes")
         self.position = 0  # windows handed out over all ranks
+        self._block = functools.lru_cache(4)(self._find_block)  # threads may be in several
 
     def __iter__(self) -> "WindowSampler":
         return self
@@ -77,10 +80,13 @@ class WindowSampler:
 
     def window(self, position: int) -> tuple[int, int]:
         """The window at a position of the endless sequence."""
-        return self.windows([position])[0]
+        return self._block(position // _BLOCK)[position % _BLOCK]
+
+    def _find_block(self, block: int) -> list[tuple[int, int]]:
+        return self.windows(range(block * _BLOCK, (block + 1) * _BLOCK))
 
     def windows(self, positions: Sequence[int]) -> list[tuple[int, int]]:
-        """Those at several positions, for the price of one."""
+        """Those at several positions."""
         epochs, index = np.divmod(np.asarray(positions, np.int64), self.num_windows)
         if self.shuffle:
             seed = mix(np.full(1, self.seed, np.uint64))

@@ -149,7 +149,7 @@ class Shard:
                 self.arrays: Arrays = {name: file.get_tensor(name) for name in names}
             self.header = from_dict(Header, about["header"])
             self.episodes = [from_dict(EpisodeInfo, values) for values in about["episodes"]]
-            self._first_byte = _position(path, "frames")
+            self._first_byte = tensor_position(path, "frames")
         except FileNotFoundError:
             raise DataError(f"the shard {path} is missing") from None
         except (SafetensorError, KeyError, ValueError, TypeError, ConfigError) as error:
@@ -217,12 +217,12 @@ def decode(data: bytes, arrays: Arrays, chunks: Iterable[int], info: EpisodeInfo
 
 
 def _known_before(rewards: np.ndarray, recorded: bool) -> np.ndarray:
-    """bool (t): which rewards of an episode of format 1, which kept unknown ones as 0, are known: those of recorded play,
-    and of an episode that has any; never that of its first frame."""
+    """bool (t): which rewards of an episode of format 1, which kept unknown ones as 0, are known: those of recorded
+    play, and of an episode that has any; never that of its first frame."""
     return (np.arange(len(rewards)) > 0) & (recorded or bool(rewards.any()))
 
 
-def _position(path: Path, tensor: str) -> int:
+def tensor_position(path: Path, tensor: str) -> int:
     """Where a tensor's first byte lies: after the length of the header (8 bytes) and the header (JSON)."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +15,13 @@ from wakedream.data.columns import Columns, flat, nested, of_actions
 __all__ = ["Actions", "Columns", "Moved", "Recorded", "Trajectory", "joined", "of_actions", "stacked"]
 
 Actions = dict[str, Tensor]
+M = TypeVar("M", bound="Moved")  # not Self, which the check of shapes does not know in methods
 
 
 class Moved:
     """A dataclass of tensors, of tensors by name and of others like it, all (b t ...): treated as one."""
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+    def map(self: M, function: Callable[[Tensor], Tensor]) -> M:
         """The same with `function` of every tensor."""
         return _map(self, function)
 
@@ -29,17 +30,17 @@ class Moved:
         self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
         return found
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+    def to(self: M, device: torch.device | str, non_blocking: bool = False) -> M:
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self: M) -> M:
         return self.map(lambda tensor: tensor.pin_memory())
 
-    def rows(self, rows: Tensor | slice) -> Self:
+    def rows(self: M, rows: Tensor | slice) -> M:
         """Some of the b rows, each on the device where it is."""
         return self.map(lambda tensor: tensor[rows.to(tensor.device) if isinstance(rows, Tensor) else rows])
 
-    def frames(self, frames: slice) -> Self:
+    def frames(self: M, frames: slice) -> M:
         """Some of the t frames."""
         return self.map(lambda tensor: tensor[:, frames])
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wakedream.data.sampler import WindowSampler
 from wakedream.data.store import Store
@@ -13,7 +14,7 @@ from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.config import LatentLoaderConfig
 from wakedream.dynamics.latents import LatentStore
 from wakedream.dynamics.live import LiveRows
-from wakedream.dynamics.rows import Rows, row_segments
+from wakedream.dynamics.rows import IMAGES, Mix, Rows
 from wakedream.dynamics.table import LatentTable
 from wakedream.errors import ConfigError
 from wakedream.tokenizer.tokenizer import Tokenizer
@@ -23,12 +24,13 @@ class LatentBatches:
     """An endless iterator of `LatentClip`s of one shape on `device`, in an order decided by `seed`.
 
         rows          what                                                  segments    latents
-        first         config.images rows of unrelated frames, no action     t           each frame encoded alone
+        first         images: unrelated frames, no action                   t           each frame encoded alone
         then          short clips side by side, length / short a row        t // short  with their episode's past
-        last          config.longs rows of one clip                         0           with their episode's past
+        last          one long clip each                                    0           with their episode's past
 
-    Every window of each kind comes once per epoch, shared out among the ranks. A clip that begins inside an episode
-    keeps its first action. Of `config.labelled` of the episodes actions are known; elsewhere has_action is False.
+    How many of each: `Mix`. Every window of each kind comes once per epoch, shared out among the ranks. A clip that
+    begins inside an episode keeps its first action. Of `config.labelled` of the episodes actions are known; elsewhere
+    has_action is False.
 
     source "stored": from `latents`, kept in memory. "live": from the frames, encoded by `tokenizer`; a clip then has
     no past but its own. Stored costs the interpreter next to nothing, and neither waits for a GPU.
@@ -41,8 +43,10 @@ class LatentBatches:
         self.config = config = config or LatentLoaderConfig()
         device, episodes = torch.device(device), store.split(split)
         self.labelled = labelled_episodes((info.id for info in episodes), config.labelled)
-        self._segments = row_segments(config).to(device)
-        self._keeps = (torch.arange(config.batch_size) >= config.images).unsqueeze(1).to(device)
+        self.mix = Mix(config)
+        self._segments = self.mix.segments(config.length).to(device)
+        self._known: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}  # by the rows' kinds
+        self._device = device
         self._live: LiveRows | None = None
         if config.source == "live":
             if tokenizer is None:
@@ -53,18 +57,31 @@ class LatentBatches:
             raise ConfigError('source "stored" reads latents: encode the data set first, or choose "live"')
         latents.check(latents.tokenizer, store)
         self._rows = Rows([info.frames for info in episodes], config, seed=seed, rank=rank, world_size=world_size)
-        self._table = LatentTable(store, latents, episodes, device, config.cache_gib, self.labelled, rank == 0)
+        self._table = LatentTable(store, latents, episodes, device, config.cache_gib, self.labelled, rank,
+                                  world_size)
 
     def __iter__(self) -> "LatentBatches":
         return self
 
     def __next__(self) -> LatentClip:
         if self._live:
-            latents, trajectory = next(self._live)
+            latents, trajectory, counts = next(self._live)
         else:
-            latents, trajectory = self._table.gather(next(self._rows), self.config.images)
-        known = trajectory.with_actions(trajectory.actions, trajectory.has_action & self._keeps)
-        return LatentClip(latents, known, self._segments)
+            frames, counts = next(self._rows)
+            latents, trajectory = self._table.gather(frames, counts.get(IMAGES, 0))
+        segments, keeps = self._of_kinds(tuple(self.mix.names(counts)))
+        return LatentClip(latents, trajectory.with_actions(trajectory.actions, trajectory.has_action & keeps), segments)
+
+    def _of_kinds(self, kinds: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The segments of rows of these kinds, int64 (b t), and which rows show their actions, bool (b 1)."""
+        if kinds not in self._known:
+            numbers = torch.tensor(kinds)
+            shows = torch.tensor([[self.mix.kinds[number].name != IMAGES] for number in kinds])
+            if self._device.type == "cuda":  # so that the device need not be waited for
+                numbers, shows = numbers.pin_memory(), shows.pin_memory()
+            over = numbers.to(self._device, non_blocking=True)
+            self._known[kinds] = self._segments.index_select(0, over), shows.to(self._device, non_blocking=True)
+        return self._known[kinds]
 
     def state_dict(self) -> dict[str, Any]:
         return (self._live or self._rows).state_dict()

@@ -22,7 +22,7 @@ class Dream(Guest):
     A face of the DreamEngine, which is made once for a model and these options and kept: dreams of one model share it
     and take turns. The dream goes on with the weights as they are now.
 
-    seed            of all rows together (engine.row_seeds), or int64 (b): one for each. After `reset` the same noise comes
+    seed            of all rows together (noise.row_seeds), or int64 (b): one for each
     sampling_steps  K, a power of two up to the model's finest_steps
     precision       of that copy: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own
     graph           a frame is one CUDA graph, recorded at the first step (default: on a GPU)
@@ -35,9 +35,9 @@ class Dream(Guest):
         self._mode = mode = FrameByFrame("model", "dreams", self.device, batch_size, precision, graph, compile)
         check_sampling_steps(sampling_steps, dynamics.config.finest_steps)  # type: ignore[union-attr,arg-type]
         shared = mode.shared(dynamics, dynamics.OUTPUT)
-        self._share(shared, ("dream", batch_size, sampling_steps, bool(shared.model.shortcut), graph), lambda: DreamEngine(
-            dynamics, batch_size, sampling_steps=sampling_steps, precision=precision, graph=graph, compile=compile,
-            shared=shared))
+        key = ("dream", batch_size, sampling_steps, bool(shared.model.shortcut), graph)
+        self._share(shared, key, lambda: DreamEngine(dynamics, batch_size, sampling_steps=sampling_steps,
+                                                     precision=precision, graph=graph, compile=compile, shared=shared))
         self.seeds = self._seeds(seed)
         self.engine.reset(seeds=self.seeds)
 
@@ -69,8 +69,8 @@ class Dream(Guest):
         return self.engine.step(actions, has_action=has_action).latents
 
     def reset(self, rows: Tensor | None = None, seed: int | Tensor | None = None) -> None:
-        """Start anew, all dreams or those where `rows`, bool (b), is True: with new noise if there is a seed, of each row
-        or of all together, else with the same."""
+        """Start anew, all dreams or those where `rows`, bool (b), is True: with new noise if there is a seed, of each
+        row or of all together, else with the same."""
         chosen = self._mode.rows_given(rows)
         if seed is not None:
             new = self._seeds(seed)
@@ -90,7 +90,7 @@ class Dream(Guest):
     def _seeds(self, seed: int | Tensor) -> Tensor:
         if isinstance(seed, Tensor):
             if seed.shape != (self.batch_size,) or seed.dtype != torch.int64:
-                raise ValueError(f"expected a seed, or one for each row as int64 ({self.batch_size},), got {seed.dtype} "
-                                 f"{tuple(seed.shape)}")
+                raise ValueError(f"expected a seed, or one for each row as int64 ({self.batch_size},), got "
+                                 f"{seed.dtype} {tuple(seed.shape)}")
             return seed.cpu()
         return row_seeds(seed, self.batch_size)

@@ -1,7 +1,7 @@
 """The interactive dynamics model (paper section 3.2): noisy latents and actions to clean latents, frame by frame.
 
-A frame's tokens are [actions | signal level and step size | spatial tokens | registers | others, by name]; the transformer
-is the tokenizer's, with another layout.
+A frame's tokens are [actions | signal level and step size | spatial tokens | registers | others, by name]; the
+transformer is the tokenizer's, with another layout.
 """
 
 import math
@@ -91,8 +91,8 @@ class Dynamics(Pretrained):
         extra = dict(tokens or {})
         layout = self.layout_with(extra)
         joined = self._join(self.embed_action(trajectory.actions, trajectory.has_action),
-                            self._embed_shortcut(noised.levels, noised.step_indices), self._embed_latents(noised.latents),
-                            extra)
+                            self._embed_shortcut(noised.levels, noised.step_indices),
+                            self._embed_latents(noised.latents), extra)
         kept = (SPATIAL, *keep)
         out = self.transformer(joined, layout, segments=segments, cache=cache, committed=committed, rows=rows,
                                frame_ids=frame_ids, keep=kept)

@@ -101,7 +101,10 @@ def check_actions(spec: ActionSpec, actions: dict[str, Tensor], has_action: Tens
 
 
 def impossible(spec: ActionSpec, actions: dict[str, Tensor], has_action: Tensor) -> Tensor:
-    """bool (), on the device: whether an action that is known is none of `spec`. Checks shapes, and waits for nothing."""
+    """bool (), on the device: whether an action that is known is none of `spec`. DataError for other types and shapes.
+
+    Waits for nothing.
+    """
     found = torch.zeros((), dtype=torch.bool, device=has_action.device)
     for component in spec.components:
         values = _shaped(component, actions[component.name], has_action)
@@ -129,8 +132,8 @@ def _shaped(component: ActionComponent, values: Tensor, has_action: Tensor) -> T
     chosen = component.kind == "categorical"
     dtype, shape = (torch.int64, has_action.shape) if chosen else (torch.float32, (*has_action.shape, component.size))
     if values.dtype != dtype or values.shape != torch.Size(shape):
-        raise DataError(f"action component '{component.name}': got {values.dtype} {tuple(values.shape)}, expected {dtype} "
-                        f"{tuple(shape)}")
+        raise DataError(f"action component '{component.name}': got {values.dtype} {tuple(values.shape)}, expected "
+                        f"{dtype} {tuple(shape)}")
     return values
 
 
@@ -139,7 +142,8 @@ def _check_values(component: ActionComponent, values: Tensor, has_action: Tensor
     wrong = ~torch.from_numpy(component.possible(known.numpy()))
     if wrong.any():
         place = tuple(has_action.nonzero()[int(wrong.nonzero()[0])].tolist())
-        raise DataError(f"action component '{component.name}': got {known[wrong][0].tolist()} at {place}, expected {component.values}")
+        raise DataError(f"action component '{component.name}': got {known[wrong][0].tolist()} at {place}, expected "
+                        f"{component.values}")
 
 
 def _one_hot(values: Tensor, size: int) -> Tensor:

@@ -1,10 +1,12 @@
 """A data set to the latents of a tokenizer: many episodes side by side, each as the tokenizer's stream sees it."""
 
+import contextlib
 import copy
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,11 +18,12 @@ from wakedream.data import manifest
 from wakedream.data.codec import CHUNK_FRAMES
 from wakedream.data.manifest import EpisodeInfo, shard_path
 from wakedream.data.store import Store
-from wakedream.dynamics.harvest import Harvest, places, sources
+from wakedream.dynamics.harvest import Harvest, sources, spans
 from wakedream.dynamics.latents import FILE, About, LatentStore, different, read_source, write_about
 from wakedream.dynamics.pieces import unpacked
-from wakedream.errors import ConfigError, DataError
+from wakedream.errors import DataError, RunError, UserError
 from wakedream.progress import late_bar
+from wakedream.tokenizer.fitting import check_frames
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 TOKENS = {"cuda": 2**17}  # at a time, unless batch_size says otherwise
@@ -29,35 +32,78 @@ LEAST_SCALE = 1e-6
 Made = tuple[Tensor, Tensor]
 
 
+@dataclass(frozen=True)
+class Company:
+    """Of the processes that encode together, which one this is. `share`: gives every process what each of them says, in
+    the order of ranks; each waits there for all."""
+
+    rank: int = 0
+    world_size: int = 1
+    share: Callable[[str], list[str]] = lambda said: [said]
+
+    @contextlib.contextmanager
+    def together(self, what: str) -> Iterator[None]:
+        """What is done within is done by all, or all raise: each its own error, or a RunError that tells another's."""
+        mine: BaseException | None = None
+        try:
+            yield
+        except (UserError, OSError) as error:
+            mine = error
+        said = self.share("" if mine is None else str(mine))
+        if mine is not None:
+            raise mine
+        for rank, other in enumerate(said):
+            if other:
+                raise RunError(f"process {rank} could not {what}: {other}")
+
+
 def encode_store(tokenizer: Tokenizer, store: Store, folder: Path | str, *, device: torch.device | str = "cpu",
-                 batch_size: int | None = None, workers: int | None = None,
-                 show_progress: bool = True) -> LatentStore:
+                 batch_size: int | None = None, workers: int | None = None, show_progress: bool = True,
+                 company: Company | None = None) -> LatentStore:
     """Encode all episodes into `folder`; one that holds this tokenizer's latents of this data set is only opened.
 
     Precision is that of `tokenizer.stream()` on the device. What an interrupted call completed, shard by shard, is
-    kept, and the same call goes on. batch_size: frames at a time; workers: threads that unpack frames.
+    kept, and the same call goes on. batch_size: frames at a time; workers: threads that unpack frames. company: several
+    processes that see the same folder share out the shards; all of them call this.
 
     DataError when the folder holds other latents, an episode is damaged, or latents are not finite; ConfigError
     when the frames do not fit the tokenizer; RunError when another process writes there.
     """
     folder, name, device = Path(folder), tokenizer.fingerprint(), torch.device(device)
-    _check_frames(tokenizer, store)
-    if not (folder / FILE).exists():
-        if (folder / manifest.FILE).exists():
-            raise DataError(f"{folder} is a data set: choose another folder for its latents")
-        with runs.locked(folder):
-            if not (folder / FILE).exists():  # another process may just have finished
-                shape = tokenizer.config.num_latents, tokenizer.config.latent_dim
-                episodes = _missing(store, folder, name)
-                if episodes:
-                    encoder = Encoder(tokenizer, _rows(tokenizer, episodes, device, batch_size), device)
-                    with Harvest(store, folder, name, shape) as harvest:
-                        _encode(encoder, store, episodes, harvest, workers or min(16, os.cpu_count() or 1),
-                                show_progress)
+    shape, company = (tokenizer.config.num_latents, tokenizer.config.latent_dim), company or Company()
+    check_frames(store, tokenizer.config)
+    with contextlib.ExitStack() as held:
+        with company.together("begin to encode"):  # all look before one of them writes
+            done = (folder / FILE).exists()
+            if not done and (folder / manifest.FILE).exists():
+                raise DataError(f"{folder} is a data set: choose another folder for its latents")
+            if not done and company.rank == 0:
+                held.enter_context(runs.locked(folder))
+            episodes = [] if done else _share(_missing(store, folder, name), company)
+        with company.together("encode its share"):
+            if episodes:
+                encoder = Encoder(tokenizer, _rows(tokenizer, episodes, device, batch_size), device)
+                with Harvest(store, folder, name, shape) as harvest:
+                    _encode(encoder, store, episodes, harvest, workers or min(16, os.cpu_count() or 1), show_progress)
+        with company.together("measure the latents"):
+            if company.rank == 0 and not (folder / FILE).exists():
                 _finish(store, folder, name, shape)
     latents = LatentStore.open(folder)
     latents.check(name, store)
     return latents
+
+
+def _share(episodes: list[EpisodeInfo], company: Company) -> list[EpisodeInfo]:
+    """Whole shards, so that each is written by one; the largest first, each to whoever has the fewest frames so far."""
+    frames = Counter[int]()
+    for info in episodes:
+        frames[info.shard] += info.frames
+    loads, mine = [0] * company.world_size, set()
+    for shard, count in sorted(frames.items(), key=lambda item: (-item[1], item[0])):
+        least = loads.index(min(loads))
+        loads[least] += count
+        mine |= {shard} if least == company.rank else set()
+    return [info for info in episodes if info.shard in mine]
 
 
 class Encoder:
@@ -65,7 +111,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer, rows: int, device: torch.device):
         self.rows, self.device = rows, device
-        self.model = frozen_tokenizer(tokenizer, device)
+        self.model = encoding_copy(tokenizer, device)
         self.cache = self.model.encoder.init_cache(rows, self.model.encoder_layout)
 
     @torch.inference_mode(False)
@@ -85,9 +131,13 @@ class Encoder:
         return both.half(), both.isfinite().all(-1).all(-1).all(0)
 
 
-def frozen_tokenizer(tokenizer: Tokenizer, device: torch.device) -> Tokenizer:
-    """A copy on the device, in the precision of streams there."""
-    return copy.deepcopy(tokenizer).to(device).frozen("bf16" if device.type == "cuda" else None)
+def encoding_copy(tokenizer: Tokenizer, device: torch.device) -> Tokenizer:
+    """A frozen copy on the device, in the precision of streams there, that can encode and nothing else: what only
+    decodes is left out."""
+    decodes = [tokenizer.decoder, tokenizer.from_latent, tokenizer.to_patch, tokenizer.query_positions,
+               tokenizer.latent_positions, tokenizer.decoder_registers]
+    encodes = copy.deepcopy(tokenizer, {id(part): None for part in decodes if part is not None})
+    return encodes.to(device).frozen("bf16" if device.type == "cuda" else None)
 
 
 class _Copy:
@@ -152,7 +202,7 @@ def _missing(store: Store, folder: Path, tokenizer: str) -> list[EpisodeInfo]:
 
 def _finish(store: Store, folder: Path, tokenizer: str, shape: tuple[int, int]) -> None:
     """Measure the train split, then write `latents.json`."""
-    about = About(tokenizer, store.fingerprint, 1.0, ((0.0,) * shape[1],) * shape[0], tuple(places(store)))
+    about = About(tokenizer, store.fingerprint, 1.0, ((0.0,) * shape[1],) * shape[0], tuple(spans(store)))
     mean, scale = statistics(LatentStore(folder, about), [info.id for info in store.split("train")])
     write_about(folder, replace(about, scale=scale, mean=tuple(tuple(row) for row in mean.tolist())))
 
@@ -171,13 +221,3 @@ def statistics(latents: LatentStore, episodes: Sequence[int]) -> tuple[Tensor, f
     mean = total / frames
     variance = (squares / frames - mean.square()).clamp(min=0).mean()
     return mean.float(), max(float(variance.sqrt()), LEAST_SCALE)
-
-
-def _check_frames(tokenizer: Tokenizer, store: Store) -> None:
-    config = tokenizer.config
-    expected = (config.height, config.width, config.channels)
-    if store.frame_shape != expected:
-        (h, w, c), (eh, ew, ec) = store.frame_shape, expected
-        raise ConfigError(f"the data set {store.path} has frames of {h}x{w} with {c} channels, the tokenizer takes "
-                          f"{eh}x{ew} with {ec}: give a tokenizer trained on such frames, or record or ingest the "
-                          f"data at {eh}x{ew}")

@@ -48,12 +48,12 @@ class DreamEngine:
         engine.start(seeds=torch.arange(64))                        # all rows begin, each with noise of its own
         engine.observe(latents, trajectory)                         # a context: what really happened (64 t l e)
         step = engine.step({"action": torch.zeros(64, dtype=torch.int64)})       # Step(latents (64 l e), outputs)
-        state = engine.state(torch.tensor([3]))                     # row 3 as it stands; load(rows, state) goes on there
+        state = engine.state(torch.tensor([3]))                     # row 3 as it stands: `load` goes on there
         engine.reset(torch.tensor([0, 5]), torch.tensor([7, 8]))    # two rows begin anew, with these seeds
 
-    Rows are chosen by number, int64 (n), None for all. Weights are frozen and compiled once for a model and shared by all
-    engines of it (`refresh` takes them over when they have changed); caches and graphs are the engine's. Noise is a pure
-    function of the row's seed, the frame's number and the draw (noise.py): bit-equal whatever the batch, a dream
+    Rows are chosen by number, int64 (n), None for all. Weights are frozen and compiled once for a model and shared by
+    all engines of it (`refresh` takes them over when they have changed); caches and graphs are the engine's. Noise is a
+    pure function of the row's seed, the frame's number and the draw (noise.py): bit-equal whatever the batch, a dream
     within tolerance, since products change with the batch. A step never waits for the device: actions on the host
     are checked at once, those on the device when something is asked for that waits anyway (`check`).
 
@@ -63,7 +63,8 @@ class DreamEngine:
         after       at the end of its step, which then knows what `keep` put out there: K + 1 passes
         with next   together with the next frame's first pass, as two frames in one: K passes; `outputs` are empty
 
-    tokens          further tokens by name, (k d), the same in every frame (Dynamics.forward); keep: whose outputs are wanted
+    tokens          further tokens by name, (k d), the same in every frame (Dynamics.forward)
+    keep            the names of the tokens whose outputs are wanted
     sampling_steps  K, a power of two up to the model's finest_steps
     precision       of the weights: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own
     graph           a step is one CUDA graph, recorded at the first one (default: on a GPU)
@@ -78,13 +79,15 @@ class DreamEngine:
                  graph: bool | None = None, compile: bool = False, shared: Shared | None = None):
         self.device, self.rows, self.commit = next(dynamics.parameters()).device, rows, commit
         self._mode = FrameByFrame("model", "dreams", self.device, rows, precision, graph, compile)
-        self.config: Any = dynamics.config
-        check_sampling_steps(sampling_steps, self.config.finest_steps)
+        config: Any = dynamics.config
+        self.config = config
+        finest = config.finest_steps
+        check_sampling_steps(sampling_steps, finest)
         if commit not in (AFTER, WITH_NEXT):
             raise ConfigError(f"commit is {commit!r}: expected '{AFTER}' or '{WITH_NEXT}'")
         if commit == WITH_NEXT and keep:
-            raise ConfigError(f"commit '{WITH_NEXT}' knows no outputs of the frame just made: leave keep empty, or commit "
-                              f"'{AFTER}'")
+            raise ConfigError(f"commit '{WITH_NEXT}' knows no outputs of the frame just made: leave keep empty, or "
+                              f"commit '{AFTER}'")
         self._source = weakref.ref(dynamics)
         if shared is None:
             shared = self._mode.shared(dynamics, dynamics.OUTPUT)
@@ -92,7 +95,7 @@ class DreamEngine:
         self.model: Any = shared.model
         self._extra = {name: part.detach().to(self.device) for name, part in (tokens or {}).items()}
         self._keep = tuple(keep)
-        self._passes = sampling_passes(sampling_steps, self.config.finest_steps, bool(self.model.shortcut))
+        self._passes = sampling_passes(sampling_steps, finest, bool(self.model.shortcut))
         self._names = [component.name for component in self.model.actions.components]
         self.cache: Cache = self.model.init_cache(rows, {name: len(part) for name, part in self._extra.items()})
         self._own = self._empty()
@@ -160,8 +163,8 @@ class DreamEngine:
 
     @torch.inference_mode(False)
     def load(self, state: EngineState, rows: Tensor | None = None) -> None:
-        """Rows go on from `state`, which has as many rows, or one for all of them; from an engine of this model with the
-        same way to commit."""
+        """Rows go on from `state`, which has as many rows, or one for all of them; from an engine of this model with
+        the same way to commit."""
         chosen = self._numbers(rows)
         count = len(state.own["seeds"])
         if count not in (1, len(chosen)):
@@ -336,8 +339,8 @@ class DreamEngine:
 def check_sampling_steps(steps: Any, finest: int) -> None:
     """ConfigError unless K is a power of two up to the finest grid."""
     if steps not in [2**i for i in range(finest_index(finest) + 1)]:
-        raise ConfigError(f"sampling_steps is {steps!r}: expected a power of two from 1 to {finest}, the finest that the "
-                          "model was trained for")
+        raise ConfigError(f"sampling_steps is {steps!r}: expected a power of two from 1 to {finest}, the finest that "
+                          "the model was trained for")
 
 
 def _beside(numbers: Levels, value: int) -> Levels:

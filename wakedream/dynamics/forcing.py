@@ -1,7 +1,7 @@
 """The steps of shortcut forcing, each by itself: draw, look, targets, losses (paper section 3.2, eq. 7 and 8).
 
     rows = bootstrap_rows(batch, count, device)                     # which rows bootstrap, by number; None: none
-    drawn = draw(clean, finest, rows)                               # Drawn(noised, rows): levels, steps and noise may be given
+    drawn = draw(clean, finest, rows)                               # Drawn(noised, rows); all may be given
     look = dynamics(drawn.noised, clip.trajectory, segments=clip.segments)
     target = targets(teacher, clip, drawn, clean)                   # where each frame is to arrive
     losses = shortcut_losses(dynamics.config, look.latents, target, drawn, mask)
@@ -73,7 +73,8 @@ def draw(clean: Latents, finest: int, rows: Int[Tensor, " n"] | None = None, *, 
 
 @torch.no_grad()
 def targets(teacher: Predict, clip: LatentClip, drawn: Drawn, clean: Latents, finest: int) -> Latents:
-    """The data where the step is the smallest; elsewhere where two steps of half the size lead, as `teacher` takes them.
+    """The data where the step is the smallest; elsewhere where two steps of half the size lead, as `teacher` takes
+    them.
 
     The teacher sees whole rows; frames at the smallest step stay as they are in both passes.
     """
@@ -88,7 +89,8 @@ def targets(teacher: Predict, clip: LatentClip, drawn: Drawn, clean: Latents, fi
     halfway = torch.where(_wide(coarse), advance(first, noisy, signal, step / 2), noisy)
     second = teacher(Noised(halfway, levels + torch.where(coarse, finest >> half, 0), half), part).float()
     target = clean.clone()
-    target[rows] = torch.where(_wide(coarse), bootstrap_target(first, second, noisy, halfway, signal, step), clean[rows])
+    led = bootstrap_target(first, second, noisy, halfway, signal, step)
+    target[rows] = torch.where(_wide(coarse), led, clean[rows])
     return target
 
 

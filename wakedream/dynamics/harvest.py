@@ -10,17 +10,17 @@ from torch import Tensor
 
 from wakedream.data.manifest import shard_path
 from wakedream.data.store import Store
-from wakedream.dynamics.latents import Place, Source, not_finite, write_latents
+from wakedream.dynamics.latents import Source, Span, not_finite, write_latents
 from wakedream.dynamics.pieces import Piece
 
 UNWRITTEN = 4  # whole shards that may wait for the disk
 
 
-def places(store: Store) -> list[Place]:
+def spans(store: Store) -> list[Span]:
     """Where each episode of a data set lies among its latents: shard by shard, in the data set's order."""
     found, filled = [], Counter[int]()
     for info in store.episodes:
-        found.append(Place(info.id, info.shard, filled[info.shard], info.frames))
+        found.append(Span(info.id, info.shard, filled[info.shard], info.frames))
         filled[info.shard] += info.frames
     return found
 
@@ -37,10 +37,10 @@ class Harvest:
         """tokenizer: its fingerprint; shape: (l e) of a frame's latents."""
         self.store, self.folder, self.shape = store, folder, shape
         self._sources = sources(store, tokenizer)
-        self._places = {place.id: place for place in places(store)}
+        self._spans = {span.id: span for span in spans(store)}
         self._frames = Counter[int]()
-        for place in self._places.values():
-            self._frames[place.shard] += place.frames
+        for span in self._spans.values():
+            self._frames[span.shard] += span.frames
         self._left = Counter(self._frames)
         self._open: dict[int, Tensor] = {}  # float16 (2 frames l e)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
@@ -52,11 +52,11 @@ class Harvest:
         DataError when one is not finite.
         """
         for piece in pieces:
-            length, place = piece.stop - piece.start, self._places[piece.info.id]
+            length, span = piece.stop - piece.start, self._spans[piece.info.id]
             if not finite[piece.row, :length].all():
                 first = piece.start + int((~finite[piece.row, :length]).nonzero()[0])
                 raise not_finite(piece.info.id, first, f"of {self.store.path}")
-            at, shard = place.start + piece.start, place.shard
+            at, shard = span.start + piece.start, span.shard
             if shard not in self._open:
                 self._open[shard] = torch.empty(2, self._frames[shard], *self.shape, dtype=torch.float16)
             self._open[shard][:, at:at + length] = both[:, piece.row, :length]

@@ -15,18 +15,18 @@ def inspect_latents(config: InspectConfig) -> None:
                           "is made anew: without these options, inspect says how")
     latents = LatentStore.open(config.path)
     print("\n".join(describe_latents(latents)))
-    for place in latents.places:
-        latents.read_half(place.id)  # compares its shard's checksum the first time, and looks at every number
+    for number in sorted({span.shard for span in latents.spans}):
+        latents.verify(number)
     print(f"checksums       all {len(shards(latents))} shards whole, all numbers finite")
 
 
 def describe_latents(latents: LatentStore) -> list[str]:
     """The facts, a line each."""
-    frames, stored = sum(place.frames for place in latents.places), sum(path.stat().st_size for path in shards(latents))
+    frames, stored = sum(span.frames for span in latents.spans), sum(path.stat().st_size for path in shards(latents))
     shape = f"{latents.num_latents}x{latents.latent_dim}"
     return [
         f"latents         {latents.path}",
-        f"frames          {frames:,} in {len(latents.places)} episodes, each {shape} (tokens, channels) with its past, "
+        f"frames          {frames:,} in {len(latents.spans)} episodes, each {shape} (tokens, channels) with its past, "
         "and as many alone",
         f"size            {stored / 2**20:,.1f} MiB in {len(shards(latents))} shards",
         f"scale           {latents.scale:.4f}, the root of the mean squared deviation from their mean",
@@ -36,4 +36,4 @@ def describe_latents(latents: LatentStore) -> list[str]:
 
 
 def shards(latents: LatentStore) -> list[Path]:
-    return [shard_path(latents.path, number) for number in sorted({place.shard for place in latents.places})]
+    return [shard_path(latents.path, number) for number in sorted({span.shard for span in latents.spans})]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,6 +22,7 @@ from torch import Tensor
 from wakedream import runs
 from wakedream.config import from_dict, to_dict
 from wakedream.data.manifest import shard_path
+from wakedream.data.shard import tensor_position
 from wakedream.data.store import Store
 from wakedream.errors import ConfigError, DataError
 
@@ -32,7 +34,7 @@ DAMAGE = (SafetensorError, OSError, KeyError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
-class Place:
+class Span:
     """Where an episode's latents lie: rows start .. start + frames - 1 of a shard."""
 
     id: int
@@ -49,7 +51,7 @@ class About:
     data: str
     scale: float
     mean: tuple[tuple[float, ...], ...]
-    episodes: tuple[Place, ...]
+    episodes: tuple[Span, ...]
 
 
 class LatentStore:
@@ -64,7 +66,7 @@ class LatentStore:
         self.path, self.tokenizer, self.data = path, about.tokenizer, about.data
         self.mean, self.scale = torch.tensor(about.mean, dtype=torch.float32), about.scale
         self.num_latents, self.latent_dim = self.mean.shape
-        self._places = {place.id: place for place in about.episodes}
+        self._spans = {span.id: span for span in about.episodes}
         self._verified: set[int] = set()
 
     @classmethod
@@ -72,16 +74,16 @@ class LatentStore:
         """DataError when `path` holds no latents, was interrupted, is damaged or of a newer format."""
         path = Path(path)
         latents = cls(path, _read_about(path))
-        missing = [number for number in sorted({place.shard for place in latents._places.values()})
+        missing = [number for number in sorted({span.shard for span in latents._spans.values()})
                    if not shard_path(path, number).exists()]
         if missing:
             raise DataError(f"the shard {shard_path(path, missing[0])} is missing; {remedy(path)}")
         return latents
 
     @property
-    def places(self) -> list[Place]:
+    def spans(self) -> list[Span]:
         """Where each episode lies."""
-        return list(self._places.values())
+        return list(self._spans.values())
 
     def check(self, tokenizer: str, store: Store) -> None:
         """DataError unless these are the latents of this tokenizer (its fingerprint) and this data set."""
@@ -100,28 +102,35 @@ class LatentStore:
 
     def read_half(self, episode_id: int, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:
         """As `read`, in float16, as they lie on the disk."""
-        place = self._places[episode_id]
-        stop = place.frames if stop is None else stop
-        if not 0 <= start < stop <= place.frames:
-            raise DataError(f"episode {episode_id} has {place.frames} frames, asked for {start}..{stop - 1}")
-        path, rows = shard_path(self.path, place.shard), slice(place.start + start, place.start + stop)
-        if place.shard not in self._verified:  # a race only does it twice
-            self._verify(place.shard)
+        span = self._spans[episode_id]
+        stop = span.frames if stop is None else stop
+        if not 0 <= start < stop <= span.frames:
+            raise DataError(f"episode {episode_id} has {span.frames} frames, asked for {start}..{stop - 1}")
+        path, rows = shard_path(self.path, span.shard), slice(span.start + start, span.start + stop)
+        self.verify(span.shard)
         try:
             with safe_open(path, framework="pt") as file:
                 latents, alone = (file.get_slice(name)[rows] for name in TENSORS)
         except DAMAGE as error:
             raise damaged(path, error) from error
-        self._check_finite(episode_id, start, torch.stack([latents, alone], dim=1))
         return latents, alone
 
-    def _verify(self, shard: int) -> None:
+    def mapped(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
+        """A shard's latents with their past and alone, float16 (frames l e) each, as they lie in its file: mapped into
+        memory, read when they are touched, shared by all processes of the machine."""
+        path, shape = shard_path(self.path, shard), (self._frames(shard), self.num_latents, self.latent_dim)
+        first, second = (np.memmap(path, np.float16, "r", tensor_position(path, name), shape) for name in TENSORS)
+        return first, second
+
+    def verify(self, shard: int) -> None:
+        """DataError unless this shard is whole and its numbers are finite; looked at once."""
+        if shard in self._verified:  # a race only does it twice
+            return
         path = shard_path(self.path, shard)
         source = read_source(path)
         if source.tokenizer != self.tokenizer:
             raise damaged(path, ValueError(f"it was made by the tokenizer {source.tokenizer[:12]}"))
-        frames = max(place.start + place.frames for place in self._places.values() if place.shard == shard)
-        expected = (frames, self.num_latents, self.latent_dim)
+        expected = (self._frames(shard), self.num_latents, self.latent_dim)
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = [file.get_tensor(name) for name in TENSORS]
@@ -131,7 +140,14 @@ class LatentStore:
             raise damaged(path, ValueError(f"expected float16 {expected}"))
         if _checksum(*tensors) != source.sha256:
             raise damaged(path, ValueError("it differs from its checksum"))
+        for span in self._spans.values():
+            if span.shard == shard:
+                part = slice(span.start, span.start + span.frames)
+                self._check_finite(span.id, 0, torch.stack([tensor[part] for tensor in tensors], dim=1))
         self._verified.add(shard)
+
+    def _frames(self, shard: int) -> int:
+        return max(span.start + span.frames for span in self._spans.values() if span.shard == shard)
 
     def _check_finite(self, episode: int, start: int, latents: Tensor) -> None:
         finite = latents.isfinite().flatten(1).all(1)

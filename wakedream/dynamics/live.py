@@ -12,8 +12,8 @@ from wakedream.data.loader import Loader
 from wakedream.data.store import Store
 from wakedream.data.trajectory import Columns, Trajectory, joined, of_actions
 from wakedream.dynamics.config import LatentLoaderConfig
-from wakedream.dynamics.encode import frozen_tokenizer
-from wakedream.dynamics.rows import kinds
+from wakedream.dynamics.encode import encoding_copy
+from wakedream.dynamics.rows import Mix
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 
@@ -22,21 +22,28 @@ class LiveRows:
 
     def __init__(self, store: Store, tokenizer: Tokenizer, split: str, config: LatentLoaderConfig,
                  labelled: AbstractSet[int], seed: int, device: torch.device, rank: int, world_size: int):
-        self.length, self.device = config.length, device
-        self.model = frozen_tokenizer(tokenizer, device)
-        wanted = kinds(config)
+        self.length, self.device, self.mix = config.length, device, Mix(config)
+        self.model = encoding_copy(tokenizer, device)
         known = _Labelled(store, labelled)
+        usual = self.mix.counts(dict.fromkeys((kind.name for kind in self.mix.kinds), 0))
+        self.at_once = {kind.name: 1 if self.mix.varies else usual[kind.name] for kind in self.mix.kinds}  # rows
         self.loaders = {
-            kind.name: Loader(known, split=split, batch_size=kind.windows, length=kind.length, seed=seed,
-                              device=device, rank=rank, world_size=world_size, workers=config.workers,
-                              cache_gib=config.cache_gib / len(wanted))
-            for kind in wanted}
+            kind.name: Loader(known, split=split, batch_size=self.at_once[kind.name] * kind.windows, length=kind.length,
+                              seed=seed, device=device, rank=rank, world_size=world_size, workers=config.workers,
+                              cache_gib=config.cache_gib / len(self.mix.kinds))
+            for kind in self.mix.kinds}
 
-    def __next__(self) -> tuple[Tensor, Trajectory]:
-        """latents float32 (b t l e), and what was done."""
-        clips = [next(loader) for loader in self.loaders.values()]
+    def __next__(self) -> tuple[Tensor, Trajectory, dict[str, int]]:
+        """latents float32 (b t l e), what was done, and how many rows of each kind."""
+        counts = self.mix.counts(self._given())
+        clips = [next(self.loaders[name]) for name, rows in counts.items() for _ in range(rows // self.at_once[name])]
         latents = torch.cat([self._rows(self._encode(clip)) for clip in clips])
-        return latents, joined([clip.trajectory.map(self._rows) for clip in clips])
+        return latents, joined([clip.trajectory.map(self._rows) for clip in clips]), counts
+
+    def _given(self) -> dict[str, int]:
+        """Rows of each kind so far."""
+        return {kind.name: self.loaders[kind.name].state_dict()["position"]
+                // (kind.windows * self.loaders[kind.name].sampler.world_size) for kind in self.mix.kinds}
 
     @torch.inference_mode(False)
     @torch.no_grad()

@@ -1,4 +1,5 @@
-"""Noise that is a pure function of a row's seed, the frame's number and what it is drawn for: a counter-based generator.
+"""Noise that is a pure function of a row's seed, the frame's number and what it is drawn for: a counter-based
+generator.
 
     noise(seeds, frames, draw, (l, e))     float32 (b t l e), standard normal
     uniform(seeds, frames, draw, n)        float64 (b t n), in (0, 1)

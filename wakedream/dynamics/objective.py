@@ -81,8 +81,8 @@ class DynamicsObjective(nn.Module):
 
 
 def bootstraps(step: int, batch: int, fraction: float) -> bool:
-    """Whether a batch of this step has bootstrap rows: always, or if `fraction` of it is no whole row, in one of every n
-    steps, drawn anew for every n so that it falls into no rhythm with the kinds of rows."""
+    """Whether a batch of this step has bootstrap rows: always, or if `fraction` of it is no whole row, in one of every
+    n steps, drawn anew for every n so that it falls into no rhythm with the kinds of rows."""
     if fraction * batch >= 1 or not fraction:
         return fraction > 0
     every = math.ceil(1 / (fraction * batch))

@@ -78,7 +78,7 @@ def _begin(store: Store, pieces: list[Piece], rows: int, pool: ThreadPoolExecuto
     new = torch.zeros(rows, dtype=torch.bool, pin_memory=pinned)
     new[[piece.row for piece in pieces if piece.start == 0]] = True
     pixels = video.numpy()
-    reads = [pool.submit(store.read, piece.info.id, piece.start, piece.stop,
+    reads = [pool.submit(store.video, piece.info.id, piece.start, piece.stop,
                          pixels[piece.row, :piece.stop - piece.start]) for piece in pieces]
     return Unpacked(pieces, video, new), reads
 

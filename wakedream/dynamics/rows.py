@@ -9,43 +9,73 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wakedream.data.sampler import permute
 from wakedream.dynamics.config import LatentLoaderConfig
 from wakedream.errors import DataError
 
-ROUNDS = 6
 BLOCK = 64  # batches
+IMAGES, SHORT, LONG = "images", "short", "long"
 Numbers = np.ndarray
 
 
 @dataclass(frozen=True)
-class Kind:
-    """`rows` rows of a batch, each of several windows of `length` frames side by side."""
+class RowKind:
+    """A kind of row: several windows of `length` frames side by side; `share` of all rows are of it."""
 
     name: str
     length: int
-    rows: int
-    windows: int  # in all rows together
+    share: float
+    windows: int  # in one row
 
 
-def kinds(config: LatentLoaderConfig) -> list[Kind]:
-    """In the order of the rows: images, packed short clips, long clips; without those that have no row."""
-    shorts = config.batch_size - config.images - config.longs
-    found = [Kind("images", 1, config.images, config.images * config.length),
-             Kind("short", config.short, shorts, shorts * config.length // config.short),
-             Kind("long", config.length, config.longs, config.longs)]
-    return [kind for kind in found if kind.rows]
+class Mix:
+    """How many rows of each kind a batch has: always the same; or, where the batch is too small for one of each, as its
+    share is due, carried over from batch to batch.
+
+    Four batches of 2 rows, a quarter of them images, the others long: 1 1, 0 2, 1 1, 0 2.
+    """
+
+    def __init__(self, config: LatentLoaderConfig):
+        short = 1 - config.image_fraction - config.long_fraction
+        known = [RowKind(IMAGES, 1, config.image_fraction, config.length),
+                 RowKind(SHORT, config.short, max(0.0, short), config.length // config.short),
+                 RowKind(LONG, config.length, config.long_fraction, 1)]
+        usual = {IMAGES: config.images, SHORT: config.batch_size - config.images - config.longs, LONG: config.longs}
+        self.batch_size = config.batch_size
+        self.varies = any(kind.share > 1e-9 and not usual[kind.name] for kind in known)
+        self.kinds = [kind for kind in known if (kind.share > 1e-9 if self.varies else usual[kind.name])]
+        self._usual = {kind.name: usual[kind.name] for kind in self.kinds}
+
+    def counts(self, given: dict[str, int]) -> dict[str, int]:
+        """Rows of each kind in the next batch, after `given` rows of each in all before it."""
+        if not self.varies:
+            return self._usual
+        counts, total = dict.fromkeys(self._usual, 0), sum(given.values())
+        for number in range(total + 1, total + self.batch_size + 1):
+            due = {kind.name: kind.share * number - given[kind.name] - counts[kind.name] for kind in self.kinds}
+            counts[max(due, key=due.__getitem__)] += 1
+        return counts
+
+    def names(self, counts: dict[str, int]) -> list[int]:
+        """The kind of each row of a batch, as a number of `kinds`, in their order."""
+        return [number for number, kind in enumerate(self.kinds) for _ in range(counts[kind.name])]
+
+    def segments(self, length: int) -> Tensor:
+        """int64 (kinds t). With 4 frames a row, short clips of 2: images 0 1 2 3, short clips 0 0 1 1, long ones 0."""
+        frames = torch.arange(length)
+        return torch.stack([frames // kind.length for kind in self.kinds])
 
 
 def row_segments(config: LatentLoaderConfig) -> Tensor:
-    """int64 (b t). With 4 frames a row, short clips of 2: images 0 1 2 3, short clips 0 0 1 1, long ones 0 0 0 0."""
-    frames = torch.arange(config.length)
-    return torch.cat([(frames // kind.length).repeat(kind.rows, 1) for kind in kinds(config)])
+    """int64 (b t), of a run's first batch."""
+    mix = Mix(config)
+    return mix.segments(config.length)[mix.names(mix.counts(dict.fromkeys((k.name for k in mix.kinds), 0)))]
 
 
 class Windows:
     """All windows of `length` frames, each once per epoch, in an order decided by `seed`: an endless sequence.
 
-    As data.sampler.WindowSampler, but for many places at once.
+    As data.sampler.WindowSampler, but by the frame, all episodes' frames counted in a row.
     """
 
     def __init__(self, lengths: Sequence[int], length: int, seed: int):
@@ -59,19 +89,19 @@ class Windows:
         self._ends = counts.cumsum()
         self._shift = (frames.cumsum() - frames) - (self._ends - counts)  # from number of a window to first frame
 
-    def first_frames(self, places: Numbers) -> Numbers:
-        """The first frame of the windows at these places of the sequence, all episodes' frames counted in a row."""
-        epochs, index = np.divmod(places, self.total)
+    def first_frames(self, positions: Numbers) -> Numbers:
+        """The first frame of the windows at these positions of the sequence."""
+        epochs, index = np.divmod(positions, self.total)
         for epoch in np.unique(epochs):
             key = np.random.SeedSequence((self.seed, self.length, int(epoch))).generate_state(1, np.uint64)[0]
-            index[epochs == epoch] = permute_all(index[epochs == epoch], self.total, int(key))
+            index[epochs == epoch] = permute(index[epochs == epoch], self.total, key)
         return index + self._shift[np.searchsorted(self._ends, index, side="right")]
 
 
 class Rows:
-    """The frames of batch after batch, int64 (b t), all episodes' frames counted in a row.
+    """The frames of batch after batch, int64 (b t), all episodes' frames counted in a row, and the kind of each row.
 
-    Rank r of W gets each W-th window of each kind. The state is the place in the sequence of each kind, the same on
+    Rank r of W gets each W-th window of each kind. The state is the position in the sequence of each kind, the same on
     all ranks, so a run may go on with another number of ranks or rows.
     """
 
@@ -79,26 +109,36 @@ class Rows:
         """DataError when a kind of row has no window."""
         assert 0 <= rank < world_size, (rank, world_size)
         self.rank, self.world_size, self.seed = rank, world_size, seed
-        self.kinds = kinds(config)
-        self.windows = [Windows(lengths, kind.length, seed) for kind in self.kinds]
-        self.positions = {kind.name: 0 for kind in self.kinds}  # windows handed out over all ranks
-        self._ahead: deque[Numbers] = deque()
+        self.mix = Mix(config)
+        self.windows = {kind.name: Windows(lengths, kind.length, seed) for kind in self.mix.kinds}
+        self.positions = dict.fromkeys(self.windows, 0)  # windows handed out over all ranks
+        self._ahead: deque[tuple[Numbers, dict[str, int]]] = deque()
 
-    def __next__(self) -> Numbers:
+    def __next__(self) -> tuple[Numbers, dict[str, int]]:
+        """The frames, and how many rows of each kind, in the order of `mix.kinds`."""
         if not self._ahead:
             self._ahead.extend(self._batches(BLOCK))
-        for kind in self.kinds:
-            self.positions[kind.name] += kind.windows * self.world_size
-        return self._ahead.popleft()
+        frames, counts = self._ahead.popleft()
+        for kind in self.mix.kinds:
+            self.positions[kind.name] += counts[kind.name] * kind.windows * self.world_size
+        return frames, counts
 
-    def _batches(self, count: int) -> Numbers:
-        """The next batches, (count b t): several at once, since numpy's price is by the call."""
-        parts = []
-        for kind, windows in zip(self.kinds, self.windows, strict=True):
-            places = self.positions[kind.name] + self.rank + np.arange(count * kind.windows) * self.world_size
-            frames = windows.first_frames(places)[:, None] + np.arange(kind.length)
-            parts.append(frames.reshape(count, kind.rows, -1))
-        return np.concatenate(parts, axis=1)
+    def _batches(self, count: int) -> list[tuple[Numbers, dict[str, int]]]:
+        """The next batches, several at once, since numpy's price is by the call."""
+        given = {kind.name: self.positions[kind.name] // (kind.windows * self.world_size) for kind in self.mix.kinds}
+        planned = []
+        for _ in range(count):
+            planned.append(self.mix.counts(given))
+            given = {name: rows + planned[-1][name] for name, rows in given.items()}
+        parts: list[list[Numbers]] = [[] for _ in range(count)]
+        for kind in self.mix.kinds:
+            rows = [counts[kind.name] for counts in planned]
+            steps = np.arange(sum(rows) * kind.windows) * self.world_size
+            frames = self.windows[kind.name].first_frames(self.positions[kind.name] + self.rank + steps)
+            frames = (frames[:, None] + np.arange(kind.length)).reshape(sum(rows), -1)
+            for part, made in zip(parts, np.split(frames, np.cumsum(rows)[:-1]), strict=True):
+                part.append(made)
+        return [(np.concatenate(part), counts) for part, counts in zip(parts, planned, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
         return {"positions": dict(self.positions), **self._identity()}
@@ -113,28 +153,5 @@ class Rows:
         self._ahead.clear()
 
     def _identity(self) -> dict[str, Any]:
-        return {"seed": self.seed, "lengths": {kind.name: kind.length for kind in self.kinds},
-                "windows": {k.name: w.total for k, w in zip(self.kinds, self.windows, strict=True)}}
-
-
-def permute_all(index: Numbers, size: int, key: int) -> Numbers:
-    """data.sampler.permute for many numbers at once."""
-    half = np.uint64(max(1, (size - 1).bit_length() + 1 >> 1))
-    low_bits = np.uint64((1 << int(half)) - 1)
-    result = index.astype(np.uint64)
-    walking = np.ones(len(result), bool)
-    while walking.any():
-        left, right = result[walking] >> half, result[walking] & low_bits
-        for turn in range(ROUNDS):
-            left, right = right, left ^ (_mix((right + np.uint64(turn << 32)) ^ np.uint64(key)) & low_bits)
-        result[walking] = left << half | right
-        walking = result >= size
-    return result.astype(np.int64)
-
-
-def _mix(value: Numbers) -> Numbers:
-    """splitmix64's finaliser; arithmetic wraps around."""
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ value >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ value >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return value ^ value >> np.uint64(31)
+        return {"seed": self.seed, "lengths": {kind.name: kind.length for kind in self.mix.kinds},
+                "windows": {name: windows.total for name, windows in self.windows.items()}}

@@ -2,8 +2,8 @@
 
 A frame's latents are noised to a signal level tau in [0, 1], 0 noise and 1 data, and the network is told tau and the
 step size d that it is to take. Both are on a grid: with K_max = `finest` steps, tau = level / K_max for level
-0 .. K_max - 1, and d = 1 / 2^index for step index 0 .. log2 K_max. The smallest step, d_min = 1 / K_max, learns from data
-(flow matching), larger ones from two steps of half the size (bootstrap).
+0 .. K_max - 1, and d = 1 / 2^index for step index 0 .. log2 K_max. The smallest step, d_min = 1 / K_max, learns from
+data (flow matching), larger ones from two steps of half the size (bootstrap).
 
     K_max = 8      step index    0      1      2        3
                    d             1     1/2    1/4      1/8 = d_min

@@ -1,4 +1,4 @@
-"""The latents and actions of a split in memory, frame by frame: a batch is one gather per tensor."""
+"""The latents and trajectories of a split, frame by frame: a batch is one gather per tensor."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,49 +15,81 @@ from wakedream.data.trajectory import Trajectory, of_actions
 from wakedream.dynamics.latents import LatentStore
 from wakedream.progress import late_bar
 
+Numbers = np.ndarray
+
 
 class LatentTable:
     """All frames of some episodes, one episode after the other.
 
-    On `device` if that takes at most `cache_gib` GiB (and no more than half of what a GPU has left), else in the
-    host's memory. Episodes that are not in `labelled` have has_action False and zeros for actions.
+    Latents lie on `device` if they take at most `cache_gib` GiB (and no more than half of what a GPU has left). Else
+    they stay in their files, mapped into memory: all processes of a machine share what the system keeps of them.
+    Trajectories are kept beside them. Episodes that are not in `labelled` have has_action False and zeros for actions.
     """
 
     def __init__(self, store: Store, latents: LatentStore, episodes: Sequence[EpisodeInfo], device: torch.device,
-                 cache_gib: float, labelled: AbstractSet[int], show_progress: bool = True):
-        """DataError when latents or actions are damaged, or latents not finite."""
+                 cache_gib: float, labelled: AbstractSet[int], rank: int = 0, world_size: int = 1):
+        """The processes share the work of comparing checksums. DataError when latents or trajectories are damaged."""
         self.device = device
         self.frames = sum(info.frames for info in episodes)
         size = 4 * self.frames * latents.num_latents * latents.latent_dim  # two tables of two bytes
         self.home = home = _home(device, size, cache_gib)
-        # frame i is row i with its past and row frames + i alone, so that one gather serves both
-        self._latents = torch.empty(2 * self.frames, latents.num_latents, latents.latent_dim, dtype=torch.float16,
-                                    device=home)
-        columns = store.empty_columns(self.frames)
-        firsts = accumulate((info.frames for info in episodes), initial=0)
-        with late_bar("reading latents", self.frames, "frames", show_progress) as advance:
-            for info, first in zip(episodes, firsts, strict=False):
-                rows = slice(first, first + info.frames)
-                both = latents.read_half(info.id)
-                self._latents[rows] = both[0].to(home)
-                self._latents[self.frames + first:self.frames + rows.stop] = both[1].to(home)
-                for name, values in store.columns(info.id).items():
-                    if info.id in labelled or not of_actions(name):
-                        columns[name][rows] = values
-                advance(info.frames)
-        self._columns = {name: torch.from_numpy(values).to(home) for name, values in columns.items()}
+        self._place(latents, episodes)
+        shards = sorted(set(self._shards.tolist()))
+        with late_bar("reading latents", len(shards), "shards", rank == 0) as advance:
+            for number in shards[rank::world_size]:
+                latents.verify(number)
+                advance(world_size)
+        self._maps = {number: latents.mapped(number) for number in shards}
+        self._latents = self._resident(latents) if home.type == "cuda" else None
+        self._columns = {name: torch.from_numpy(values).to(home)
+                         for name, values in _columns(store, episodes, labelled).items()}
 
-    def gather(self, frames: np.ndarray, alone: int) -> tuple[Tensor, Trajectory]:
+    def gather(self, frames: Numbers, alone: int) -> tuple[Tensor, Trajectory]:
         """For frames int64 (b t), on `device`: latents float32 (b t l e), of the first `alone` rows each frame alone;
         and what was done. Never waits for a GPU."""
-        rows = frames.copy()
-        rows[:alone] += self.frames
-        taken, of_latents = self._index(frames), self._index(rows)
-        latents = self._take(self._latents, of_latents).float()
-        return latents, Trajectory.of_columns({name: self._take(column, taken)
-                                               for name, column in self._columns.items()})
+        if self._latents is None:
+            latents = self._from_files(frames, alone)
+        else:
+            rows = frames.copy()
+            rows[:alone] += self.frames
+            latents = self._take(self._latents, self._index(rows))
+        taken = self._index(frames)
+        return latents.float(), Trajectory.of_columns({name: self._take(column, taken)
+                                                       for name, column in self._columns.items()})
 
-    def _index(self, numbers: np.ndarray) -> Tensor:
+    def _place(self, latents: LatentStore, episodes: Sequence[EpisodeInfo]) -> None:
+        """For every frame: which shard has it, and which of its rows it is."""
+        self._shards, self._rows = np.zeros(self.frames, np.int64), np.zeros(self.frames, np.int64)
+        spans = {span.id: span for span in latents.spans}
+        for info, first in zip(episodes, _firsts(episodes), strict=False):
+            span, part = spans[info.id], slice(first, first + info.frames)
+            self._shards[part] = span.shard
+            self._rows[part] = np.arange(span.start, span.start + info.frames)
+
+    def _resident(self, latents: LatentStore) -> Tensor:
+        """Frame i is row i with its past and row frames + i alone, so that one gather serves both."""
+        table = torch.empty(2 * self.frames, latents.num_latents, latents.latent_dim, dtype=torch.float16,
+                            device=self.home)
+        for number, both in self._maps.items():
+            here = np.flatnonzero(self._shards == number)
+            where = torch.from_numpy(here).to(self.home)
+            for part, mapped in enumerate(both):
+                table[where + part * self.frames] = torch.from_numpy(mapped[self._rows[here]]).to(self.home)
+        return table
+
+    def _from_files(self, frames: Numbers, alone: int) -> Tensor:
+        """(b t l e) float16, on the device: shard by shard out of the mapped files."""
+        shape = next(iter(self._maps.values()))[0].shape[1:]
+        made = torch.empty(*frames.shape, *shape, dtype=torch.float16, pin_memory=self.device.type == "cuda")
+        into, shards, rows = made.numpy(), self._shards[frames], self._rows[frames]
+        by_itself = np.broadcast_to((np.arange(len(frames)) < alone)[:, None], frames.shape)
+        for number in np.unique(shards):
+            for part, mapped in enumerate(self._maps[int(number)]):
+                here = (shards == number) & (by_itself == bool(part))
+                into[here] = mapped[rows[here]]
+        return made.to(self.device, non_blocking=True)
+
+    def _index(self, numbers: Numbers) -> Tensor:
         index = torch.from_numpy(numbers)
         return index.pin_memory().to(self.home, non_blocking=True) if self.home.type == "cuda" else index
 
@@ -69,6 +101,20 @@ class LatentTable:
         pinned = torch.empty(index.numel(), *table.shape[1:], dtype=table.dtype, pin_memory=self.device.type == "cuda")
         torch.index_select(table, 0, index.flatten(), out=pinned)
         return pinned.view(shape).to(self.device, non_blocking=True)
+
+
+def _firsts(episodes: Sequence[EpisodeInfo]) -> list[int]:
+    """Where each episode begins, and the end of the last."""
+    return list(accumulate((info.frames for info in episodes), initial=0))
+
+
+def _columns(store: Store, episodes: Sequence[EpisodeInfo], labelled: AbstractSet[int]) -> dict[str, Numbers]:
+    columns, firsts = store.empty_columns(sum(info.frames for info in episodes)), _firsts(episodes)
+    for info, first in zip(episodes, firsts, strict=False):
+        for name, values in store.columns(info.id).items():
+            if info.id in labelled or not of_actions(name):
+                columns[name][first:first + info.frames] = values
+    return columns
 
 
 def _home(device: torch.device, size: int, cache_gib: float) -> torch.device:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from wakedream.runs import deferred_signals
+
 WARM_UP = 3  # runs before recording: compilation, kernel choice, tables made once
 
 
@@ -28,21 +30,21 @@ class Recorded:
         """The function's output, as tensors of the caller's own."""
         with torch.cuda.device(inputs[0].device):
             if self.graph is None:
-                self.graph = self._record(inputs)
+                self._record(inputs)
             for buffer, given in zip(self.inputs, inputs, strict=True):
                 assert buffer.shape == given.shape, (buffer.shape, given.shape)
                 buffer.copy_(given, non_blocking=True)
             self.graph.replay()
             return pytree.tree_map(lambda tensor: tensor.clone(), self.output)
 
-    def _record(self, inputs: Sequence[Tensor]) -> torch.cuda.CUDAGraph:
+    def _record(self, inputs: Sequence[Tensor]) -> None:
         self.inputs = [given.clone() for given in inputs]
         self._warm_up()
         graph = torch.cuda.CUDAGraph()
         # thread_local: threads that load data meanwhile may allocate
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with deferred_signals(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.output = self.function(*self.inputs)
-        return graph
+        self.graph = graph
 
     def _warm_up(self) -> None:
         before = [tensor.clone() for tensor in self.state]

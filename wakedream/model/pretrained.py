@@ -13,11 +13,11 @@ from torch import nn
 from wakedream.config import shown
 from wakedream.errors import CheckpointError, RunError
 from wakedream.model.frozen import frozen
-from wakedream.runs import BEST, atomic, write_json
+from wakedream.runs import BEST, CONFIG, TENSORS, atomic, remove, sha256, write_json
 
 FORMAT = 1
-CONFIG, TENSORS = "config.json", "model.safetensors"
-FOREIGN = ("manifest.json", "latents.json", "state.json", "metrics.jsonl", "checkpoints", "shards")  # no weights folder's
+# in no weights folder
+FOREIGN = ("manifest.json", "latents.json", "state.json", "metrics.jsonl", "checkpoints", "shards")
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -46,7 +46,8 @@ class Pretrained(nn.Module):
         In eval mode. CheckpointError when there is none that can be used, or of another kind.
         """
         folder = weights_folder(Path(path))
-        return load_weights(cls.build(read_about(folder, cls.KIND)), folder)
+        about = read_about(folder, cls.KIND)
+        return load_weights(cls.build(about), folder, about.get("sha256"))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a weights folder, config.json and model.safetensors. RunError where the folder holds something else."""
@@ -81,8 +82,8 @@ def refuse_foreign(folder: Path, kind: str) -> None:
     if found is None and config.exists():
         found = None if _kind(config) == kind else CONFIG
     if found is not None:
-        raise RunError(f"{folder} holds something else ({found}), which weights of a {kind} would spoil: choose a folder "
-                       "of their own")
+        raise RunError(f"{folder} holds something else ({found}), which weights of a {kind} would spoil: choose a "
+                       "folder of their own")
 
 
 def _kind(config: Path) -> Any:
@@ -94,17 +95,25 @@ def _kind(config: Path) -> Any:
 
 
 def save_weights(model: nn.Module, folder: Path, kind: str, about: dict[str, Any]) -> None:
-    """The weights first, then the config, `about` of this kind: a folder with a config is complete."""
+    """The weights first, then the config, `about` of this kind and their checksum: a folder with a config is
+    complete."""
     folder.mkdir(parents=True, exist_ok=True)
+    remove(folder / CONFIG)
     with atomic(folder / TENSORS) as beside:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, beside)
-    write_json(folder / CONFIG, {"format": FORMAT, "kind": kind, **about})
+    write_json(folder / CONFIG, {"format": FORMAT, "kind": kind, **about, "sha256": sha256(folder / TENSORS)})
 
 
-def load_weights(model: Model, folder: Path) -> Model:
-    """The model with the folder's weights, in eval mode. CheckpointError when they are damaged or do not fit."""
+def load_weights(model: Model, folder: Path, checksum: str | None = None) -> Model:
+    """The model with the folder's weights, in eval mode. CheckpointError when they are damaged or do not fit.
+
+    checksum: what the file should have; folders of before it was kept have none.
+    """
     file = folder / TENSORS
     try:
+        if checksum is not None and sha256(file) != checksum:
+            raise CheckpointError(f"the weights {file} are damaged, they are not what was written (checksum): take "
+                                  "another checkpoint of the run, or train again")
         state = load_file(file)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"the weights {file} are damaged or missing ({error}): "

@@ -1,4 +1,4 @@
-"""What makes one frame after the other: its options, and how one set of caches and graphs serves many that take turns."""
+"""What makes one frame after the other: its options, and how one set of caches and graphs serves many in turns."""
 
 import weakref
 from collections.abc import Callable, Collection, Sequence

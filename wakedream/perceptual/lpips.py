@@ -84,7 +84,10 @@ class LPIPS(nn.Module):
         assert prediction.shape == target.shape, (prediction.shape, target.shape)
         assert prediction.is_floating_point(), prediction.dtype
         assert target.is_floating_point(), target.dtype
-        *_, channels, height, width = prediction.shape
+        self.check(*prediction.shape[-3:])
+
+    def check(self, channels: int, height: int, width: int) -> None:
+        """ConfigError unless such pictures can be compared."""
         least = self.trunk.min_size
         if channels != 3 or min(height, width) < least:
             raise ConfigError(

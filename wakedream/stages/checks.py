@@ -1,5 +1,7 @@
 """What the looks at held-out data during training share."""
 
+import copy
+
 from einops import rearrange, repeat
 from torch import Tensor
 
@@ -10,18 +12,41 @@ from wakedream.perceptual.lpips import LPIPS
 from wakedream.perceptual.trunks import trunk
 from wakedream.training.distributed import Place
 
+NET = "alex"  # of LPIPS, by which is judged
 SHOWN, LEAST_PIXELS = 8, 128  # columns of the picture, and the width to which small frames are enlarged
 
 
-def perceptual(store: Store, place: Place) -> LPIPS | None:
-    """For the process that looks; None where it has no weights, or the frames are too small or have no colours."""
-    h, w, c = store.frame_shape
-    if not place.writes or c != 3 or min(h, w) < trunk("alex").min_size:
-        return None
-    try:
-        return LPIPS.load("alex").to(place.device)
-    except WeightsError:
-        return None
+class Perception:
+    """LPIPS, held once while a stage trains; and by what weights are judged, which is settled when a run begins.
+
+    judged_by   "lpips", or "psnr" where frames are too small for LPIPS, have no colours, or its weights were not at
+                hand. recorded: what the run was begun with, if it was begun before; what is installed by now changes
+                nothing
+    """
+
+    def __init__(self, store: Store, place: Place, recorded: str | None = None):
+        self.place, self._held = place, dict[str, LPIPS]()
+        h, w, c = store.frame_shape
+        self.lpips: LPIPS | None = None  # of the process that looks
+        if place.writes and c == 3 and min(h, w) >= trunk(NET).min_size:
+            try:
+                self.lpips = copy.copy(self.of(NET))
+            except WeightsError as error:
+                if recorded == "lpips":
+                    raise WeightsError(f"this run chooses its best weights by LPIPS, as it did when it began: {error}"
+                                       ) from error
+        self.judged_by = recorded or ("lpips" if self.lpips else "psnr")
+
+    def of(self, net: str) -> LPIPS:
+        """The network on the device, to learn from; whoever else uses it holds the same tensors."""
+        if net not in self._held:
+            self._held[net] = LPIPS.load(net).to(self.place.device)
+        return self._held[net]
+
+    def score(self, found: dict[str, float], count: int) -> tuple[float, str]:
+        """Of what was measured of `count` dreams: the higher the better; and what it is."""
+        score = -found["lpips"] if self.judged_by == "lpips" else found["psnr"]
+        return score, f"{self.judged_by.upper()} of {count} dreams"
 
 
 def picture(rows: Frames) -> Tensor:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from wakedream.config import added
 from wakedream.data.config import LoaderConfig
 from wakedream.dynamics.config import DynamicsConfig, DynamicsObjectiveConfig, LatentLoaderConfig
 from wakedream.tokenizer.config import TokenizerConfig, TokenizerObjectiveConfig
@@ -17,6 +18,8 @@ class TokenizerRun:
     loader: LoaderConfig
     optim: OptimConfig
     train: TrainConfig
+    init: str = added("", was="")
+    """begin with these weights, of a run folder or a weights folder, and a fresh optimizer (default: at random)"""
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,5 @@ class DynamicsRun:
     """the tokenizer's run folder or weights folder"""
     latents: str = ""
     """where the data set's latents are kept (default: in the tokenizer's folder, under latents/)"""
+    init: str = added("", was="")
+    """begin with these weights, of a run folder or a weights folder, and a fresh optimizer (default: at random)"""

@@ -1,72 +1,81 @@
 """Stage 2: a dynamics model learns to predict latents of a frozen tokenizer."""
 
-import contextlib
 import sys
 from pathlib import Path
 
 import torch
 from einops import rearrange
 
-from wakedream import runs
-from wakedream.config import to_dict
 from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
 from wakedream.dynamics.batches import LatentBatches, evaluation_latents
 from wakedream.dynamics.dynamics import Dynamics
-from wakedream.dynamics.encode import encode_store
+from wakedream.dynamics.encode import Company, encode_store
 from wakedream.dynamics.latents import LatentStore
 from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.errors import ConfigError
 from wakedream.evaluation.dynamics.rollouts import pictures_of, roll_out
 from wakedream.evaluation.metrics import ReconstructionMetrics
-from wakedream.stages.checks import SHOWN, perceptual, picture
+from wakedream.stages.checks import SHOWN, Perception, picture
 from wakedream.stages.config import DynamicsRun
+from wakedream.stages.skeleton import Stage, train_stage
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.training.distributed import Place, join
-from wakedream.training.loop import Evaluate, fit
+from wakedream.training.distributed import Place
+from wakedream.training.loop import Evaluate
 from wakedream.training.metrics import Check
-from wakedream.training.optim import build_optimizers
-from wakedream.training.run_config import check_same, claim, identity
+from wakedream.training.run_config import Source
 from wakedream.world.model import TOKENIZER
 
 CONTEXT, HORIZON = 16, 16  # frames of the dreams that training is judged by
 
 
 def train_dynamics(run: DynamicsRun, data: Path, out: Path, preset: str = "custom") -> None:
-    """Train on the data set `data`, as `run.tokenizer` encodes it, into the run folder `out`.
-
-    DataError, ConfigError, CheckpointError, RunError before anything is written there; Interrupted after saving.
-    """
+    """On the data set as `run.tokenizer` encodes it; see `train_stage`."""
     if not run.tokenizer:
         raise ConfigError("--tokenizer: expected the run folder of a tokenizer: wakedream train tokenizer ...")
-    with join(run.train.device) as place, contextlib.ExitStack() as stack:
-        store = Store.open(data)
-        tokenizer = Tokenizer.from_pretrained(run.tokenizer).requires_grad_(False).to(place.device)
-        check_latents(tokenizer, run)
-        mark = tokenizer.fingerprint()
-        own = identity("dynamics", preset, to_dict(run), data={"path": str(data), "fingerprint": store.fingerprint},
-                       tokenizer={"path": run.tokenizer, "fingerprint": mark})
-        if place.writes:
-            check_same(out, own)  # before the data set is encoded for nothing
-        latents = encoded(store, tokenizer, mark, run, place)
-        torch.manual_seed(run.train.seed)
-        dynamics = Dynamics(run.model, store.spec)
-        dynamics.tokenizer = mark
-        dynamics.latent_mean.copy_(latents.mean)
-        dynamics.latent_scale.fill_(latents.scale)
-        batches = stack.enter_context(LatentBatches(
-            store, latents, tokenizer=tokenizer, config=run.loader, seed=run.train.seed, device=place.device,
-            rank=place.rank, world_size=place.world_size))
-        check = held_out(store, latents, tokenizer, run, place)
-        if place.writes:
-            stack.enter_context(runs.locked(out))
-            claim(out, own)
-            tokenizer.save_pretrained(out / TOKENIZER)
-        torch.manual_seed(run.train.seed + place.rank)  # every process draws its own noise
-        state = fit(DynamicsObjective(dynamics, run.objective, run.loader.batch_size), lambda model: build_optimizers(model, run.optim),
-                    batches, run.train, place, out, run.loader.batch_size * run.loader.length, check, label="dynamics")
-    if place.writes:
-        print(f"{out}: {state.step:,} steps. Next: wakedream evaluate {out} --data {data}")
+    train_stage(DynamicsStage, run, data, out, preset)
+
+
+class DynamicsStage(Stage):
+    NAME, MODEL, JUDGES = "dynamics", Dynamics, True
+    run: DynamicsRun
+    latents: LatentStore
+
+    def __init__(self, run: DynamicsRun, store: Store, place: Place):
+        super().__init__(run, store, place)
+        self.tokenizer = Tokenizer.from_pretrained(run.tokenizer).requires_grad_(False).to(place.device)
+        check_latents(self.tokenizer, run)
+        self.mark = self.tokenizer.fingerprint()
+
+    def sources(self) -> dict[str, Source]:
+        return {"tokenizer": {"path": self.run.tokenizer, "fingerprint": self.mark}}
+
+    def model(self) -> Dynamics:
+        return Dynamics(self.run.model, self.store.spec)
+
+    def prepare(self, model: Dynamics, given: Dynamics | None = None) -> None:
+        """The data set's latents, made now if they are not there yet, set the model's scale: but for starting weights
+        that have learned latents of this tokenizer at their own."""
+        self.latents = encoded(self.store, self.tokenizer, self.run, self.place)
+        if given is None or given.tokenizer != self.mark:
+            model.latent_mean.copy_(self.latents.mean)
+            model.latent_scale.fill_(self.latents.scale)
+        model.tokenizer = self.mark
+
+    def objective(self, model: Dynamics, perception: Perception) -> DynamicsObjective:
+        return DynamicsObjective(model, self.run.objective, self.run.loader.batch_size)
+
+    def batches(self) -> LatentBatches:
+        run, place = self.run, self.place
+        return LatentBatches(self.store, self.latents, tokenizer=self.tokenizer, config=run.loader, seed=run.train.seed,
+                             device=place.device, rank=place.rank, world_size=place.world_size)
+
+    def check(self, perception: Perception) -> Evaluate | None:
+        return held_out(self.store, self.latents, self.tokenizer, self.run, self.place, perception)
+
+    def keep(self, folder: Path) -> None:
+        """The tokenizer, so that the folder is a whole world."""
+        self.tokenizer.save_pretrained(folder / TOKENIZER)
 
 
 def check_latents(tokenizer: Tokenizer, run: DynamicsRun) -> None:
@@ -78,40 +87,33 @@ def check_latents(tokenizer: Tokenizer, run: DynamicsRun) -> None:
                           f"{taken[0]}x{taken[1]}: use --model.num-latents {made[0]} --model.latent-dim {made[1]}")
 
 
-def encoded(store: Store, tokenizer: Tokenizer, mark: str, run: DynamicsRun, place: Place) -> LatentStore:
-    """The data set's latents, made now if they are not there yet: by one process, the others wait."""
+def encoded(store: Store, tokenizer: Tokenizer, run: DynamicsRun, place: Place) -> LatentStore:
+    """The data set's latents, made now if they are not there yet: each process encodes its share of the shards."""
     folder = Path(run.latents or Path(run.tokenizer) / "latents" / store.fingerprint[:12])
-    if place.writes:
-        encode_store(tokenizer, store, folder, device=place.device)
-    place.agree(True)
-    latents = LatentStore.open(folder)
-    latents.check(mark, store)
-    return latents
+    company = Company(place.rank, place.world_size, lambda said: [plain for _, plain in place.gather({}, said)])
+    return encode_store(tokenizer, store, folder, device=place.device, show_progress=place.writes, company=company)
 
 
-def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: DynamicsRun,
-             place: Place) -> Evaluate | None:
-    """The check during training: dreams of held-out episodes, 16 frames after 16 of context; the best by LPIPS, or by
-    PSNR where there is none, are kept."""
+def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: DynamicsRun, place: Place,
+             perception: Perception) -> Evaluate | None:
+    """Dreams of held-out episodes, 16 frames after 16 of context; the best are kept, by what `perception` judges by."""
     length = CONTEXT + HORIZON
     if not any(info.frames >= length for info in store.split("held_out")):
         if place.writes:
             print(f"{store.path} has no held-out episode of {length} frames: training goes unchecked", file=sys.stderr)
         return None
-    lpips = perceptual(store, place)
     seen = ("held_out", run.train.evaluation_clips, length)
     clip = evaluation_latents(store, latents, *seen).to(place.device)
     truth = evaluation_clips(store, *seen).video[:, CONTEXT:].to(place.device).float() / 255
 
     def evaluate(dynamics: Dynamics) -> Check:
         made = pictures_of(tokenizer, clip, roll_out(dynamics, clip, CONTEXT))
-        metrics = ReconstructionMetrics(lpips)
+        metrics = ReconstructionMetrics(perception.lpips)
         metrics.update(made, truth)
         found = metrics.compute() | {f"psnr_{h}": metrics.by_frame()["psnr"][h - 1] for h in (1, 8, HORIZON)}
         found.pop("frames")
         shown = torch.stack([truth[:SHOWN, [7, -1]], made[:SHOWN, [7, -1]]])
         rows = rearrange(shown, "kind b t c h w -> (t kind) b c h w").cpu()
-        score = -found["lpips"] if lpips else found["psnr"]
-        return Check(found, picture(rows), score, f"{'LPIPS' if lpips else 'PSNR'} of {len(truth)} dreams")
+        return Check(found, picture(rows), *perception.score(found, len(truth)))
 
     return evaluate  # type: ignore[return-value]

@@ -19,14 +19,16 @@ class TokenizerObjective(nn.Module):
     lpips   LPIPS of `lpips_fraction` of the frames, drawn anew for every batch
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig):
+    def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig, lpips: LPIPS | None = None):
+        """lpips: the network if it is already there, by default loaded. ConfigError when frames are too small."""
         super().__init__()
         self.model, self.config = tokenizer, config
         self.weights = {"mse": 1.0}
         self.lpips = None
         if config.lpips_weight > 0:
             self.weights["lpips"] = config.lpips_weight
-            self.lpips = LPIPS.load(config.lpips_net)
+            self.lpips = lpips or LPIPS.load(config.lpips_net)
+            self.lpips.check(tokenizer.config.channels, *tokenizer.config.frame_size)
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -39,7 +41,7 @@ class TokenizerObjective(nn.Module):
         return [*self.blocks, self.lpips] if self.lpips is not None and self.lpips.gain.is_cuda else self.blocks
 
     def prepare(self, step: int) -> bool:
-        """All steps are of one kind."""
+        """All steps do the same work."""
         return False
 
     def follow(self, averaged: nn.Module) -> None:

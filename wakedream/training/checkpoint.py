@@ -8,8 +8,6 @@
     RUN/checkpoints/latest                           the name of the newest one
 """
 
-import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,9 @@ from wakedream.errors import CheckpointError, RunError
 from wakedream.training.distributed import Place
 from wakedream.training.shards import bounds, is_sharded
 from wakedream.training.stored import Files, Stored
+from wakedream.training.sums import FORMAT, checksum_of, damage, listed, read_json
 from wakedream.training.tree import all_finite, on_host, pack, unpack
 
-FORMAT = 2  # 1, never released: without "shards" and frames
 ALONE = Place(torch.device("cpu"))
 
 
@@ -62,7 +60,7 @@ class Checkpoints:
             parameters = sum(parameter.numel() for parameter in model.parameters())
             values = {"format": FORMAT, "step": step, "parameters": parameters, "state": plain,
                       "shards": {"files": names, "rows": rows}, "files": _sums(beside, sums)}
-            runs.write_json(beside / "state.json", {"checksum": _checksum(values), **values})
+            runs.write_json(beside / "state.json", {"checksum": checksum_of(values), **values})
         with runs.atomic(self.folder / "latest") as beside:
             beside.write_text(path.name + "\n", encoding="utf-8")
         for old in self.all()[: -self.keep]:
@@ -77,7 +75,7 @@ class Checkpoints:
             file = self.folder / f".{name}.partial"
             with runs.atomic(file) as beside:
                 save_file(own, beside)
-            written[name] = _sha256(file)
+            written[name] = runs.sha256(file)
         self.place.gather({}, written)
 
     def _take_over(self, folder: Path, names: list[str]) -> dict[str, str]:
@@ -130,10 +128,8 @@ class Checkpoints:
 
 def read_state(path: Path, place: Place = ALONE) -> dict[str, Any]:
     values = read_json(path)
-    damage = _damage(path, values["files"], place)
-    if damage:
-        listed = ", ".join(f"{name} is {what}" for name, what in sorted(damage.items()))
-        raise CheckpointError(f"the checkpoint {path} is damaged: {listed}")
+    if found := _damage(path, values["files"], place):
+        raise CheckpointError(f"the checkpoint {path} is damaged: {listed(found)}")
     files, rows, opened = [path / name for name in values["shards"]["files"]], values["shards"]["rows"], Files()
     try:
         whole = opened.names(files[0])
@@ -142,34 +138,22 @@ def read_state(path: Path, place: Place = ALONE) -> dict[str, Any]:
     return unpack({name: Stored(name, files, rows.get(name), opened) for name in whole}, values["state"])
 
 
+def judged_by(checkpoints: Checkpoints) -> str | None:
+    """By what a run chose its best weights whose config.json says nothing of it: "lpips" or "psnr"."""
+    newest = checkpoints.latest()
+    try:
+        by = read_json(newest)["state"].get("best_by") if newest else None
+    except (CheckpointError, RunError):
+        return None  # going on from it says what is wrong
+    return by.split()[0].lower() if by else None
+
+
 def _damage(path: Path, files: dict[str, str], place: Place) -> dict[str, str]:
     """What is wrong with which file; the processes share the work of looking."""
     found: dict[str, str] = {}
-    for name in sorted(files)[place.rank :: place.world_size]:
-        if not (path / name).exists():
-            found[name] = "missing"
-        elif _sha256(path / name) != files[name]:
-            found[name] = "not what was written (checksum)"
-    everywhere: dict[str, str] = {}
-    for _, one in place.gather({}, found):
-        everywhere |= one
-    return everywhere
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A checkpoint's state.json, verified."""
-    try:
-        values = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        checksum = values.pop("checksum")
-    except (OSError, ValueError, AttributeError, KeyError) as error:
-        raise CheckpointError(f"the checkpoint {path} is damaged: state.json ({error})") from error
-    if checksum != _checksum(values):
-        raise CheckpointError(f"the checkpoint {path} is damaged: state.json is not what was written")
-    if values["format"] != FORMAT:
-        raise RunError(f"the checkpoint {path} has format {values['format']}, this version reads format {FORMAT}: "
-                       "go on with the version of wakedream that wrote it, or train again into another --out. "
-                       f"{path / 'model'} can be used all the same")
-    return values
+    for _, one in place.gather({}, damage(path, files, sorted(files)[place.rank :: place.world_size])):
+        found |= one
+    return found
 
 
 def _names(count: int) -> list[str]:
@@ -181,13 +165,4 @@ def _names(count: int) -> list[str]:
 def _sums(folder: Path, known: dict[str, str]) -> dict[str, str]:
     """Checksums of all files; those `known` are not computed again."""
     names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-    return {name: known.get(name) or _sha256(folder / name) for name in names}
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _checksum(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return {name: known.get(name) or runs.sha256(folder / name) for name in names}

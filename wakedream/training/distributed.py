@@ -1,10 +1,11 @@
 """Device, precision, compilation and several processes, applied to models from outside."""
 
 import contextlib
-import functools
+import copy
 import json
 import os
 import shutil
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -112,8 +113,12 @@ def join(device: str = "auto") -> Iterator[Place]:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """bf16 where asked for and fast: GPUs, and CPUs with bf16 instructions."""
-    enabled = precision == "bf16" and (device.type != "cpu" or _cpu_has_bf16())
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lowers(precision, device))
+
+
+def lowers(precision: str, device: torch.device) -> bool:
+    """Whether it is asked for and the device has it."""
+    return precision == "bf16" and (device.type != "cpu" or _cpu_has_bf16())
 
 
 def _cpu_has_bf16() -> bool:
@@ -129,10 +134,10 @@ def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
     if wants_compile(config, place.device):
         torch._dynamo.config.recompile_limit = RECOMPILES  # beyond it `fullgraph` is an error
         for part in objective.compiled:  # type: ignore[union-attr]  # layers of a kind share their code
-            part.forward = torch.compile(part.forward, fullgraph=True, dynamic=False)
+            part.forward = Instead(part, torch.compile(part.forward, fullgraph=True, dynamic=False))
     if config.recompute:
         for block in objective.blocks:  # type: ignore[union-attr]
-            block.forward = recomputed(block.forward)
+            block.forward = Instead(block, recomputed(block.forward))
     if place.world_size == 1 or shards(config, place):
         return objective
     devices = [place.device] if place.device.type == "cuda" else None
@@ -141,11 +146,24 @@ def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
         return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
 
 
+class Instead:
+    """What a module calls instead of its class's `forward`. It belongs to that module's weights, so a deep copy of the
+    module has its class's own again."""
+
+    def __init__(self, module: nn.Module, run: Callable[..., Any]):
+        self.module, self.run = module, run
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
+        return types.MethodType(type(self.module).forward, copy.deepcopy(self.module, memo))
+
+
 def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Keeps its arguments alone; the backward pass computes the rest again. For layers that draw no random numbers:
     without their generators' states, which a CUDA graph cannot read, this can be recorded."""
 
-    @functools.wraps(forward)
     def run(*args: Any, **kwargs: Any) -> Any:
         return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
@@ -159,8 +177,9 @@ def settle(objective: nn.Module, averaged: nn.Module, config: TrainConfig, place
         model, blocks = objective.model, objective.blocks
         names = {id(part): name for name, part in model.named_modules()}  # type: ignore[operator,union-attr]
         twins = [averaged.get_submodule(names[id(block)]) for block in blocks]  # type: ignore[union-attr]
-        shard(model, blocks, place.device)  # type: ignore[arg-type]
-        shard(averaged, twins, place.device, learns=False)
+        low = torch.bfloat16 if lowers(config.precision, place.device) else None
+        shard(model, blocks, place.device, low=low)  # type: ignore[arg-type]
+        shard(averaged, twins, place.device, learns=False, low=low)
     for module in (objective, averaged):
         module.to(place.device)
 

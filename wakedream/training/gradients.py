@@ -16,9 +16,15 @@ def clip_and_guard(
     """Scale all gradients to at most `clip_norm` together; zero them if they or the loss are not finite.
 
     Returns their norm before clipping and whether all was finite, both on the device and the same on all processes.
-    One flat copy of the gradients: a handful of kernels whatever the number of parameters.
+    One flat copy of the gradients: a handful of kernels whatever the number of parameters. A parameter without numbers
+    (of no registers) loses its gradient: no optimizer shall mix it with sharded ones.
     """
-    used = [parameter for parameter in parameters if parameter.grad is not None]
+    used = []
+    for parameter in parameters:
+        if parameter.numel() == 0:
+            parameter.grad = None
+        elif parameter.grad is not None:
+            used.append(parameter)
     grads = [local(parameter.grad) for parameter in used]  # type: ignore[arg-type]
     flat = torch.cat([grad.reshape(-1).float() for grad in grads])
     norm = torch.linalg.vector_norm(flat)

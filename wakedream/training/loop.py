@@ -1,10 +1,10 @@
 """The loop that trains every stage: batch, losses, balance, step, EMA, and what is due."""
 
+import contextlib
 import copy
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.clock import UNCOUNTED_STEPS, Clock
 from wakedream.training.config import TrainConfig
 from wakedream.training.distributed import Place, autocast, settle, shards, wrap
-from wakedream.training.ema import Ema
+from wakedream.training.ema import Ema, copied
 from wakedream.training.gradients import FiniteCheck
 from wakedream.training.interrupt import Interruption
 from wakedream.training.metrics import Check, Meter, Metrics
@@ -46,7 +46,7 @@ class Objective(Protocol):
     @property
     def compiled(self) -> list[nn.Module]: ...  # what is compiled, each by itself: the blocks, and what else is large
 
-    def prepare(self, step: int) -> Any: ...  # before each step: its kind; steps of one kind do the same work
+    def prepare(self, step: int) -> Any: ...  # before each step: the name of its work; steps of one name do the same
 
     def follow(self, averaged: nn.Module) -> None: ...  # the averaged model, for objectives that learn from it
 
@@ -58,11 +58,13 @@ Evaluate = Callable[[nn.Module], Check]  # the averaged model, in eval mode, to 
 
 def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.optim.Optimizer]], batches: Batches,
         config: TrainConfig, place: Place, folder: Path, frames_per_batch: int, evaluate: Evaluate | None = None,
-        label: str = "training") -> TrainState:
+        label: str = "training", claim: Callable[[], None] = lambda: None) -> TrainState:
     """Train until `config.steps` or `config.minutes`, going on from the folder's latest checkpoint.
 
-    make_optimizers: of the model, once it is where it is trained. frames_per_batch: of this process. Raises
-    Interrupted, after saving, when Ctrl-C or SIGTERM asked to stop, and RunError when numbers stay not finite.
+    make_optimizers: of the model, once it is where it is trained. frames_per_batch: of this process. claim: makes the
+    folder the run's; called in the process that writes, once the first step could be taken: what fails before leaves
+    no trace. Raises Interrupted, after saving, when Ctrl-C or SIGTERM asked to stop, and RunError when numbers stay not
+    finite.
     """
     state = begin(objective, make_optimizers, batches, config, place)
     checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints, place)
@@ -75,9 +77,14 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     step = Stepper(wrap(state.objective, config, place), state, config)
     frames = frames_per_batch * config.accumulate * place.world_size
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
-    with writing(place, folder, state, label) as metrics, Interruption() as asked:
+    with contextlib.ExitStack() as stack, Interruption() as asked:
+        metrics = None
         while not over:
+            before = state.step, state.frames
             step()
+            if place.writes and metrics is None:
+                claim()
+                metrics = stack.enter_context(Metrics(folder, before[0], label, before[1]))
             if step.is_new:
                 clock.uncounted = UNCOUNTED_STEPS
             state.frames += frames
@@ -107,7 +114,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
 def begin(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.optim.Optimizer]], batches: Batches,
           config: TrainConfig, place: Place) -> TrainState:
     """The state before the first step, on this process's device."""
-    averaged = copy.deepcopy(objective.model)
+    averaged = copied(objective.model)
     host = copy.deepcopy(averaged) if shards(config, place) and place.writes else None
     settle(objective, averaged, config, place)  # type: ignore[arg-type]
     ema = Ema(objective.model, config.ema_decay, averaged, host)
@@ -169,12 +176,3 @@ def resume(state: TrainState, checkpoints: Checkpoints, seed: int) -> None:
         state.load_state_dict(checkpoints.load(path), seed)
         if state.place.writes:
             print(f"resuming at step {state.step} from {path}", file=sys.stderr)
-
-
-@contextmanager
-def writing(place: Place, folder: Path, state: TrainState, label: str) -> Iterator[Metrics | None]:
-    if not place.writes:
-        yield None
-        return
-    with Metrics(folder, state.step, label, state.frames) as metrics:
-        yield metrics

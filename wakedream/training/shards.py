@@ -12,20 +12,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device, learns: bool = True) -> None:
+def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device, learns: bool = True,
+          low: torch.dtype | None = None) -> None:
     """Move `model` to the device, its parameters split by rows: each block's whole only while it computes.
 
     One block after the other, so the model as a whole need not fit on the device. learns: False where no backward
-    pass follows, after which what lies outside the blocks would be split again.
+    pass follows, after which what lies outside the blocks would be split again. low: in which blocks are put together
+    and compute, if not as they are kept: half the bytes to send. Gradients are added in float32 all the same, and what
+    lies outside the blocks, among it the last layer, stays as it is.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     # it warns of changes in place to what the model returns: objectives make none
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    mixed = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=low and torch.float32, cast_forward_inputs=False)
+    empty = {parameter for parameter in model.parameters() if parameter.numel() == 0}  # there is nothing to split
     for part in (*blocks, model):
-        fully_shard(part, mesh=mesh, reshard_after_forward=None if learns else True)
+        fully_shard(part, mesh=mesh, reshard_after_forward=None if learns else True, ignored_params=empty,
+                    mp_policy=mixed if part is not model else MixedPrecisionPolicy())
 
 
 def is_sharded(tensor: Tensor) -> bool:

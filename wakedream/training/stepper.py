@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wakedream.runs import deferred_signals
 from wakedream.training.config import TrainConfig
 from wakedream.training.distributed import autocast, only_shares, wants_compile
 from wakedream.training.gradients import clip_and_guard
@@ -15,6 +17,15 @@ from wakedream.training.schedule import learning_rate_scale, progress
 from wakedream.training.state import TrainState
 
 WARM_UP = 2  # steps before recording: they compile, and allocate what stays (optimizer state, workspaces)
+
+
+@dataclass(eq=False)
+class Work:
+    """Steps that do the same, which one graph serves. clips: where it reads."""
+
+    warmed: int = 0
+    graph: torch.cuda.CUDAGraph | None = None
+    clips: list[Any] = field(default_factory=list)
 
 
 class Stepper:
@@ -29,11 +40,8 @@ class Stepper:
         self.forward, self.state, self.config = forward, state, config
         place = state.place
         self.records = place.device.type == "cuda" and place.world_size == 1 and wants_compile(config, place.device)
-        self.kind: Any = None  # of the last step: a graph serves one kind
-        self.is_new = False  # the last step was the first of its kind here: it may have compiled
-        self.warmed = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.clips: list[Any] = []  # where the graph reads
+        self.works: dict[Any, Work] = {}  # by what `objective.prepare` calls it
+        self.is_new = False  # the last step was the first of its work here: it may have compiled
 
     def __call__(self) -> None:
         state, config = self.state, self.config
@@ -41,39 +49,44 @@ class Stepper:
         set_rates(state.optimizers,
                   learning_rate_scale(state.step, progress(state.step, state.elapsed, config), config))
         state.ema.prepare(state.step)
-        kind = state.objective.prepare(state.step)  # type: ignore[operator]
-        self.is_new = kind != self.kind
-        if self.is_new:
-            self.kind, self.warmed, self.graph = kind, 0, None
+        name = state.objective.prepare(state.step)  # type: ignore[operator]
+        self.is_new = name not in self.works
+        work = self.works.setdefault(name, Work())
         if not self.records:
             self._step(clips)
-        elif self.warmed < WARM_UP:
-            self._warm_up(clips)
+        elif work.warmed < WARM_UP:
+            self._warm_up(work, clips)
         else:
-            self._replay(clips)
+            self._replay(work, clips)
         state.step += 1
 
-    def _warm_up(self, clips: list[Any]) -> None:
+    def _warm_up(self, work: Work, clips: list[Any]) -> None:
         """Off the main stream, as recording wants it."""
         main, side = torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(main)
         with torch.cuda.stream(side):
             self._step(clips)
         main.wait_stream(side)
-        self.warmed += 1
+        work.warmed += 1
 
-    def _replay(self, clips: list[Any]) -> None:
-        if self.graph is None:
-            self.clips = copy.deepcopy(clips)
-            self.graph = torch.cuda.CUDAGraph()
-            # thread_local: threads that load data meanwhile pin and allocate memory
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-                self._step(self.clips)
-        for kept, clip in zip(self.clips, clips, strict=True):
+    def _replay(self, work: Work, clips: list[Any]) -> None:
+        if work.graph is None:
+            work.clips = copy.deepcopy(clips)
+            self._record(work)
+        for kept, clip in zip(work.clips, clips, strict=True):
             for old, new in zip(_tensors(kept), _tensors(clip), strict=True):
                 assert old.shape == new.shape, (old.shape, new.shape)  # what was recorded has one shape
                 old.copy_(new, non_blocking=True)
-        self.graph.replay()
+        work.graph.replay()  # type: ignore[union-attr]
+
+    def _record(self, work: Work) -> None:
+        """All works use the same memory, one after the other: nothing in it outlives a step."""
+        pool = next((other.graph.pool() for other in self.works.values() if other.graph is not None), None)
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: threads that load data meanwhile pin and allocate memory
+        with deferred_signals(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            self._step(work.clips)
+        work.graph = graph
 
     def _step(self, clips: list[Any]) -> None:
         state, config, model = self.state, self.config, self.state.objective.model

@@ -55,7 +55,8 @@ class Cache:
         committed = num_frames if committed is None else committed
         # one frame that is not committed takes its slot all the same: the next look at it finds it there
         written = max(committed, 1) if num_frames == 1 else committed
-        slots = frame_ids[:, max(0, written - self.window) : written] % self.window  # of a longer run the end alone fits
+        fitting = frame_ids[:, max(0, written - self.window) : written]  # of a longer run the end alone
+        slots = fitting % self.window
         index = torch.arange(frame_ids.shape[0], device=device).unsqueeze(1)
         return Arrival(self, frame_ids, segments, index, slots, written, committed, rows)
 
@@ -136,7 +137,8 @@ class Arrival:
     def write(self, ring: Tensor, new: Tensor) -> None:
         """Put what belongs to the new frames, (b t ...), into their slots of a ring (b window ...)."""
         if self.written:
-            ring[self.index, self.slots] = new[:, max(0, self.written - self.cache.window) : self.written].to(ring.dtype)
+            fitting = new[:, max(0, self.written - self.cache.window) : self.written]
+            ring[self.index, self.slots] = fitting.to(ring.dtype)
 
     def commit(self) -> None:
         """The committed frames count as seen; after all layers. What was written for rows that do not move on lies

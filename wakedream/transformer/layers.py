@@ -17,7 +17,6 @@ from wakedream.transformer.config import LayerKind, TransformerConfig
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotate
 
-
 Kept = tuple[slice, ...]  # spans of a frame's tokens
 ALL: Kept = (slice(None),)
 

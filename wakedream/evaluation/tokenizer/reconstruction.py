@@ -14,6 +14,7 @@ from wakedream.evaluation.tokenizer.latents import latent_influence, latent_stat
 from wakedream.notation import Latents
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.progress import ProgressBar
+from wakedream.tokenizer.fitting import check_frames
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9)
@@ -125,15 +126,8 @@ def row_batches(rows: int, frames: int, tokenizer: Tokenizer) -> Iterator[slice]
 
 
 def check_data(tokenizer: Tokenizer, store: Store, split: str) -> None:
-    """DataError unless the frames are of the tokenizer's size and the split has episodes."""
-    height, width, channels = store.frame_shape
-    own = (*tokenizer.config.frame_size, tokenizer.config.channels)
-    if (height, width, channels) != own:
-        raise DataError(
-            f"the data set {store.path} has frames of {height}x{width}x{channels}, the tokenizer "
-            f"was trained on {own[0]}x{own[1]}x{own[2]}: give a data set of that size (`wakedream ingest "
-            "--size`), or a tokenizer trained on this one"
-        )
+    """ConfigError unless the frames are of the tokenizer's size, DataError unless the split has episodes."""
+    check_frames(store, tokenizer.config)
     if not store.split(split):
         raise DataError(
             f"the data set {store.path} has no {split.replace('_', '-')} episodes ({len(store.episodes)} in "
