@@ -157,8 +157,8 @@ def test_shares_and_rates_by_hand() -> None:
 def test_attention_kernels_and_memory_on_the_gpu(tmp_path) -> None:
     out = tmp_path / "bench.json"
     words = ["--seconds", "0.2", "--batch-sizes", "2", "--optimizers", "adamw", "--no-lpips", "--out", str(out)]
-    names = ["tokenizer-train", "tokenizer-stream", "dream"]
-    assert cli.main(["bench", *names, "--preset", "crafter", "--baseline", *words]) == 0
+    benchmarks = ("tokenizer-train", "tokenizer-stream", "dream")
+    assert cli.main(["bench", *benchmarks, "--preset", "crafter", "--baseline", *words]) == 0
     rows = json.loads(out.read_text())["results"]
     names = {(row["benchmark"], row["settings"]["implementation"]): row for row in rows}
     assert ("tokenizer-train", "compiled graph") in names, sorted(names)

@@ -153,9 +153,10 @@ class Told:
     def __init__(self, known: Branches, choose):
         self.known, self.choose = known, choose
 
-    def __call__(self, frames, actions, has_action):
+    def __call__(self, frames, actions, has_action, rows):
         contexts = frames.permute(0, 1, 3, 4, 2).numpy()
         self.rows = [next(i for i, c in enumerate(self.known.contexts) if (c == one).all()) for one in contexts]
+        assert self.rows == list(range(rows.start, rows.stop))
         assert (actions["action"].numpy() == self.known.actions["action"][self.rows]).all()
         assert (has_action.numpy() == self.known.has_action[self.rows]).all()
         self.t = 0
@@ -193,7 +194,7 @@ class Playing:
                 env.step(action)
             self.ready.append(env)
 
-    def __call__(self, frames, actions, has_action):
+    def __call__(self, frames, actions, has_action, rows):
         self.envs = []
         for one in frames.permute(0, 1, 3, 4, 2).numpy():
             row = next(i for i, c in enumerate(self.known.contexts) if (c == one).all())

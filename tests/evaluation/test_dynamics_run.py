@@ -99,6 +99,15 @@ def test_the_environment_is_not_asked_for_worlds_of_the_data(whole, games):
     assert (asked["count"], asked["context"], asked["avoid"]) == (3, 4, frozenset(range(100, 106)))
 
 
+def test_obedience_does_not_hang_on_how_many_dream_side_by_side(world_run, games, tmp_path, monkeypatch):
+    monkeypatch.setattr(dynamics_run, "branches", lambda name, count, context, **_: fake_branches(count, context))
+    monkeypatch.setattr(dynamics_run, "installed", lambda name: True)
+    found = [small(tmp_path / str(size), world_run, games, control=5, batch_size=size, videos=False)["control"]
+             for size in (2, 5)]
+    assert found[0].pop("psnr") == pytest.approx(found[1].pop("psnr"), abs=1e-4)
+    assert found[0] == found[1]
+
+
 def test_the_same_seed_gives_the_same_numbers(world_run, played, tmp_path):
     def numbers(name, **changes):
         found = small(tmp_path / name, world_run, played, videos=False, **changes)

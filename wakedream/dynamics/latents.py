@@ -11,7 +11,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -210,22 +209,11 @@ def remedy(folder: Path) -> str:
 
 def _read_about(folder: Path) -> About:
     file = folder / FILE
-    try:
-        values: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not file.is_file():
         what = "was interrupted, run the same command again to go on" if folder.is_dir() else "does not exist"
-        raise DataError(f"{folder} holds no latents (no {FILE}): it {what}, or is not a folder of latents") from None
-    except ValueError as error:
-        raise DataError(f"{file} is damaged ({error}): {remedy(folder)}") from None
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise DataError(f"{file} does not describe latents: expected a folder into which a data set was encoded")
-    if (version := values.pop("version", None)) != VERSION:
-        raise DataError(f"the latents {folder} have format {version}, this wakedream reads {VERSION}: "
-                        "install the wakedream that wrote them, or encode into a new folder")
-    try:
-        return from_dict(About, values)
-    except ConfigError as error:
-        raise DataError(f"{file} is damaged ({error}): {remedy(folder)}") from None
+        raise DataError(f"{folder} holds no latents (no {FILE}): it {what}, or is not a folder of latents")
+    return runs.read_versioned(file, About, format=FORMAT, versions=(VERSION,), made_by="`wakedream train dynamics`",
+                               remedy=remedy(folder), again="encode into a new folder")
 
 
 def _checksum(*tensors: Tensor) -> str:

@@ -21,8 +21,8 @@ class Dreaming(Protocol):
     def step(self, actions: dict[str, Tensor], /) -> Frame: ...
 
 
-# frames uint8 (n t c h w), actions by component (n t ...), has_action (n t)
-DreamFactory = Callable[[Video, dict[str, Tensor], Bool[Tensor, "n t"]], Dreaming]
+# frames uint8 (n t c h w), actions by component (n t ...), has_action (n t), which of the contexts these are
+DreamFactory = Callable[[Video, dict[str, Tensor], Bool[Tensor, "n t"], slice], Dreaming]
 
 
 @torch.no_grad()
@@ -42,9 +42,9 @@ def control(dream_factory: DreamFactory, branches: Branches, *, batch_size: int 
                 stands every dream in which nothing happened
     psnr        of counted dreams against the commanded outcome, dB
 
-    `dream_factory` is called for each command and each batch_size contexts; when it seeds its noise alike, the
-    dreams of one moment differ by the command alone. The last batch may be smaller. DataError when a dream is not
-    finite, ConfigError when its frames have another shape than the environment's.
+    `dream_factory` is called for each command and each batch_size contexts; when it seeds its noise by the context,
+    the dreams of one moment differ by the command alone, and batch_size does not matter. The last batch may be smaller.
+    DataError when a dream is not finite, ConfigError when its frames have another shape than the environment's.
     """
     n, k, hold = branches.outcomes.shape[:3]
     errors = np.empty((n, k, k))  # context, command given, outcome compared with
@@ -61,7 +61,7 @@ def _errors(dream_factory: DreamFactory, branches: Branches, rows: slice, comman
     """MSE (rows k) of dreams under `command` to every command's outcome."""
     frames = _channels_first(branches.contexts[rows])
     dream = dream_factory(frames, {name: torch.from_numpy(values[rows]) for name, values in branches.actions.items()},
-                          torch.from_numpy(branches.has_action[rows]))  # fmt: skip
+                          torch.from_numpy(branches.has_action[rows]), rows)  # fmt: skip
     action = {name: torch.from_numpy(np.repeat(values[command][None], len(frames), axis=0))
               for name, values in branches.held.items()}  # fmt: skip
     outcomes = _channels_first(branches.outcomes[rows])  # (n k hold c h w)

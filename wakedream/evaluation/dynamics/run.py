@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from wakedream.data.store import Store
+from wakedream.data.trajectory import Actions
+from wakedream.dynamics.noise import row_seeds
 from wakedream.environments.registry import commanded, environment
 from wakedream.errors import ConfigError
 from wakedream.evaluation.config import CHUNK, EvaluateDynamicsConfig
@@ -28,6 +30,7 @@ from wakedream.evaluation.frechet import FrechetFeatures
 from wakedream.evaluation.tokenizer.reconstruction import mean_image
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.progress import ProgressBar
+from wakedream.world.dream import WorldDream
 from wakedream.world.model import World
 
 COMPARED = (1, 2, 4, 8)
@@ -152,11 +155,14 @@ class DynamicsEvaluation:
             extra = environment(name).extra
             self._leave_out(f"actions obeyed: {name} is not installed, pip install 'wakedream[{extra}]'")
             return None
-        seeds = recorded_seeds([info.info for info in self.store.episodes])
-        tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[0], avoid=seeds)
+        recorded = recorded_seeds([info.info for info in self.store.episodes])
+        tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[0],
+                         avoid=recorded)
 
-        def dream(frames: Tensor, actions: dict[str, Tensor], has_action: Tensor):
-            return self.world.dream(frames, actions, has_action, sampling_steps=self.steps, seed=self.config.seed)
+        seeds = row_seeds(self.config.seed, count)
+
+        def dream(frames: Tensor, actions: Actions, has_action: Tensor, rows: slice) -> WorldDream:
+            return self.world.dream(frames, actions, has_action, sampling_steps=self.steps, seed=seeds[rows])
 
         return control(dream, tried, batch_size=self.amounts.batch_size)
 
