@@ -357,7 +357,8 @@ def make_told(path) -> Store:
             known = (t > 0) & (t % 3 > 0)
             video = np.random.default_rng(number).integers(0, 256, (len(t), 16, 16, 3), np.uint8)
             writer.add(Episode(
-                video, {"move": t % 3 * (t > 0)}, t > 0, np.where(known, t / 7, 0).astype(np.float32), number % 2 == 0, number % 2 == 1,
+                video, {"move": t % 3 * (t > 0)}, t > 0, np.where(known, t / 7, 0).astype(np.float32),
+                number % 2 == 0, number % 2 == 1,
                 {"episode": np.full(len(t), number, np.float32), "frame": t.astype(np.float32)}, has_reward=known,
                 events={"odd": t % 2 == 1}, task=number))
     return Store.open(path)

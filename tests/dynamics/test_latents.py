@@ -294,10 +294,10 @@ def test_damaged_files_are_data_errors_that_say_what_to_do(tmp_path, store):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda about: about | {"version": 9}, "format 9"),
-    (lambda about: about | {"format": "x"}, "does not describe latents"),
+    (lambda about: about | {"version": 9}, "has version 9"),
+    (lambda about: about | {"format": "x"}, "is not of the format wakedream-latents"),
     (lambda about: {k: v for k, v in about.items() if k != "mean"}, "damaged.*mean"),
-    (lambda about: [], "does not describe latents"),
+    (lambda about: [], "is not of the format wakedream-latents"),
 ])
 def test_a_wrong_description_is_a_data_error(tmp_path, store, change, message):
     folder = encode_store(build(), store, tmp_path / "l").path
