@@ -34,7 +34,7 @@ class Recorded:
             for buffer, given in zip(self.inputs, inputs, strict=True):
                 assert buffer.shape == given.shape, (buffer.shape, given.shape)
                 buffer.copy_(given, non_blocking=True)
-            self.graph.replay()
+            self.graph.replay()  # type: ignore[union-attr]
             return pytree.tree_map(lambda tensor: tensor.clone(), self.output)
 
     def _record(self, inputs: Sequence[Tensor]) -> None:
