@@ -91,11 +91,11 @@ def real(place: Place, out: Path) -> dict[str, dict[str, Tensor]]:
     sys.path.insert(0, str(Path(__file__).parent.parent / "stages"))
     from conftest import small_dynamics
 
-    from wakedream.stages import dynamics
+    from wakedream.stages import dynamics, skeleton
 
-    states, fit = [], dynamics.fit
-    dynamics.join = lambda device: ranks.join_again(place)
-    dynamics.fit = lambda *given, **options: states.append(fit(*given, **options)) or states[-1]
+    states, fit = [], skeleton.fit
+    skeleton.join = lambda device: ranks.join_again(place)
+    skeleton.fit = lambda *given, **options: states.append(fit(*given, **options)) or states[-1]
     for parallel in ranks.PARALLEL:
         run = small_dynamics(out / "tokenizer", parallel=parallel, recompute=parallel == "fsdp")
         dynamics.train_dynamics(run, out / "data", out / f"real_{parallel}", "debug")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wakedream import runs
-from wakedream.config import added, to_dict
+from wakedream.config import added, shown, to_dict
 from wakedream.data.actions import ActionSpec
 from wakedream.errors import DataError
 
@@ -88,7 +88,7 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """sha256 over what decides the content: shape, actions, and each episode's checksums and split."""
-        content = [self.header.frame_shape, to_dict(self.header.actions),
+        content = [self.header.frame_shape, shown(self.header.actions),
                    [(e.id, e.frames, e.split, e.terminated, e.truncated, e.frames_sha256, e.arrays_sha256)
                     for e in self.episodes]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -57,6 +57,8 @@ class DynamicsStage(Stage):
         """The data set's latents, made now if they are not there yet, set the model's scale: but for starting weights
         that have learned latents of this tokenizer at their own."""
         self.latents = encoded(self.store, self.tokenizer, self.run, self.place)
+        if given is not None and given.tokenizer != self.mark and self.place.writes:
+            print(f"--init {self.run.init}: trained on latents of another tokenizer", file=sys.stderr)
         if given is None or given.tokenizer != self.mark:
             model.latent_mean.copy_(self.latents.mean)
             model.latent_scale.fill_(self.latents.scale)
