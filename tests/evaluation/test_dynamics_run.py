@@ -168,7 +168,7 @@ def test_bad_input_is_named_and_nothing_is_written(world, world_run, played, tmp
     refused(DataError, "no held-out episodes", data=write_played(tmp_path / "train", [30] * 4, held_out=0.0))
     larger = small_world(small_tokenizer(40))
     larger.save_pretrained(tmp_path / "larger")
-    refused(DataError, "frames of 32x32x3, the tokenizer was trained on 40x40x3", run=tmp_path / "larger")
+    refused(ConfigError, "frames of 32x32 with 3 channels, the tokenizer takes 40x40 with 3", run=tmp_path / "larger")
     assert not out.exists()
     with pytest.raises(ConfigError, match="--drift is 100, expected 0 or at least 216"):
         EvaluateDynamicsConfig(world_run, played.path, drift=100)

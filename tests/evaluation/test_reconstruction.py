@@ -6,7 +6,7 @@ import torch
 from squares import write_store
 
 from wakedream.data.loader import evaluation_clips
-from wakedream.errors import DataError
+from wakedream.errors import ConfigError, DataError
 from wakedream.evaluation.metrics import psnr
 from wakedream.evaluation.tokenizer.latents import latent_influence, latent_statistics
 from wakedream.evaluation.tokenizer.pictures import take_pictures
@@ -124,5 +124,5 @@ def test_other_frame_size_and_missing_split_are_refused(tokenizer, tmp_path):
     with pytest.raises(DataError, match="no held-out episodes"):
         evaluate_tokenizer(tokenizer, small, length=4)
     larger = Tokenizer(dataclasses.replace(tokenizer.config, height=64))
-    with pytest.raises(DataError, match=r"32x32x3, the tokenizer was trained on 64x32x3"):
+    with pytest.raises(ConfigError, match="frames of 32x32 with 3 channels, the tokenizer takes 64x32 with 3"):
         evaluate_tokenizer(larger, small, length=4)

@@ -40,8 +40,8 @@ def evaluate(config: EvaluateConfig) -> None:
     """Measure, write metrics.json and index.html to `config.out`, print the headline.
 
     config: of the kind that the run is, or plain, for a run of any kind. CheckpointError without usable weights,
-    DataError for frames of another size, other actions, or no held-out episodes that are long enough, WeightsError
-    without LPIPS weights: all before anything is written.
+    ConfigError for frames of another size, DataError for other actions or no held-out episodes that are long enough,
+    WeightsError without LPIPS weights: all before anything is written.
     """
     device = pick_device(config.device)
     evaluation = _of_kind(config, device)

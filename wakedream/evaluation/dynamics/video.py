@@ -26,7 +26,8 @@ KEPT = 8  # frames for which a random action is held
 
 def dream(config: DreamConfig) -> None:
     """Write `config.out`. CheckpointError when the run is no dynamics model's, ConfigError for actions that there are
-    not, DataError for data of other frames or actions, or without a held-out episode that is long enough."""
+    not and data of other frames, DataError for data of other actions, or without a held-out episode that is long
+    enough."""
     world = World.from_pretrained(config.run).to(pick_device(config.device))
     scale = config.scale or max(1, round(HEIGHT / world.tokenizer.config.height))
     with runs.atomic(config.out) as file:  # first: no dream is lost for want of a place

@@ -111,7 +111,7 @@ def encoded(tokenizer: Tokenizer, video: Video) -> Latents:
 
 
 def check_world(world: World, store: Store, split: str = "held_out") -> None:
-    """DataError unless frames, actions and split of the data are what the model knows."""
+    """ConfigError unless the frames, DataError unless actions and split of the data are what the model knows."""
     check_data(world.tokenizer, store, split)
     own, given = ({c.name: (c.kind, c.size, c.low, c.high) for c in spec.components}
                   for spec in (world.dynamics.actions, store.spec))
