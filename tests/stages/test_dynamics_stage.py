@@ -255,7 +255,7 @@ def test_latents_that_are_not_finite_are_refused(tmp_path, played, eyes) -> None
     for split in ("train", "held_out"):
         episode = store.split(split)[-1].id
         latents = tensors["latents"].clone()
-        latents[LatentStore.open(tmp_path / "latents")._places[episode].start + 20] = float("nan")
+        latents[LatentStore.open(tmp_path / "latents")._spans[episode].start + 20] = float("nan")
         write_latents(path, latents, tensors["alone"], source)
         run = dataclasses.replace(small_dynamics(eyes), latents=str(tmp_path / "latents"))
         with pytest.raises(DataError, match=f"episode {episode} .*not finite, first at frame 20"):
