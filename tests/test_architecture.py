@@ -146,6 +146,6 @@ def test_the_tour_names_every_file() -> None:
     tour = (ROOT.parent / "docs" / "tour.md").read_text(encoding="utf-8")
     under = {part.split("/")[0]: part for part in tour.split("\n### ")}
     files = [path.relative_to(ROOT) for path in sorted(ROOT.rglob("*.py")) if path.name != "__init__.py"]
-    missing = [path for path in files
-               if not {f"`{path.name}`", f"`{path}`"} & set(re.findall("`.+?`", under.get(path.parts[0], tour)))]
+    missing = [path for path in files if not {f"`{Path(*path.parts[1:])}`", f"`{path}`"}
+               & set(re.findall("`.+?`", under.get(path.parts[0], tour)))]
     assert missing == []

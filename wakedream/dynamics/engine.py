@@ -18,7 +18,7 @@ from wakedream.errors import ConfigError, DataError
 from wakedream.model.frozen import Shared, refresh
 from wakedream.model.pretrained import Pretrained
 from wakedream.model.stepwise import FrameByFrame
-from wakedream.notation import Latent, Latents, Levels
+from wakedream.notation import Latent, Latents
 from wakedream.transformer.cache import Cache, CacheState
 
 CHUNK = 32  # frames of a context that are looked at together
@@ -343,6 +343,6 @@ def check_sampling_steps(steps: Any, finest: int) -> None:
                           "the model was trained for")
 
 
-def _beside(numbers: Levels, value: int) -> Levels:
-    """(b 1) to (b 2): the value follows."""
+def _beside(numbers: Int[Tensor, "b 1"], value: int) -> Int[Tensor, "b 2"]:
+    """The value follows."""
     return torch.cat([numbers, torch.full_like(numbers, value)], dim=1)

@@ -94,7 +94,7 @@ class Windows:
         epochs, index = np.divmod(positions, self.total)
         for epoch in np.unique(epochs):
             key = np.random.SeedSequence((self.seed, self.length, int(epoch))).generate_state(1, np.uint64)[0]
-            index[epochs == epoch] = permute(index[epochs == epoch], self.total, key)
+            index[epochs == epoch] = permute(index[epochs == epoch], self.total, int(key))
         return index + self._shift[np.searchsorted(self._ends, index, side="right")]
 
 
