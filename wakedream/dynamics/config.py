@@ -87,7 +87,7 @@ class DynamicsObjectiveConfig:
 @dataclass(frozen=True)
 class LatentLoaderConfig:
     """How latents reach the dynamics model. Every batch has one shape; its rows are images, packed short clips and
-    long clips, in that order and in fixed numbers."""
+    long clips, in that order and in fixed numbers; in a batch too small for one of each, as their share is due."""
 
     batch_size: int = 16
     """rows per batch on each device"""
@@ -107,7 +107,8 @@ class LatentLoaderConfig:
     workers: int = 4
     """threads that unpack frames, if live"""
     cache_gib: float = 8.0
-    """keep what is read on the device if it takes at most so many GiB, else in the host's memory"""
+    """keep latents on the device if they take at most so many GiB; else they are read from their files, mapped into
+    memory"""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "length", "short", "workers"):

@@ -141,8 +141,8 @@ def _check_values(component: ActionComponent, values: Tensor, has_action: Tensor
     known = _shaped(component, values, has_action).detach()[has_action].cpu()
     wrong = ~torch.from_numpy(component.possible(known.numpy()))
     if wrong.any():
-        place = tuple(has_action.nonzero()[int(wrong.nonzero()[0])].tolist())
-        raise DataError(f"action component '{component.name}': got {known[wrong][0].tolist()} at {place}, expected "
+        at = tuple(has_action.nonzero()[int(wrong.nonzero()[0])].tolist())
+        raise DataError(f"action component '{component.name}': got {known[wrong][0].tolist()} at {at}, expected "
                         f"{component.values}")
 
 

@@ -26,14 +26,14 @@ def _uniform(key, number):
 @triton.jit
 def normal_kernel(seeds, frames, out, per_row, count, DRAW_KEY: tl.constexpr, BLOCK: tl.constexpr):
     """A program for a block of the `count` numbers of one frame."""
-    place = tl.program_id(0)
+    which = tl.program_id(0)
     number = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    seed = tl.load(seeds + place // per_row).to(tl.uint64, bitcast=True)
-    frame = tl.load(frames + place).to(tl.uint64, bitcast=True)
+    seed = tl.load(seeds + which // per_row).to(tl.uint64, bitcast=True)
+    frame = tl.load(frames + which).to(tl.uint64, bitcast=True)
     key = _mix(_mix(_mix(seed) + frame) + DRAW_KEY)
     radius = tl.sqrt(-2.0 * tl.log(_uniform(key, number + 1)))
     angle = 6.283185307179586 * _uniform(key, number + 1 + count)
-    tl.store(out + place.to(tl.int64) * count + number, (radius * tl.cos(angle)).to(tl.float32), mask=number < count)
+    tl.store(out + which.to(tl.int64) * count + number, (radius * tl.cos(angle)).to(tl.float32), mask=number < count)
 
 
 def normal(seeds: Tensor, frames: Tensor, draw_key: int, count: int) -> Tensor:

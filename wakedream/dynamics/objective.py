@@ -86,5 +86,5 @@ def bootstraps(step: int, batch: int, fraction: float) -> bool:
     if fraction * batch >= 1 or not fraction:
         return fraction > 0
     every = math.ceil(1 / (fraction * batch))
-    block, place = divmod(step, every)
-    return place == int(np.random.SeedSequence((block, every)).generate_state(1)[0]) % every
+    block, turn = divmod(step, every)
+    return turn == int(np.random.SeedSequence((block, every)).generate_state(1)[0]) % every

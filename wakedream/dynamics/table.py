@@ -33,7 +33,7 @@ class LatentTable:
         self.frames = sum(info.frames for info in episodes)
         size = 4 * self.frames * latents.num_latents * latents.latent_dim  # two tables of two bytes
         self.home = home = _home(device, size, cache_gib)
-        self._place(latents, episodes)
+        self._locate(latents, episodes)
         shards = sorted(set(self._shards.tolist()))
         with late_bar("reading latents", len(shards), "shards", rank == 0) as advance:
             for number in shards[rank::world_size]:
@@ -57,7 +57,7 @@ class LatentTable:
         return latents.float(), Trajectory.of_columns({name: self._take(column, taken)
                                                        for name, column in self._columns.items()})
 
-    def _place(self, latents: LatentStore, episodes: Sequence[EpisodeInfo]) -> None:
+    def _locate(self, latents: LatentStore, episodes: Sequence[EpisodeInfo]) -> None:
         """For every frame: which shard has it, and which of its rows it is."""
         self._shards, self._rows = np.zeros(self.frames, np.int64), np.zeros(self.frames, np.int64)
         spans = {span.id: span for span in latents.spans}

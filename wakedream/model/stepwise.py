@@ -87,7 +87,7 @@ class Turns:
     Two that go on side by side cost a copy of their caches each time they change places; one alone, nothing.
     """
 
-    def __init__(self, seat: Any):
+    def __init__(self, seat: Seat):
         self.seat = seat
         self._sitting: weakref.ref[Any] | None = None
 
