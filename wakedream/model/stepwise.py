@@ -4,7 +4,7 @@ import weakref
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,7 @@ class FrameByFrame:
         return rows.to(self.device)
 
 
+@runtime_checkable
 class Seat(Protocol):
     """What is kept for a model: caches and graphs, in which one at a time goes on."""
 
