@@ -17,7 +17,7 @@ from wakedream.data.writer import StoreWriter
 from wakedream.dynamics.batches import LatentBatches, evaluation_latents, labelled_episodes
 from wakedream.dynamics.config import LatentLoaderConfig
 from wakedream.dynamics.encode import encode_store
-from wakedream.dynamics.rows import Mix, Windows
+from wakedream.dynamics.rows import Mix, Rows, Windows
 from wakedream.errors import ConfigError, DataError
 from wakedream.tokenizer.tokenizer import Tokenizer
 
@@ -141,6 +141,25 @@ def test_a_state_of_other_data_or_lengths_is_refused(made):
                     {"config": config(), "split": "held_out"}):
         with LatentBatches(*made, **options) as other, pytest.raises(DataError, match="resume with the same data"):
             other.load_state_dict(state)
+
+
+@pytest.mark.parametrize(("batch_size", "given"), [(1, {"short": 300}), (2, {"images": 300, "short": 300})])
+def test_a_state_from_before_small_batches_had_all_kinds_goes_on(batch_size, given):
+    """With every kind by its share from there on: what was never given is not made up for."""
+    chosen = LatentLoaderConfig(batch_size=batch_size, length=12, short=4)
+    rows = Rows([40, 50], chosen, seed=0, rank=0, world_size=1)
+    state = rows.state_dict()
+    sizes = {kind.name: kind.windows for kind in rows.mix.kinds}
+    old = {**state, "positions": {kind: count * sizes[kind] for kind, count in given.items()},
+           **{name: {kind: state[name][kind] for kind in given} for name in ("lengths", "windows")}}
+    rows.load_state_dict(old)
+    assert all(rows.positions[kind] >= place for kind, place in old["positions"].items())
+    counts = Counter()
+    for _ in range(100 // batch_size):
+        counts.update(next(rows)[1])
+    assert all(abs(counts[kind.name] - 100 * kind.share) <= 3 for kind in rows.mix.kinds), counts
+    with pytest.raises(DataError, match="resume with the same data"):
+        rows.load_state_dict({**old, "windows": dict.fromkeys(given, 1)})
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

@@ -145,12 +145,25 @@ class Rows:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on there; DataError when the state belongs to other data or to clips of other lengths."""
+        kept, absent = state["positions"], {name for name in self.positions if name not in state["positions"]}
+        absent = absent if self.mix.varies else set()  # small batches once had not all kinds of rows
         for name, value in self._identity().items():
-            if state.get(name) != value:
+            known = {kind: number for kind, number in value.items() if kind not in absent} if name != "seed" else value
+            if state.get(name) != known:
                 raise DataError(f"the place in the data was kept with {name} {state.get(name)}, now it is {value}: "
                                 "resume with the same data and options, or start a new run")
-        self.positions = {name: int(state["positions"][name]) for name in self.positions}
+        self.positions = {name: int(kept[name]) for name in self.positions if name not in absent}
+        if absent:
+            self._catch_up()
         self._ahead.clear()
+
+    def _catch_up(self) -> None:
+        """As if all kinds had been given by their shares: what is absent is not made up for, batch after batch."""
+        windows = {kind.name: kind.windows * self.world_size for kind in self.mix.kinds}
+        rows = max(self.positions[kind.name] / windows[kind.name] / kind.share
+                   for kind in self.mix.kinds if kind.name in self.positions)
+        self.positions = {kind.name: max(self.positions.get(kind.name, 0),
+                                         round(rows * kind.share) * windows[kind.name]) for kind in self.mix.kinds}
 
     def _identity(self) -> dict[str, Any]:
         return {"seed": self.seed, "lengths": {kind.name: kind.length for kind in self.mix.kinds},

@@ -92,7 +92,8 @@ def check_latents(tokenizer: Tokenizer, run: DynamicsRun) -> None:
 def encoded(store: Store, tokenizer: Tokenizer, run: DynamicsRun, place: Place) -> LatentStore:
     """The data set's latents, made now if they are not there yet: each process encodes its share of the shards."""
     folder = Path(run.latents or Path(run.tokenizer) / "latents" / store.fingerprint[:12])
-    company = Company(place.rank, place.world_size, lambda said: [plain for _, plain in place.gather({}, said)])
+    group = place.patient_group()
+    company = Company(place.rank, place.world_size, lambda said: [plain for _, plain in place.gather({}, said, group)])
     return encode_store(tokenizer, store, folder, device=place.device, show_progress=place.writes, company=company)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import datetime
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from wakedream.training.config import TrainConfig
 from wakedream.training.shards import shard
 
 RECOMPILES = 64  # of a layer's code: by kind, what it keeps, clip shape; the default of 8 is for whole models
+PATIENCE = datetime.timedelta(days=7)
 LONG_MINUTES, LONG_STEPS = 2.0, 1000  # a CPU run longer than this earns back the time of compiling
 
 
@@ -63,19 +65,25 @@ class Place:
         dist.all_reduce(tensor, dist.ReduceOp.MIN)
         return bool(tensor)
 
-    def gather(self, tensors: dict[str, Tensor], plain: Any) -> list[tuple[dict[str, Tensor], Any]]:
+    def patient_group(self) -> Any:
+        """For `gather` where one process may wait hours for another: the run's own group gives up after 30 minutes. All
+        processes ask for it together."""
+        return dist.new_group(backend="gloo", timeout=PATIENCE) if self.world_size > 1 else None
+
+    def gather(self, tensors: dict[str, Tensor], plain: Any,
+               group: Any = None) -> list[tuple[dict[str, Tensor], Any]]:
         """Every process's tensors (on the host) and plain values, in the order of ranks."""
         if self.world_size == 1:
             return [(tensors, plain)]
         message = torch.frombuffer(bytearray(save(tensors, {"plain": json.dumps(plain)})), dtype=torch.uint8)
         longest = torch.tensor([message.numel()])
-        dist.all_reduce(longest, dist.ReduceOp.MAX)
+        dist.all_reduce(longest, dist.ReduceOp.MAX, group)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
-        dist.all_gather(sizes, torch.tensor([message.numel()]))
+        dist.all_gather(sizes, torch.tensor([message.numel()]), group)
         padded = torch.zeros(int(longest), dtype=torch.uint8)
         padded[: message.numel()] = message
         boxes = [torch.empty_like(padded) for _ in range(self.world_size)]
-        dist.all_gather(boxes, padded)
+        dist.all_gather(boxes, padded, group)
         return [_unpack(box[: int(size)]) for box, size in zip(boxes, sizes, strict=True)]
 
     def memory(self) -> dict[str, float]:
