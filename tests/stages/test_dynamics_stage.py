@@ -1,8 +1,8 @@
 """Stage 2: resumed bit for bit, the best dreamer kept, what does not fit refused before anything is written."""
 
-import dataclasses
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,19 @@ def test_the_weights_that_dreamed_best_are_kept(tmp_path, played, eyes, monkeypa
     assert unequal(World.from_pretrained(out).dynamics.state_dict(), other[1]) == []
 
 
+def test_weights_that_know_larger_steps_take_the_place_of_all_before(tmp_path, played, eyes, monkeypatch) -> None:
+    """Where few frames are learned by heart the best dreams come early: kept, they would never have met the steps that
+    dreams are made with."""
+    scores = [9.0, 8.0, 1.0, 2.0, 1.5]
+    monkeypatch.setattr(Perception, "score", lambda self, found, count: (scores.pop(0), "PSNR of dreams"))
+    run, out = small_dynamics(eyes, evaluate_every=1, steps=5), tmp_path / "run"
+    train_dynamics(replace(run, objective=replace(run.objective, bootstrap_from=2)), played, out, "debug")
+    kept = World.from_pretrained(out).dynamics
+    assert kept.shortcut and not scores
+    newest = sorted((out / "checkpoints").glob("step_*"))[-1]
+    assert read_json(newest)["state"]["best"] == 2.0
+
+
 def test_dreams_are_judged_by_the_frames_that_followed(tmp_path, played, eyes, monkeypatch) -> None:
     """By PSNR where LPIPS cannot be had: what truly followed the context is perfect, a frame late is not. The clips are
     those of any other seed."""
@@ -201,7 +214,7 @@ def test_what_is_installed_later_changes_nothing_about_the_best_weights(tmp_path
     assert train(tmp_path / "without", 2) == ("psnr", "PSNR of 4 dreams")
     with monkeypatch.context() as here:
         with_lpips(here)
-        assert train(tmp_path / "without", 4) == ("psnr", "PSNR of 4 dreams")
+        assert train(tmp_path / "without", 4) == ("psnr", "PSNR of 4 dreams in larger steps")
         assert "lpips" in read(tmp_path / "without" / "metrics.jsonl")[-1]  # it is told all the same
         assert train(tmp_path / "with", 2) == ("lpips", "LPIPS of 4 dreams")
     with pytest.raises(WeightsError, match="chooses its best weights by LPIPS, .*wakedream weights lpips"):
@@ -225,7 +238,7 @@ def test_a_tokenizer_must_be_given_and_must_fit(tmp_path, played, eyes) -> None:
             (str(tmp_path / "none"), CheckpointError, "does not exist"),
             (str(other), ConfigError, r"6x10 latents .*takes 4x8: use --model\.num-latents 6 --model\.latent-dim 10")):
         with pytest.raises(error, match=message):
-            train_dynamics(dataclasses.replace(run, tokenizer=tokenizer), played, out)
+            train_dynamics(replace(run, tokenizer=tokenizer), played, out)
     assert not out.exists()
     assert not (other / "latents").exists()
 
@@ -234,7 +247,7 @@ def test_latents_of_another_tokenizer_are_refused(tmp_path, played, eyes) -> Non
     own, other = (Tokenizer.from_pretrained(path).fingerprint()
                   for path in (eyes, write_tokenizer(tmp_path / "other", seed=1)))
     encode_store(Tokenizer.from_pretrained(tmp_path / "other"), Store.open(played), tmp_path / "latents")
-    run = dataclasses.replace(small_dynamics(eyes), latents=str(tmp_path / "latents"))
+    run = replace(small_dynamics(eyes), latents=str(tmp_path / "latents"))
     with pytest.raises(DataError, match=f"tokenizer {other[:12]}.*given is {own[:12]}"):
         train_dynamics(run, played, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -257,7 +270,7 @@ def test_latents_that_are_not_finite_are_refused(tmp_path, played, eyes) -> None
         latents = tensors["latents"].clone()
         latents[LatentStore.open(tmp_path / "latents")._spans[episode].start + 20] = float("nan")
         write_latents(path, latents, tensors["alone"], source)
-        run = dataclasses.replace(small_dynamics(eyes), latents=str(tmp_path / "latents"))
+        run = replace(small_dynamics(eyes), latents=str(tmp_path / "latents"))
         with pytest.raises(DataError, match=f"episode {episode} .*not finite, first at frame 20"):
             train_dynamics(run, played, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -269,8 +282,8 @@ def test_a_resumed_run_has_the_same_data_tokenizer_and_options(tmp_path, played,
     before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file() and path.name != ".lock"}
     buttons, large = write_played(tmp_path / "buttons", choices=6), write_played(tmp_path / "large", size=32)
     run, other = small_dynamics(eyes), write_tokenizer(tmp_path / "other", seed=1)
-    wide = dataclasses.replace(run, model=dataclasses.replace(run.model, dim=64))
-    kept = dataclasses.replace(run, latents=str(next((eyes / "latents").iterdir())))
+    wide = replace(run, model=replace(run.model, dim=64))
+    kept = replace(run, latents=str(next((eyes / "latents").iterdir())))
     for changed, data, error, message in (
             (run, buttons, ConfigError, f"another data set: .*squares.*now {buttons}"),
             (kept, buttons, ConfigError, f"another data set: .*squares.*now {buttons}"),

@@ -27,6 +27,7 @@ from wakedream.training.run_config import Source
 from wakedream.world.model import TOKENIZER
 
 CONTEXT, HORIZON = 16, 16  # frames of the dreams that training is judged by
+LARGER = " in larger steps"
 
 
 def train_dynamics(run: DynamicsRun, data: Path, out: Path, preset: str = "custom") -> None:
@@ -99,7 +100,11 @@ def encoded(store: Store, tokenizer: Tokenizer, run: DynamicsRun, place: Place) 
 
 def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: DynamicsRun, place: Place,
              perception: Perception) -> Evaluate | None:
-    """Dreams of held-out episodes, 16 frames after 16 of context; the best are kept, by what `perception` judges by."""
+    """Dreams of held-out episodes, 16 frames after 16 of context; the best are kept, by what `perception` judges by.
+
+    Of weights that have met larger steps and of those that have not each has its own best: the first that have met
+    them take the place of all before, or an early best would leave a run without what it was trained for.
+    """
     length = CONTEXT + HORIZON
     if not any(info.frames >= length for info in store.split("held_out")):
         if place.writes:
@@ -117,6 +122,7 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
         found.pop("frames")
         shown = torch.stack([truth[:SHOWN, [7, -1]], made[:SHOWN, [7, -1]]])
         rows = rearrange(shown, "kind b t c h w -> (t kind) b c h w").cpu()
-        return Check(found, picture(rows), *perception.score(found, len(truth)))
+        score, by = perception.score(found, len(truth))
+        return Check(found, picture(rows), score, by + (LARGER if dynamics.shortcut else ""))
 
     return evaluate  # type: ignore[return-value]
