@@ -116,7 +116,7 @@ class LatentLoaderConfig:
         check(self.length % self.short == 0, f"length {self.length} must be a multiple of short {self.short}")
         for name in ("long_fraction", "image_fraction", "labelled"):
             check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}: expected 0 to 1")
-        check(self.images + self.longs <= self.batch_size,
+        check(self.image_fraction + self.long_fraction <= 1 + 1e-9,
               f"image_fraction {self.image_fraction} and long_fraction {self.long_fraction} are over 1 together")
 
     @property
@@ -127,4 +127,4 @@ class LatentLoaderConfig:
     @property
     def longs(self) -> int:
         """Rows of one long clip in a batch."""
-        return round(self.long_fraction * self.batch_size)
+        return min(round(self.long_fraction * self.batch_size), self.batch_size - self.images)
