@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -78,15 +78,15 @@ class LatentTable:
         return table
 
     def _from_files(self, frames: Numbers, alone: int) -> Tensor:
-        """(b t l e) float16, on the device: shard by shard out of the mapped files."""
+        """(b t l e) float16, on the device: run by run of frames that lie side by side in the mapped files."""
         shape = next(iter(self._maps.values()))[0].shape[1:]
         made = torch.empty(*frames.shape, *shape, dtype=torch.float16, pin_memory=self.device.type == "cuda")
-        into, shards, rows = made.numpy(), self._shards[frames], self._rows[frames]
-        by_itself = np.broadcast_to((np.arange(len(frames)) < alone)[:, None], frames.shape)
-        for number in np.unique(shards):
-            for part, mapped in enumerate(self._maps[int(number)]):
-                here = (shards == number) & (by_itself == bool(part))
-                into[here] = mapped[rows[here]]
+        into, shards, rows = made.numpy().reshape(-1, *shape), self._shards[frames].ravel(), self._rows[frames].ravel()
+        parts = np.repeat(np.arange(len(frames)) < alone, frames.shape[1]).astype(np.int64)
+        begins = (np.diff(rows) != 1) | (np.diff(shards) != 0) | (np.diff(parts) != 0)
+        for first, last in pairwise([0, *(np.flatnonzero(begins) + 1).tolist(), len(rows)]):
+            mapped, row = self._maps[int(shards[first])][parts[first]], rows[first]
+            into[first:last] = mapped[row:row + last - first]
         return made.to(self.device, non_blocking=True)
 
     def _index(self, numbers: Numbers) -> Tensor:
