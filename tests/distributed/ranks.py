@@ -75,9 +75,6 @@ class Objective(nn.Module):
     def prepare(self, step):
         return None
 
-    def follow(self, averaged):
-        pass
-
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
         out = self.model(clip + self.noise * torch.randn_like(clip))
         return {"square": (out - clip[:, :5]).square().mean(), "size": out.abs().mean()}

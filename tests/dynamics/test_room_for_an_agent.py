@@ -76,9 +76,6 @@ class AgentObjective(DynamicsObjective):
         self.bootstraps = True
         return True
 
-    def follow(self, averaged: nn.Module) -> None:
-        self.averaged = (averaged.dynamics,)
-
     def forward(self, clip: LatentClip) -> dict[str, Tensor]:
         agent, dynamics, clean = self.model, self.dynamics, self.dynamics.standardise(clip.latents)
         rows, frames = clean.shape[:2]
@@ -86,7 +83,7 @@ class AgentObjective(DynamicsObjective):
         drawn = draw(clean, dynamics.config.finest_steps, bootstrap_rows(rows // 2, 1, clean.device), at_commit=~video)
         look = dynamics(drawn.noised, clip.trajectory, segments=clip.segments, keep=("agent",),
                         tokens={"agent": agent.tokens.expand(rows, frames, *agent.tokens.shape)})
-        target = targets(lambda noised, part: self.averaged[0](noised, part.trajectory, segments=part.segments).latents,
+        target = targets(lambda noised, part: dynamics(noised, part.trajectory, segments=part.segments).latents,
                          clip, drawn, clean, dynamics.config.finest_steps)
         losses = shortcut_losses(dynamics.config, look.latents, target, drawn, mask=video)
         wrong = (agent.read(look.outputs["agent"]) - clip.rewards).square()

@@ -1,4 +1,3 @@
-import copy
 from collections import Counter
 from dataclasses import replace
 
@@ -9,7 +8,7 @@ from little import build, clip
 from wakedream.dynamics import shortcut
 from wakedream.dynamics.config import DynamicsObjectiveConfig
 from wakedream.dynamics.dynamics import Look
-from wakedream.dynamics.forcing import draw
+from wakedream.dynamics.forcing import draw, shortcut_losses, targets
 from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.dynamics.rows import row_segments
 from wakedream.presets.dynamics import PRESETS, dynamics_preset
@@ -18,9 +17,7 @@ from wakedream.training.loop import Objective
 
 def make(dynamics=None, batch_size=8, **changes) -> DynamicsObjective:
     config = DynamicsObjectiveConfig(**{"bootstrap_from": 10} | changes)
-    objective = DynamicsObjective(dynamics or build(), config, batch_size)
-    objective.follow(copy.deepcopy(objective.model))
-    return objective
+    return DynamicsObjective(dynamics or build(), config, batch_size)
 
 
 def losses(objective, one, seed=0):
@@ -49,7 +46,7 @@ def test_every_frame_weighs_the_same_in_flow_and_bootstrap(monkeypatch):
     forward = objective.model.forward
 
     def spy(noised, *rest, **more):
-        seen["coarse"] = (noised.step_indices < 3).float().mean()
+        seen.setdefault("coarse", (noised.step_indices < 3).float().mean())  # the look comes first, then the teacher's
         return forward(noised, *rest, **more)
 
     monkeypatch.setattr(objective.model, "forward", spy)
@@ -128,7 +125,7 @@ def test_given_levels_steps_and_noise_are_taken_and_rows_fixed_at_the_commit_lev
 def test_the_losses_under_given_noise_are_those_of_a_plain_loop():
     """Frame by frame from the definition (paper eq. 7 and 8), flow rows and a bootstrap row."""
     objective, one = make(), clip(batch=3)
-    dynamics, teacher = objective.model, objective._teacher[0]
+    dynamics = teacher = objective.model
     clean, noise = dynamics.standardise(one.latents), torch.randn(one.latents.shape)
     levels, indices = torch.randint(8, (3, 6)), torch.full((3, 6), 3)
     levels[1], indices[1] = torch.tensor([0, 4, 2, 7, 0, 6]), torch.tensor([0, 1, 2, 3, 1, 2])
@@ -211,14 +208,13 @@ def test_the_teacher_is_asked_twice_and_keeps_frames_at_the_smallest_step(monkey
     objective, one = make(), clip(batch=8, segments=segments.long())
     objective.prepare(10)
     asked = []
-    teacher = objective._teacher[0]
-    forward = teacher.forward
+    teach = objective.teach
 
-    def listen(noised, trajectory, *, segments):
-        asked.append((*noised, segments))
-        return forward(noised, trajectory, segments=segments)
+    def listen(noised, part):
+        asked.append((*noised, part.segments))
+        return teach(noised, part)
 
-    monkeypatch.setattr(teacher, "forward", listen)
+    monkeypatch.setattr(objective, "teach", listen)
     chosen = torch.tensor([5, 2])
     monkeypatch.setattr("wakedream.dynamics.objective.bootstrap_rows", lambda *_: chosen)
     losses(objective, one)
@@ -234,44 +230,59 @@ def test_the_teacher_is_asked_twice_and_keeps_frames_at_the_smallest_step(monkey
     assert not torch.equal(z1[moved], z2[moved])
 
 
-def test_the_teacher_learns_nothing_and_follows_the_averages():
-    objective = make()
-    averaged = copy.deepcopy(objective.model)
-    objective.follow(averaged)
-    assert not any("_teacher" in name for name in objective.state_dict())
+def test_a_target_has_no_gradient_and_is_of_the_weights_as_they_are():
+    objective, one = make(), clip(batch=8)
     objective.prepare(10)
-    before = losses(objective, clip(batch=8))
-    before["shortcut"].backward()
-    assert all(p.grad is None for p in averaged.parameters())
-    assert all(p.grad is not None for p in objective.model.parameters())
+    clean = objective.model.standardise(one.latents)
+    torch.manual_seed(0)
+    drawn = objective.draw(clean)
+
+    def target():
+        return targets(objective.teach, one, drawn, clean, 8)
+
+    before = target()
+    assert not before.requires_grad
     with torch.no_grad():
-        averaged.to_latent.weight.mul_(0.5)
-    after = losses(objective, clip(batch=8))
-    assert torch.equal(before["flow"], after["flow"]) and not torch.equal(before["bootstrap"], after["bootstrap"])
+        objective.model.to_latent.weight.normal_()
+    rows = torch.zeros(8, dtype=torch.bool)
+    rows[drawn.rows] = True
+    assert not torch.equal(target()[rows], before[rows]) and torch.equal(target()[~rows], clean[~rows])
 
 
-def test_without_averages_the_model_teaches_itself():
-    objective = make()
-    own = losses(objective, clip(batch=8))
+def test_gradients_are_the_same_whether_targets_are_made_before_the_look_or_after():
+    """In mixed precision too, where weights that were cast without a gradient would be taken for the look."""
+    objective, one = make(), clip(batch=8)
     objective.prepare(10)
-    objective._teacher = ()
-    found = losses(objective, clip(batch=8))
-    assert set(own) == {"shortcut", "flow"} and found["bootstrap"] > 0
-    found["shortcut"].backward()
-    assert objective.compiled == objective.blocks
+    torch.nn.init.normal_(objective.model.to_latent.weight)
+    model, clean = objective.model, objective.model.standardise(one.latents)
+    torch.manual_seed(0)
+    drawn = objective.draw(clean)
+
+    def gradients(order):
+        model.zero_grad()
+        made = {}
+        with torch.autocast("cpu", torch.bfloat16):
+            for what in order:
+                made[what] = (objective.look(one, drawn.noised) if what == "look" else
+                              targets(objective.teach, one, drawn, clean, 8))
+            shortcut_losses(model.config, made["look"].latents, made["target"], drawn)["shortcut"].backward()
+        return [weight.grad for weight in model.parameters()]
+
+    after, before = gradients(("look", "target")), gradients(("target", "look"))
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in after)
+    assert all(torch.equal(*pair) for pair in zip(after, before, strict=True))
 
 
 def test_only_pairs_on_the_grid_reach_the_model(monkeypatch):
     objective, one, seen = make(), clip(batch=8, frames=32), set()
     objective.prepare(10)
-    for model in (objective.model, objective._teacher[0]):
-        forward = model.forward
+    forward = objective.model.forward
 
-        def listen(noised, *rest, forward=forward, **more):
-            seen.update(zip(noised.levels.flatten().tolist(), noised.step_indices.flatten().tolist(), strict=True))
-            return forward(noised, *rest, **more)
+    def listen(noised, *rest, **more):
+        seen.update(zip(noised.levels.flatten().tolist(), noised.step_indices.flatten().tolist(), strict=True))
+        return forward(noised, *rest, **more)
 
-        monkeypatch.setattr(model, "forward", listen)
+    monkeypatch.setattr(objective.model, "forward", listen)
     for seed in range(20):
         losses(objective, one, seed)
     assert seen == {(level, index) for index in range(4) for level in range(0, 8, 8 >> index)}

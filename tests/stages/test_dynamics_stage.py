@@ -22,7 +22,6 @@ from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsErr
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.perceptual.trunks import trunk
 from wakedream.stages import dynamics as stage
-from wakedream.stages import skeleton
 from wakedream.stages.checks import Perception
 from wakedream.stages.dynamics import train_dynamics
 from wakedream.tokenizer.tokenizer import Tokenizer
@@ -110,17 +109,6 @@ def test_the_run_folder(whole, played, eyes) -> None:
     assert torch.equal(world.dynamics.latent_mean, stored.mean)
     assert float(world.dynamics.latent_scale) == pytest.approx(stored.scale)
     assert world.dynamics.actions == Store.open(played).spec
-
-
-def test_the_teacher_is_the_averaged_model_after_a_resume_too(tmp_path, played, eyes, monkeypatch) -> None:
-    fit, states = skeleton.fit, []
-    monkeypatch.setattr(skeleton, "fit", lambda *given, **options: states.append(fit(*given, **options)) or states[-1])
-    for steps in (3, 4):
-        train_dynamics(small_dynamics(eyes, steps=steps), played, tmp_path / "run", "debug")
-        state = states[-1]
-        (teacher,) = state.objective._teacher
-        assert unequal(teacher.state_dict(), state.ema.model.state_dict()) == []
-        assert unequal(dict(teacher.named_parameters()), dict(state.objective.model.named_parameters()))
 
 
 def judged(monkeypatch, scores: list[float], by: str = "") -> list[dict[str, torch.Tensor]]:

@@ -47,9 +47,6 @@ class Objective(nn.Module):
     def prepare(self, step):
         return None
 
-    def follow(self, averaged):
-        pass
-
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
         self.calls += 1
         out = self.model(clip + 0.1 * torch.randn_like(clip))

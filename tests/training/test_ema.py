@@ -22,14 +22,6 @@ def test_follows_its_law_with_warm_up(kit) -> None:
     assert not any(parameter.requires_grad for parameter in ema.model.parameters())
 
 
-def test_a_teacher_shares_the_averages_and_keeps_its_own_layers(kit) -> None:
-    ema = Ema(kit.Model(), 0.5)
-    teacher = ema.teacher()
-    assert teacher.first is not ema.model.first
-    assert all(ours is theirs for ours, theirs in zip(teacher.parameters(), ema.model.parameters(), strict=True))
-    assert all(ours is theirs for ours, theirs in zip(teacher.buffers(), ema.model.buffers(), strict=True))
-
-
 def test_frozen_weights_are_the_models_own(kit) -> None:
     """They are neither copied nor averaged nor kept in its state."""
     model = kit.Model()

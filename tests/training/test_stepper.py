@@ -140,11 +140,8 @@ def test_a_recorded_step_equals_a_launched_one_and_resumes(kit, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("is_late", [lambda step: step >= 6, lambda step: step % 3 == 2], ids=["from_6_on", "in_turns"])
 def test_other_work_is_recorded_too(kit, tmp_path, is_late):
-    """Then there is one loss more, and it asks the averaged weights, which the graph must see change."""
+    """Then there is one loss more, and it asks the weights without a gradient, which the graph must see change."""
     class Later(kit.Objective):
-        def follow(self, averaged):
-            self.averaged = (averaged,)
-
         def prepare(self, step):
             self.late = is_late(step)
             return self.late
@@ -155,7 +152,7 @@ def test_other_work_is_recorded_too(kit, tmp_path, is_late):
                 losses.pop("size")
             else:
                 with torch.no_grad():
-                    target = self.averaged[0](clip)
+                    target = self.model(clip).flip(0)
                 losses["size"] = (self.model(clip) - target).square().mean()
             return losses
 

@@ -74,7 +74,7 @@ def draw(clean: Latents, finest: int, rows: Int[Tensor, " n"] | None = None, *, 
 @torch.no_grad()
 def targets(teacher: Predict, clip: LatentClip, drawn: Drawn, clean: Latents, finest: int) -> Latents:
     """The data where the step is the smallest; elsewhere where two steps of half the size lead, as `teacher` takes
-    them.
+    them: the model that learns, without a gradient.
 
     The teacher sees whole rows; frames at the smallest step stay as they are in both passes.
     """

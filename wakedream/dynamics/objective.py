@@ -17,9 +17,9 @@ class DynamicsObjective(nn.Module):
     """LatentClip to named losses, each a mean over its frames; `shortcut` is learned from, the others say why.
 
     flow        frames at the smallest step: how far the prediction is from the data
-    bootstrap   frames at larger steps: how far from where two steps of half the size lead, taken by the averaged
-                weights. From step `config.bootstrap_from` on, in `config.bootstrap_fraction` of the rows, drawn anew
-                for every batch; where a batch is too small for one, in one row of every n-th batch
+    bootstrap   frames at larger steps: how far from where two steps of half the size lead, taken by the same weights.
+                From step `config.bootstrap_from` on, in `config.bootstrap_fraction` of the rows, drawn anew for every
+                batch; where a batch is too small for one, in one row of every n-th batch
     shortcut    all frames. Brought to one scale by itself, the far smaller bootstrap would drown the flow
 
     Made of the steps in forcing.py; `draw`, `look` and `losses` are where another objective steps in.
@@ -32,7 +32,6 @@ class DynamicsObjective(nn.Module):
         self.model, self.config = dynamics, config
         self.weights = {"shortcut": 1.0, "flow": 0.0, "bootstrap": 0.0}
         self.bootstraps = False
-        self._teacher: tuple[Dynamics, ...] = ()  # a tuple: neither saved nor trained with this module
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -40,7 +39,7 @@ class DynamicsObjective(nn.Module):
 
     @property
     def compiled(self) -> list[nn.Module]:
-        return [*self.blocks, *(block for teacher in self._teacher for block in teacher.blocks)]
+        return self.blocks
 
     def prepare(self, step: int) -> bool:
         """What the next step does: with bootstrap rows or without. `model.shortcut` says that there have been some."""
@@ -51,10 +50,6 @@ class DynamicsObjective(nn.Module):
         elif not config.bootstrap_fraction:
             self.model.shortcut.fill_(False)
         return self.bootstraps
-
-    def follow(self, averaged: nn.Module) -> None:
-        """These averaged weights teach; without them, the model itself."""
-        self._teacher = (averaged,)  # type: ignore[assignment]
 
     def forward(self, clip: LatentClip) -> dict[str, Tensor]:
         clean = self.model.standardise(clip.latents)
@@ -75,9 +70,9 @@ class DynamicsObjective(nn.Module):
         return shortcut_losses(self.model.config, look.latents, target, drawn, mask, self.config.ramp)
 
     def teach(self, noised: Noised, clip: LatentClip) -> Latents:
-        """What the averaged weights say."""
-        teacher = self._teacher[0] if self._teacher else self.model
-        return teacher(noised, clip.trajectory, segments=clip.segments).latents
+        """The model itself. Averaged weights lag behind, at every doubling of the step once more: six times their
+        horizon until the largest step has heard of what the smallest learned."""
+        return self.model(noised, clip.trajectory, segments=clip.segments).latents
 
 
 def bootstraps(step: int, batch: int, fraction: float) -> bool:

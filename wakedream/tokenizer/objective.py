@@ -44,9 +44,6 @@ class TokenizerObjective(nn.Module):
         """All steps do the same work."""
         return False
 
-    def follow(self, averaged: nn.Module) -> None:
-        """Needs no averaged weights."""
-
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         frames = clip.video.float() / 255
         prediction, _ = self.model(frames, self.draw_mask(*frames.shape[:2]))

@@ -40,14 +40,6 @@ class Ema:
         self.is_sharded = any(is_sharded(average) for average in self.averages.values())
         self.share = torch.zeros((), device=next(iter(self.averages.values())).device)  # of the new: 1 - decay
 
-    def teacher(self) -> nn.Module:
-        """The averaged model for objectives that learn from it: if whole, a copy that shares its memory, so that what
-        is done to its layers for speed is not done to what is saved."""
-        if self.is_sharded:
-            return self.model
-        shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
-        return copy.deepcopy(self.model, shared)  # type: ignore[arg-type]
-
     def prepare(self, step: int) -> None:
         """Set what `update` adds after step `step`. Apart from it, since a recorded `update` runs no Python."""
         self.share.fill_(1 - min(self.decay, (1 + step) / (10 + step)))

@@ -48,8 +48,6 @@ class Objective(Protocol):
 
     def prepare(self, step: int) -> Any: ...  # before each step: the name of its work; steps of one name do the same
 
-    def follow(self, averaged: nn.Module) -> None: ...  # the averaged model, for objectives that learn from it
-
     def __call__(self, clip: Any) -> dict[str, Tensor]: ...
 
 
@@ -118,7 +116,6 @@ def begin(objective: Objective, make_optimizers: Callable[[nn.Module], list[torc
     host = copy.deepcopy(averaged) if shards(config, place) and place.writes else None
     settle(objective, averaged, config, place)  # type: ignore[arg-type]
     ema = Ema(objective.model, config.ema_decay, averaged, host)
-    objective.follow(ema.teacher())
     return TrainState(objective, make_optimizers(objective.model), ema,  # type: ignore[arg-type]
                       LossBalance(objective.weights, place.mean),
                       batches, FiniteCheck(place.device), Meter(), place)
