@@ -6,6 +6,7 @@ import pytest
 
 from wakedream.config import added, from_dict, to_dict
 from wakedream.errors import ConfigError, RunError
+from wakedream.presets.dynamics import dynamics_preset
 from wakedream.training.config import TrainConfig
 from wakedream.training.run_config import Identity, check_same, claim, read
 
@@ -48,6 +49,14 @@ def test_same_config_resumes_and_some_fields_may_change(tmp_path, capsys) -> Non
     assert "loader.workers was 1, now 4; train.steps was 10, now 20" in capsys.readouterr().err
     assert read(tmp_path)["config"]["train"]["steps"] == 20
     assert {"wakedream", "torch", "python"} <= read(tmp_path)["versions"].keys()
+
+
+def test_a_run_goes_on_by_the_same_command_where_its_preset_moved_the_first_bootstrap_step(tmp_path, capsys) -> None:
+    now = dynamics_preset("crafter")
+    before = dataclasses.replace(now, objective=dataclasses.replace(now.objective, bootstrap_from=5000))
+    claim(tmp_path, own(before, "dynamics"))
+    claim(tmp_path, own(now, "dynamics"))
+    assert "objective.bootstrap_from was 5000, now 2000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("stage", "config", "data", "message"), [

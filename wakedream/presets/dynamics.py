@@ -41,7 +41,7 @@ def crafter() -> DynamicsRun:
     return DynamicsRun(
         model=DynamicsConfig(num_latents=16, latent_dim=32, dim=512, depth=8, heads=8, mlp_dim=1536,
                              pattern=("space", "time"), window=32),
-        objective=DynamicsObjectiveConfig(bootstrap_from=5000),
+        objective=DynamicsObjectiveConfig(),
         loader=LatentLoaderConfig(batch_size=16, length=64, short=16, long_fraction=0.65, image_fraction=0.1),
         optim=OptimConfig(),
         train=TrainConfig(steps=200_000, minutes=20.0, warmup_steps=200, ema_decay=0.999, evaluate_every=2000,
