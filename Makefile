@@ -36,7 +36,7 @@ demo: $(VENV)/.installed weights
 	@echo "Open $(DEMO)/report/index.html (reconstructions) and $(DEMO)/dreams/index.html (dreams) in a browser."
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --jaxtyping-packages=wakedream,typecheck.checked
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --jaxtyping-packages=wakedream,typecheck.checked
 	$(BIN)/python -m pytest -m compile
 
 check: $(VENV)/.installed
