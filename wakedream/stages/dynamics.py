@@ -102,8 +102,8 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
              perception: Perception) -> Evaluate | None:
     """Dreams of held-out episodes, 16 frames after 16 of context; the best are kept, by what `perception` judges by.
 
-    Of weights that have met larger steps and of those that have not each has its own best: the first that have met
-    them take the place of all before, or an early best would leave a run without what it was trained for.
+    Weights that have met larger steps are compared with none that have not: the first of them take the place of all
+    before, or early best ones would leave a run without what dreams in few steps need.
     """
     length = CONTEXT + HORIZON
     if not any(info.frames >= length for info in store.split("held_out")):
