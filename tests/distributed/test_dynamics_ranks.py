@@ -30,7 +30,7 @@ def out(tmp_path_factory) -> Path:
 @PARALLEL
 @pytest.mark.parametrize("phase", dynamics_ranks.PHASES)
 def test_gradients_are_those_of_one_rank_with_twice_the_batch(out, parallel, phase) -> None:
-    """Under the same noise. Before the first step the teacher, the averaged model, is the model."""
+    """Under the same noise."""
     expected = dynamics_ranks.gradients(ALONE, phase)
     assert min(gradient.abs().max() for gradient in expected.values()) > 1e-3
     same(of(out, f"{parallel}_{phase}"), expected, 2e-6)

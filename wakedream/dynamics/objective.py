@@ -72,7 +72,7 @@ class DynamicsObjective(nn.Module):
     def teach(self, noised: Noised, clip: LatentClip) -> Latents:
         """The model itself. Averaged weights lag behind, at every doubling of the step once more: six times their
         horizon until the largest step has heard of what the smallest learned."""
-        return self.model(noised, clip.trajectory, segments=clip.segments).latents
+        return self.look(clip, noised).latents
 
 
 def bootstraps(step: int, batch: int, fraction: float) -> bool:

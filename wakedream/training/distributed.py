@@ -187,7 +187,7 @@ def settle(objective: nn.Module, averaged: nn.Module, config: TrainConfig, place
         twins = [averaged.get_submodule(names[id(block)]) for block in blocks]  # type: ignore[union-attr]
         low = torch.bfloat16 if lowers(config.precision, place.device) else None
         shard(model, blocks, place.device, low=low)  # type: ignore[arg-type]
-        shard(averaged, twins, place.device, learns=False, low=low)
+        shard(averaged, twins, place.device)  # it is kept in parts and computes nothing
     for module in (objective, averaged):
         module.to(place.device)
 

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device, learns: bool = True,
-          low: torch.dtype | None = None) -> None:
+def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device, low: torch.dtype | None = None) -> None:
     """Move `model` to the device, its parameters split by rows: each block's whole only while it computes.
 
-    One block after the other, so the model as a whole need not fit on the device. learns: False where no backward
-    pass follows, after which what lies outside the blocks would be split again. low: in which blocks are put together
+    One block after the other, so the model as a whole need not fit on the device. low: in which blocks are put together
     and compute, if not as they are kept: half the bytes to send. Gradients are added in float32 all the same, and what
     lies outside the blocks, among it the last layer, stays as it is.
     """
@@ -30,7 +28,7 @@ def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device, learn
     mixed = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=low and torch.float32, cast_forward_inputs=False)
     empty = {parameter for parameter in model.parameters() if parameter.numel() == 0}  # there is nothing to split
     for part in (*blocks, model):
-        fully_shard(part, mesh=mesh, reshard_after_forward=None if learns else True, ignored_params=empty,
+        fully_shard(part, mesh=mesh, ignored_params=empty,
                     mp_policy=mixed if part is not model else MixedPrecisionPolicy())
 
 
