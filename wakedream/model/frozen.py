@@ -1,7 +1,9 @@
 """A copy of a model for inference alone, made once however many use it."""
 
 import copy
+import math
 import weakref
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -9,6 +11,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
+Pair = tuple[torch.Tensor, torch.Tensor]
+TOGETHER = 64  # tensors that are compared at once: what that takes beside them stays small
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -70,13 +74,31 @@ def refresh(copied: nn.Module, model: nn.Module) -> None:
 
 @torch.no_grad()
 def up_to_date(copied: nn.Module, model: nn.Module) -> bool:
-    """Whether the copy's numbers are the model's, as far as its precision goes. Waits for the device."""
-    equal = [(target == source.to(target.dtype)).all() for target, source in _pairs(copied, model)]
-    return bool(torch.stack(equal).all())
+    """Whether the copy's numbers are the model's, as far as its precision goes; what is not
+    finite equals nothing. Waits for the device."""
+    alike: dict[tuple, list[Pair]] = defaultdict(list)
+    for target, source in _pairs(copied, model):
+        alike[target.dtype, source.dtype].append((target, source))
+    differ = []
+    for pairs in alike.values():
+        for start in range(0, len(pairs), TOGETHER):
+            differ.append(_differ(*map(list, zip(*pairs[start:start + TOGETHER], strict=True))))
+    return not torch.stack(differ).any()
 
 
-def _pairs(copied: nn.Module, model: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _differ(copies: list[torch.Tensor], originals: list[torch.Tensor]) -> torch.Tensor:
+    """Whether any does; all in a few kernels, since every dream of a large model asks."""
+    if not copies[0].is_floating_point():
+        pairs = zip(copies, originals, strict=True)
+        return torch.stack([(copied != original).any() for copied, original in pairs]).any()
+    cast = [torch.empty_like(copied) for copied in copies]
+    torch._foreach_copy_(cast, originals)
+    torch._foreach_sub_(cast, copies)
+    return (torch.stack(torch._foreach_norm(cast, math.inf)) != 0).any()
+
+
+def _pairs(copied: nn.Module, model: nn.Module) -> list[Pair]:
     """Weights and buffers of both; a copy has joined matrices beside, which are made of its weights' memory."""
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     others = dict(copied.named_parameters()) | dict(copied.named_buffers())
-    return [(others[name], tensor) for name, tensor in own.items()]
+    return [(others[name], tensor) for name, tensor in own.items() if tensor.numel()]
