@@ -4,6 +4,7 @@ import pytest
 import torch
 from squares import write_played, write_store
 
+from wakedream.data.background import background, mean_image, moving
 from wakedream.errors import DataError
 from wakedream.evaluation.dynamics import rollouts
 from wakedream.evaluation.dynamics.chunks import Reference
@@ -13,7 +14,6 @@ from wakedream.evaluation.dynamics.sampling_steps import REAL, sampling_table
 from wakedream.evaluation.dynamics.windows import check_world, dream_clips
 from wakedream.evaluation.frechet import FrechetFeatures
 from wakedream.evaluation.metrics import psnr
-from wakedream.evaluation.tokenizer.reconstruction import mean_image
 
 CONTEXT = 6
 NUMBERS = ("psnr", "psnr_mean", "ssim", "lpips", "frames")
@@ -44,7 +44,8 @@ def test_an_oracle_reaches_the_ceiling_to_the_last_bit(tokenizer, played, clips,
 def test_the_numbers_are_those_of_the_frames_at_that_distance(tokenizer, world, played, clips):
     dreamed = roll_out(world.dynamics, clips.clip, CONTEXT)
     mean = mean_image(played, 0)
-    table = horizon_table(tokenizer, clips, dreamed, mean)
+    behind = background(played)
+    table = horizon_table(tokenizer, clips, dreamed, mean, behind=behind)
     frames, made = clips.video.float() / 255, pictures_of(tokenizer, clips.clip, dreamed)
     whole = tokenizer.reconstruct(frames).detach()
     for row in table:
@@ -53,7 +54,10 @@ def test_the_numbers_are_those_of_the_frames_at_that_distance(tokenizer, world, 
         said = {DREAM: made[:, row["horizon"] - 1], CEILING: whole[:, at], LAST: frames[:, CONTEXT - 1],
                 MEAN: mean.expand_as(frames[:, 0])}[row["of"]]
         assert row["frames"] == int(rows.sum())
-        errors = (said - frames[:, at])[rows].square().mean((1, 2, 3))
+        errors = (said - frames[:, at])[rows].square()
+        moves = moving(frames[:, at:at + 1], behind)[rows].squeeze(1).expand_as(errors)
+        assert row["psnr_moving"] == pytest.approx(psnr(errors[moves].mean()), abs=1e-3)
+        errors = errors.mean((1, 2, 3))
         assert row["psnr"] == pytest.approx(psnr(errors.mean()), abs=1e-3)
         assert row["psnr_mean"] == pytest.approx(sum(map(psnr, errors)) / len(errors), abs=1e-3)
 

@@ -91,3 +91,22 @@ def test_worse_pictures_score_worse(lpips):
 def test_small_frames_have_no_ssim():
     small = torch.rand(1, 1, 3, 8, 8)
     assert collect(small, small, batches=1).compute() == {"psnr": 100.0, "frames": 1}
+
+
+def test_what_moves_is_judged_by_the_pixels_that_differ_from_the_background(pair):
+    """Pooled over all of them: frames with more of them weigh more, frames without any nothing."""
+    prediction, target = pair
+    behind = target[0, 0].clone()
+    target[1] = behind  # nothing moves there
+    metrics = ReconstructionMetrics(behind=behind)
+    for p, t in zip(prediction.split(2), target.split(2), strict=True):
+        metrics.update(p, t)
+    moves = ((target - behind).abs() * 255 > 20.5).any(2, keepdim=True).expand_as(target)
+    errors = (prediction - target).square()
+    assert 0.1 < moves.float().mean() < 0.9
+    assert metrics.compute()["psnr_moving"] == pytest.approx(psnr(errors[moves].mean()), abs=1e-4)
+    where = torch.zeros(5, 4, dtype=torch.bool)
+    where[1] = True
+    assert "psnr_moving" not in metrics.compute(where)
+    for t, value in enumerate(metrics.by_frame()["psnr_moving"]):
+        assert value == pytest.approx(psnr(errors[:, t][moves[:, t]].mean()), abs=1e-4)

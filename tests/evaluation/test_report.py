@@ -54,13 +54,22 @@ def test_the_page_shows_the_numbers_of_the_json(page):
     assert results["device"] in text
     assert text.count("data:video/mp4") == 3
     assert text.count("data:image/png") == 5 + 4  # strips and one map per latent
-    assert text.count("<svg") == 2 + 2  # PSNR and SSIM by frame, held-out PSNR and loss
+    assert text.count("<svg") == 3 + 2  # PSNR, of what moves and SSIM by frame; held-out PSNR and loss
     assert (page / "reconstruction.png").stat().st_size > 0
 
 
 def test_learning_curves_leave_out_a_torn_line(run):
     assert list(training_curves(run / "metrics.jsonl")) == ["held-out psnr", "train loss"]
     assert training_curves(run / "absent.jsonl") == {}
+
+
+def test_a_curve_has_its_baseline_beside_it_and_two_points(tmp_path):
+    lines = [{"kind": "held_out", "step": s, "psnr_moving": 20.0 + s, "psnr_moving_mean_image": 12.0} for s in (1, 2)]
+    lines += [{"kind": "train", "step": 1, "mse": 0.1}, {"kind": "train", "step": 1, "psnr_moving": 2.2}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    (title, svg), = training_curves(tmp_path / "metrics.jsonl").items()
+    assert title == "held-out psnr_moving"
+    assert "mean image" in svg
 
 
 def test_bad_input_is_named_and_nothing_is_written(run, store, tmp_path, monkeypatch):

@@ -53,6 +53,17 @@ def test_a_refused_start_leaves_no_trace_and_the_mended_command_works(tmp_path, 
         assert (out / "checkpoints" / "latest").exists()
 
 
+def test_what_is_no_better_than_nothing_is_said_in_the_end(tmp_path, data, played, eyes, capsys) -> None:
+    """And every look tells how far it is on what moves, beside the baseline."""
+    for run, source, baseline, words in ((small_run(steps=2), data, "mean_image", "does not draw what matters"),
+                                         (small_dynamics(eyes, steps=2), played, "last_frame", "that stands still")):
+        start(run, source, tmp_path / baseline)
+        assert words in capsys.readouterr().err
+        looks = [json.loads(line) for line in (tmp_path / baseline / "metrics.jsonl").read_text().splitlines()]
+        last = [look for look in looks if look["kind"] == "held_out"][-1]
+        assert last["psnr_moving"] < last[f"psnr_moving_{baseline}"] + 1
+
+
 def test_a_first_step_that_fails_leaves_no_trace(tmp_path, data, monkeypatch) -> None:
     """As when the device's memory does not suffice. A folder that was there stays as it was."""
     from wakedream.tokenizer.objective import TokenizerObjective

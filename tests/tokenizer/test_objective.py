@@ -8,9 +8,10 @@ from wakedream.tokenizer.objective import TokenizerObjective
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 
-def build(**options) -> TokenizerObjective:
+def build(background=None, **options) -> TokenizerObjective:
     torch.manual_seed(0)
-    return TokenizerObjective(Tokenizer(SMALL), TokenizerObjectiveConfig(lpips_weight=0.0, **options))
+    config = TokenizerObjectiveConfig(lpips_weight=0.0, **options)
+    return TokenizerObjective(Tokenizer(SMALL), config, background=background)
 
 
 def clip() -> Clip:
@@ -40,6 +41,36 @@ def test_mse_counts_all_pixels():
     prediction, _ = objective.model(frames, mask)
     total = sum(((prediction[b, t] - frames[b, t]) ** 2).sum() for b in range(2) for t in range(4))
     torch.testing.assert_close(loss, total / frames.numel())
+
+
+def test_what_moves_weighs_more_by_its_weight_and_the_mean_of_all_weights_is_1():
+    """Beside it the plain error is told, which nothing is learned from."""
+    batch, still = clip(), torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(2))
+    batch.video[:, :, :, :, :18] = (still * 255).round().byte()[:, :, :18]  # only the right quarter moves
+    objective = build(still, moving_weight=5.0)
+    assert objective.weights == {"moving": 1.0, "mse": 0.0}
+    torch.manual_seed(5)
+    losses = objective(batch)
+    plain = build()
+    torch.manual_seed(5)
+    assert losses["mse"] == plain(batch)["mse"]
+    torch.manual_seed(5)
+    frames = batch.video.float() / 255
+    errors = (objective.model(frames, objective.draw_mask(2, 4))[0] - frames).square()
+    weights = torch.ones_like(errors)
+    for b, t, y, x in (((frames - still).abs() * 255).amax(2) > 20.5).nonzero().tolist():
+        weights[b, t, :, y, x] = 5
+    assert weights[..., :18].max() == 1 and weights[..., 18:].mean() > 4
+    torch.testing.assert_close(losses["moving"], (errors * weights / weights.mean()).mean())
+
+
+def test_where_everything_moves_the_weight_changes_nothing():
+    batch = clip()
+    far = (batch.video[0, 0].float() / 255 + 0.5) % 1
+    batch.video[:] = batch.video[0, 0]
+    torch.manual_seed(5)
+    losses = build(far, moving_weight=5.0)(batch)
+    torch.testing.assert_close(losses["moving"], losses["mse"])
 
 
 def test_the_mask_changes_from_batch_to_batch_and_follows_the_config():

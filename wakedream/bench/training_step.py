@@ -25,8 +25,10 @@ def clips(run: TokenizerRun, device: torch.device) -> Batches:
 def training_step(run: TokenizerRun, device: torch.device) -> tuple[Stepper, Tokenizer]:
     """One optimizer step: masks, losses, balance, backward, clipping, optimizers, averaged weights; and the model."""
     torch.manual_seed(run.train.seed)
-    place, objective = Place(device), TokenizerObjective(Tokenizer(run.model), run.objective)
-    state = begin(objective, lambda model: build_optimizers(model, run.optim), clips(run, device), run.train, place)
+    drawn = clips(run, device)
+    behind = None if run.objective.moving_weight == 1 else next(drawn).video[0, 0].float() / 255
+    place, objective = Place(device), TokenizerObjective(Tokenizer(run.model), run.objective, background=behind)
+    state = begin(objective, lambda model: build_optimizers(model, run.optim), drawn, run.train, place)
     return Stepper(wrap(objective, run.train, place), state, run.train), objective.model
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from einops import rearrange
 
+from wakedream.data.background import background
 from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
 from wakedream.dynamics.batches import LatentBatches, evaluation_latents
@@ -14,8 +15,11 @@ from wakedream.dynamics.encode import Company, encode_store
 from wakedream.dynamics.latents import LatentStore
 from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.errors import ConfigError
+from wakedream.evaluation.baseline import dream_verdict
 from wakedream.evaluation.dynamics.rollouts import pictures_of, roll_out
 from wakedream.evaluation.metrics import ReconstructionMetrics
+from wakedream.notation import Frames
+from wakedream.perceptual.lpips import LPIPS
 from wakedream.stages.checks import SHOWN, Perception, picture
 from wakedream.stages.config import DynamicsRun
 from wakedream.stages.skeleton import Stage, train_stage
@@ -112,17 +116,27 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
         return None
     seen = ("held_out", run.train.evaluation_clips, length)
     clip = evaluation_latents(store, latents, *seen).to(place.device)
-    truth = evaluation_clips(store, *seen).video[:, CONTEXT:].to(place.device).float() / 255
+    video, behind = evaluation_clips(store, *seen).video.to(place.device).float() / 255, background(store)
+    truth, last = video[:, CONTEXT:], video[:, CONTEXT - 1:CONTEXT]
+
+    def measured(made: Frames, lpips: LPIPS | None) -> ReconstructionMetrics:
+        metrics = ReconstructionMetrics(lpips, behind.to(place.device))
+        metrics.update(made, truth)
+        return metrics
+
+    least = measured(last.expand_as(truth), None).compute()
 
     def evaluate(dynamics: Dynamics) -> Check:
         made = pictures_of(tokenizer, clip, roll_out(dynamics, clip, CONTEXT))
-        metrics = ReconstructionMetrics(perception.lpips)
-        metrics.update(made, truth)
+        metrics = measured(made, perception.lpips)
         found = metrics.compute() | {f"psnr_{h}": metrics.by_frame()["psnr"][h - 1] for h in (1, 8, HORIZON)}
         found.pop("frames")
+        verdict = dream_verdict(found, least)
+        if "psnr_moving" in least:
+            found["psnr_moving_last_frame"] = least["psnr_moving"]
         shown = torch.stack([truth[:SHOWN, [7, -1]], made[:SHOWN, [7, -1]]])
         rows = rearrange(shown, "kind b t c h w -> (t kind) b c h w").cpu()
         score, by = perception.score(found, len(truth))
-        return Check(found, picture(rows), score, by + (LARGER if dynamics.shortcut else ""))
+        return Check(found, picture(rows), score, by + (LARGER if dynamics.shortcut else ""), verdict)
 
     return evaluate  # type: ignore[return-value]

@@ -1,15 +1,20 @@
 """Stage 1: a tokenizer learns to reconstruct video."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from wakedream.config import to_dict
+from wakedream.data.background import background, mean_image
 from wakedream.data.loader import Loader, evaluation_clips
 from wakedream.data.store import Store
+from wakedream.evaluation.baseline import reconstruction_verdict
 from wakedream.evaluation.metrics import ReconstructionMetrics
-from wakedream.notation import Video
+from wakedream.notation import Frames, Video
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.stages.checks import SHOWN, Perception, picture
 from wakedream.stages.config import TokenizerRun
@@ -40,7 +45,9 @@ class TokenizerStage(Stage):
 
     def objective(self, model: Tokenizer, perception: Perception) -> TokenizerObjective:
         config = self.run.objective
-        return TokenizerObjective(model, config, perception.of(config.lpips_net) if config.lpips_weight else None)
+        lpips = perception.of(config.lpips_net) if config.lpips_weight else None
+        behind = background(self.store) if config.moving_weight != 1 else None
+        return TokenizerObjective(model, config, lpips, behind)
 
     def batches(self) -> Loader:
         run, place = self.run, self.place
@@ -55,16 +62,28 @@ class TokenizerStage(Stage):
                 print(f"{store.path} has no held-out episodes: training goes unchecked", file=sys.stderr)
             return None
         video = evaluation_clips(store, "held_out", run.train.evaluation_clips, run.loader.length).video
-        return lambda model: compare(model, video, run.loader.batch_size, perception.lpips,  # type: ignore[arg-type]
-                                     place.device)
+        mean, behind = mean_image(store).to(place.device), background(store).to(place.device)
+        seen = partial(compare, video=video, batch_size=run.loader.batch_size, behind=behind)
+        least = seen(lambda truth: mean.expand_as(truth), lpips=None).values
+
+        def evaluate(model: Tokenizer) -> Check:
+            found = seen(model.reconstruct, lpips=perception.lpips)
+            found.verdict = reconstruction_verdict(found.values, least)
+            if "psnr_moving" in least:
+                found.values["psnr_moving_mean_image"] = least["psnr_moving"]
+            return found
+
+        return evaluate  # type: ignore[return-value]
 
 
-def compare(tokenizer: Tokenizer, video: Video, batch_size: int, lpips: LPIPS | None, device: torch.device) -> Check:
-    """PSNR (-10 log10 of the pooled MSE), SSIM and LPIPS of `video`, and truth above reconstruction."""
-    metrics, shown = ReconstructionMetrics(lpips), []
+def compare(reconstruct: Callable[[Frames], Frames], video: Video, batch_size: int, behind: Tensor,
+            lpips: LPIPS | None) -> Check:
+    """PSNR (-10 log10 of the pooled MSE), that of what moves before `behind` (c h w), SSIM and LPIPS of `video`, and
+    truth above reconstruction."""
+    metrics, shown = ReconstructionMetrics(lpips, behind), []
     for part in video.split(batch_size):
-        truth = part.to(device).float() / 255
-        made = tokenizer.reconstruct(truth)
+        truth = part.to(behind.device).float() / 255
+        made = reconstruct(truth)
         metrics.update(made, truth)
         shown.append(torch.stack([truth[:, -1], made[:, -1]]).cpu())
     found = metrics.compute()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wakedream.config import check
+from wakedream.config import added, check
 from wakedream.transformer.config import LayerKind, TransformerConfig
 
 
@@ -109,6 +109,9 @@ class TokenizerObjectiveConfig:
     fixed: exactly mask_ratio of every frame's patches"""
     mask_ratio: float = 0.9
     """highest probability, or the fixed share"""
+    moving_weight: float = added(1.0, was=1.0)
+    """weight of the squared error where a pixel moves, that is, differs from the background of the training data (its
+    median frame), beside 1 elsewhere; their mean is 1. In worlds that scroll, where nearly all moves, it says little"""
     lpips_weight: float = 0.2
     """weight of LPIPS beside MSE, both divided by their running RMS; 0 needs no LPIPS weights"""
     lpips_fraction: float = 0.5
@@ -118,5 +121,6 @@ class TokenizerObjectiveConfig:
 
     def __post_init__(self) -> None:
         check(0 <= self.mask_ratio < 1, f"mask_ratio must be in [0, 1), got {self.mask_ratio}")
+        check(self.moving_weight > 0, f"moving_weight must be above 0, got {self.moving_weight}")
         check(self.lpips_weight >= 0, f"lpips_weight must not be negative, got {self.lpips_weight}")
         check(0 < self.lpips_fraction <= 1, f"lpips_fraction must be in (0, 1], got {self.lpips_fraction}")

@@ -4,6 +4,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from wakedream.data.background import moving
 from wakedream.data.clip import Clip
 from wakedream.notation import Frames, PatchMask
 from wakedream.perceptual.lpips import LPIPS
@@ -16,14 +17,24 @@ class TokenizerObjective(nn.Module):
     """Clip to named losses; `weights` says how they are to be added once each has unit scale.
 
     mse     mean squared error over all pixels, visible and masked alike, frames in [0, 1]
+    moving  instead of it where `moving_weight` is not 1: mean squared error with that weight on what moves; `mse` is
+            then told, and not learned from
     lpips   LPIPS of `lpips_fraction` of the frames, drawn anew for every batch
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig, lpips: LPIPS | None = None):
-        """lpips: the network if it is already there, by default loaded. ConfigError when frames are too small."""
+    background: Tensor | None
+
+    def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig, lpips: LPIPS | None = None,
+                 background: Tensor | None = None):
+        """lpips: the network if it is already there, by default loaded. background: of the training data (c h w), with
+        a `moving_weight`. ConfigError when frames are too small."""
         super().__init__()
         self.model, self.config = tokenizer, config
         self.weights = {"mse": 1.0}
+        if config.moving_weight != 1:
+            assert background is not None, "what moves is told from a background"
+            self.weights = {"moving": 1.0, "mse": 0.0}
+        self.register_buffer("background", background, persistent=False)
         self.lpips = None
         if config.lpips_weight > 0:
             self.weights["lpips"] = config.lpips_weight
@@ -47,7 +58,11 @@ class TokenizerObjective(nn.Module):
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         frames = clip.video.float() / 255
         prediction, _ = self.model(frames, self.draw_mask(*frames.shape[:2]))
-        losses = {"mse": (prediction.float() - frames).square().mean()}
+        errors = (prediction.float() - frames).square()
+        losses = {"mse": errors.mean()}
+        if self.background is not None:
+            weights = torch.where(moving(frames, self.background), self.config.moving_weight, 1.0).expand_as(errors)
+            losses["moving"] = (errors * weights).sum() / weights.sum()
         if self.lpips is not None:
             losses["lpips"] = self._perceptual(self.lpips, prediction, frames)
         return losses

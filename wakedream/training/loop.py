@@ -76,7 +76,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     frames = frames_per_batch * config.accumulate * place.world_size
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
     with contextlib.ExitStack() as stack, Interruption() as asked:
-        metrics = None
+        metrics, verdict = None, ""
         while not over:
             before = state.step, state.frames
             step()
@@ -97,13 +97,15 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
             if log or finished:
                 record(metrics, state, frames, clock.lap())
             if evaluate and (check or finished):
-                look(metrics, state, config, evaluate, folder)
+                verdict = look(metrics, state, config, evaluate, folder)
             if over or keep or state.elapsed - saved >= 60 * (config.save_minutes or math.inf):
                 save(state, checkpoints)
                 saved = state.elapsed
             if metrics:
                 metrics.show(state.step, state.frames, done)
             clock.skip()
+    if verdict:
+        print(f"warning: {verdict}", file=sys.stderr)
     if not finished:
         raise Interrupted(int(stop), f"stopped and saved at step {state.step}, the same command goes on")
     return state
@@ -137,13 +139,13 @@ def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_se
                        "or use --train.precision float32")
 
 
-def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evaluate: Evaluate, folder: Path) -> None:
+def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evaluate: Evaluate, folder: Path) -> str:
     """The first process evaluates the averaged weights, and keeps them if none were better before; training's random
-    numbers stay what they would have been."""
+    numbers stay what they would have been. The check's verdict."""
     before = generators(state.place.device)
     with state.ema.gathered(state.place.device) as model:  # all processes take part
         if metrics is None or model is None:
-            return
+            return ""
         with torch.no_grad(), autocast(state.place.device, config.precision):
             result = evaluate(model)
         before_this = state.best if result.by == state.best_by else -math.inf
@@ -155,6 +157,7 @@ def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evalua
     metrics.write("held_out", state.step, result.values)
     if result.picture is not None:
         metrics.picture(state.step, result.picture)
+    return result.verdict
 
 
 def save(state: TrainState, checkpoints: Checkpoints) -> None:

@@ -13,6 +13,9 @@ from torch import Tensor
 from wakedream import runs
 from wakedream.progress import ProgressBar
 
+# on the console. Not the whole loss: it is divided by its own running size, stays near 1 and may rise while all is well
+SHOWN = {"mse": "%.3g", "flow": "%.3g", "psnr": "%.2f", "psnr_moving": "%.2f"}
+
 
 @dataclass
 class Check:
@@ -20,12 +23,14 @@ class Check:
 
     score: by which the best weights are chosen, higher is better; None: the last ones are what is used
     by: what the score is; those of another kind do not compare
+    verdict: what is to be said, if training ends here, of a model that is no better than none
     """
 
     values: dict[str, float]
     picture: Tensor | None = None
     score: float | None = None
     by: str = ""
+    verdict: str = ""
 
 
 class Meter:
@@ -85,8 +90,7 @@ class Metrics:
             handle.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         for name, value in values.items():
             self.board.add_scalar(f"{kind}/{name}", value, step)
-        self.shown |= {name: f"{values[name]:.3g}" if name == "loss" else f"{values[name]:.2f}"
-                       for name in ("loss", "psnr") if name in values}
+        self.shown |= {name: form % values[name] for name, form in SHOWN.items() if name in values}
 
     def picture(self, step: int, picture: Tensor) -> None:
         """RUN/images/step_00001000.png, and the same on the board."""

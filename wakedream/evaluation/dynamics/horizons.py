@@ -19,20 +19,21 @@ DREAM, CEILING, LAST, MEAN = "dream", "tokenizer", "last context frame", "mean i
 
 @torch.no_grad()
 def horizon_table(tokenizer: Tokenizer, clips: DreamClips, dreamed: Latents, mean_image: Tensor,
-                  lpips: LPIPS | None = None) -> list[dict[str, Any]]:
+                  lpips: LPIPS | None = None, behind: Tensor | None = None) -> list[dict[str, Any]]:
     """A row for each horizon that a clip reaches and each of
 
     dream               dreamed latents (b t-context l e), decoded
     tokenizer           the true frames, encoded and decoded: the ceiling
     last context frame  repeated
-    mean image          (c h w), of the training split
+    mean image          (c h w), of the training split; behind: its background, if what moves is asked for
 
     horizon, of, frames (clips that reach it), psnr (of the error pooled over them), psnr_mean (of each clip's own),
-    ssim, lpips.
+    ssim, lpips; psnr_moving where something moves.
     """
     horizons = [h for h in HORIZONS if h <= clips.horizon]
     at = torch.tensor(horizons) - 1
-    found = {of: ReconstructionMetrics(lpips) for of in (DREAM, CEILING, LAST, MEAN)}
+    behind = None if behind is None else behind.to(tokenizer.mask_token.device)
+    found = {of: ReconstructionMetrics(lpips, behind) for of in (DREAM, CEILING, LAST, MEAN)}
     rows, length = clips.real.shape
     for part in row_batches(rows, length, tokenizer):
         made, truth = predictions(tokenizer, clips, dreamed, mean_image, part)

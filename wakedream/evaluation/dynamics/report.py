@@ -41,7 +41,7 @@ def lines(results: dict[str, Any]) -> list[str]:
     if results["control"] and results["control"]["obeyed"] is not None:
         found = results["control"]
         shown.append(f"actions obeyed: {found['obeyed']:.1%} of {found['counted']} (chance {found['chance']:.1%})")
-    return shown + [f"left out: {what}" for what in results["left_out"]]
+    return shown + [f"left out: {what}" for what in results["left_out"]] + list(filter(None, [results["verdict"]]))
 
 
 def _head(results: dict[str, Any]) -> str:
@@ -59,7 +59,8 @@ def _head(results: dict[str, Any]) -> str:
             f"{about['parameters'] / 1e6:.1f} M parameters, window of {about['window']} frames, K up to "
             f"{about['finest_steps']}",
             *(str(results[name]) for name in ("device", "date") if name in results)]
-    return f"<h1>Dynamics model</h1><p>{page.html.escape('; '.join(text))}</p>" + page.numbers(shown)
+    return (f"<h1>Dynamics model</h1><p>{page.html.escape('; '.join(text))}</p>"
+            + page.warning(results.get("verdict", "")) + page.numbers(shown))
 
 
 def _videos(pictures: DreamPictures, fps: float) -> str:

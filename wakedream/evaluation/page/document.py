@@ -14,6 +14,7 @@ body { background: var(--back); color: var(--ink); font: 16px/1.5 system-ui, san
 main { max-width: 1040px; margin: 0 auto; padding: 24px 16px 64px }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.2rem; margin: 40px 0 8px }
 p, figcaption { color: var(--soft); margin: 4px 0 12px; max-width: 75ch }
+.warning { color: var(--ink); border-left: 4px solid #d9793a; padding: 4px 12px }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px;
   margin: 20px 0 }
 .numbers div { background: var(--card); border-radius: 10px; padding: 12px 16px }
@@ -53,6 +54,10 @@ def document(title: str, parts: Sequence[str]) -> str:
 def section(title: str, text: str, *parts: str) -> str:
     """A heading, a sentence on what is seen, and the parts."""
     return f"<section><h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>{''.join(parts)}</section>"
+
+
+def warning(text: str) -> str:
+    return f'<p class="warning">{html.escape(text[:1].upper() + text[1:])}.</p>' if text else ""
 
 
 def numbers(values: Sequence[tuple[str, str]]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 INK = "#010203"  # stands for the page's text colour
 COLOURS = ("#2f80c2", "#d9793a", "#3f9c6b", "#9a63b5")  # readable on white and on black
+BASELINES = ("mean_image", "last_frame")  # what ends in one of them stands beside the curve that it is compared with
 NOT_PLOTTED = {"kind", "step", "lr", "skipped", "frames", "elapsed", "frames_per_second", "grad_norm"}
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -61,6 +62,8 @@ def plot(
             axes.set_xscale("log", base=2)
             ticks = sorted({value for x, _ in curves.values() for value in x})
             axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        elif not log:
+            axes.ticklabel_format(useOffset=False)  # 2.2001, not 1e-4 above 2.2
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=9)
@@ -70,7 +73,8 @@ def plot(
 
 
 def training_curves(file: Path) -> dict[str, str]:
-    """SVG by title from a run's metrics.jsonl: held-out numbers first, then losses. {} without the file."""
+    """SVG by title from a run's metrics.jsonl: held-out numbers first, then losses. {} without the file; what was
+    measured once is no curve."""
     if not file.exists():
         return {}
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
@@ -78,8 +82,13 @@ def training_curves(file: Path) -> dict[str, str]:
     x_label = "minutes of training" if any("elapsed" in line for line in lines) else "step"
     plots = {}
     for (kind, name), curve in sorted(series.items(), key=lambda item: item[0][0] != "held_out"):
+        if name.endswith(BASELINES) or len(curve[0]) < 2:
+            continue
         log = kind != "held_out" and min(curve[1]) > 0
-        plots[f"{kind.replace('_', '-')} {name}"] = plot({name: curve}, x_label, name, log)
+        known = [of for of in BASELINES if (kind, f"{name}_{of}") in series]
+        beside = {of.replace("_", " "): series[kind, f"{name}_{of}"] for of in known}
+        title = f"{kind.replace('_', '-')} {name}"
+        plots[title] = plot({title: curve, **beside}, x_label, title, log)
     return plots
 
 

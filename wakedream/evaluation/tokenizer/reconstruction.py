@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wakedream.data.background import background, mean_image
 from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
 from wakedream.errors import DataError
@@ -45,8 +46,9 @@ def evaluate_tokenizer(
     tokenizer.eval()
     clip = evaluation_clips(store, split, clips, length, seed)
     device = tokenizer.mask_token.device
-    found = {ratio: ReconstructionMetrics(lpips) for ratio in ratios}
-    mean, of_mean = mean_image(store, seed).to(device), ReconstructionMetrics(lpips)
+    mean, behind = (make(store, seed).to(device) for make in (mean_image, background))
+    found = {ratio: ReconstructionMetrics(lpips, behind) for ratio in ratios}
+    of_mean = ReconstructionMetrics(lpips, behind)
     generator = torch.Generator(device).manual_seed(seed)
     latents: list[Latents] = []
     with ProgressBar("evaluating", clip.video.shape[0] * length * (len(ratios) + 1), "frames") as bar:
@@ -107,14 +109,6 @@ def _influence(tokenizer: Tokenizer, video: Tensor, latents: Latents) -> tuple[d
     chosen = torch.linspace(0, b - 1, min(b, INFLUENCE_CLIPS)).round().long()
     frames = video[chosen, :t].to(latents.device).float() / 255
     return latent_influence(tokenizer, frames, latents[chosen.to(latents.device), :t], latents.mean((0, 1)))
-
-
-def mean_image(store: Store, seed: int) -> Tensor:
-    """The mean frame (c h w) of the training split, of 256 frames spread over it."""
-    split = "train" if store.split("train") else "held_out"
-    video = evaluation_clips(store, split, 256, 1, seed).video
-    total = torch.stack([frames.float().sum((0, 1)) for frames in video.split(32)]).sum(0)
-    return total / (255 * video.shape[0])
 
 
 def row_batches(rows: int, frames: int, tokenizer: Tokenizer) -> Iterator[slice]:

@@ -52,7 +52,8 @@ def _head(results: dict[str, Any]) -> str:
         size = " x ".join(map(str, about["frame_size"]))
         lines.append(f"{about['parameters'] / 1e6:.1f} M parameters, frames of {size}")
     lines += [str(results[name]) for name in ("device", "date") if name in results]
-    return f"<h1>Tokenizer</h1><p>{page.html.escape('; '.join(lines))}</p>" + page.numbers(shown)
+    return (f"<h1>Tokenizer</h1><p>{page.html.escape('; '.join(lines))}</p>" + page.warning(results.get("verdict", ""))
+            + page.numbers(shown))
 
 
 def _pictures(pictures: Pictures) -> str:

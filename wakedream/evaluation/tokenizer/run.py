@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from wakedream.data.store import Store
+from wakedream.evaluation.baseline import reconstruction_verdict
 from wakedream.evaluation.config import EvaluateTokenizerConfig
 from wakedream.evaluation.page.report import UNITS
 from wakedream.evaluation.tokenizer.pictures import heat, take_pictures
@@ -35,7 +36,8 @@ class TokenizerEvaluation:
         results, self.maps = evaluate_tokenizer(
             self.tokenizer, self.store, clips=self.config.clips or DEFAULT_CLIPS, length=self.length,
             training_length=self.trained, lpips=self.lpips, seed=self.config.seed)
-        return self._about() | results
+        own, mean = results["reconstruction"][:2]
+        return self._about() | {"verdict": reconstruction_verdict(own, mean)} | results
 
     def sections(self, results: dict[str, Any], out: Path) -> list[str]:
         pictures = take_pictures(self.tokenizer, self.store, self.length, videos=self.config.videos,
@@ -49,7 +51,7 @@ class TokenizerEvaluation:
         for row in results["reconstruction"]:
             numbers = (f"{unit.split(',')[0]} {row[name]:.4g}" for name, unit in UNITS.items() if name in row)
             shown.append(f"{row['of']:>10}, {row['frames_of']}: {'  '.join(numbers)}  ({row['frames']} frames)")
-        return shown
+        return [*shown, *filter(None, [results["verdict"]])]
 
     def _about(self) -> dict[str, Any]:
         own = self.tokenizer.config
