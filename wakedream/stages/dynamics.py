@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from einops import rearrange
 
-from wakedream.data.background import background
+from wakedream.data.background import background, mean_image
 from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
 from wakedream.dynamics.batches import LatentBatches, evaluation_latents
@@ -15,7 +15,7 @@ from wakedream.dynamics.encode import Company, encode_store
 from wakedream.dynamics.latents import LatentStore
 from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.errors import ConfigError
-from wakedream.evaluation.baseline import dream_verdict
+from wakedream.evaluation.baseline import DREAMED, dream_verdict
 from wakedream.evaluation.dynamics.rollouts import pictures_of, roll_out
 from wakedream.evaluation.metrics import ReconstructionMetrics
 from wakedream.notation import Frames
@@ -124,19 +124,27 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
         metrics.update(made, truth)
         return metrics
 
-    least = measured(last.expand_as(truth), None).compute()
+    still = {of: measured(frame.to(place.device).expand_as(truth), None)
+             for of, frame in (("last_frame", last), ("mean_image", mean_image(store)))}
+    baselines = {of: metrics.compute() for of, metrics in still.items()}
+    least = {f"psnr_moving_{of}": numbers["psnr_moving"]
+             for of, numbers in baselines.items() if "psnr_moving" in numbers}
 
     def evaluate(dynamics: Dynamics) -> Check:
         made = pictures_of(tokenizer, clip, roll_out(dynamics, clip, CONTEXT))
         metrics = measured(made, perception.lpips)
-        found = metrics.compute() | {f"psnr_{h}": metrics.by_frame()["psnr"][h - 1] for h in (1, 8, HORIZON)}
+        found = metrics.compute() | {f"psnr_{h}": at(metrics, h)["psnr"] for h in (1, 8, HORIZON)}
         found.pop("frames")
-        verdict = dream_verdict(found, least)
-        if "psnr_moving" in least:
-            found["psnr_moving_last_frame"] = least["psnr_moving"]
+        found |= least
+        verdict = dream_verdict(*(at(one, DREAMED) for one in (metrics, *still.values())))
         shown = torch.stack([truth[:SHOWN, [7, -1]], made[:SHOWN, [7, -1]]])
         rows = rearrange(shown, "kind b t c h w -> (t kind) b c h w").cpu()
         score, by = perception.score(found, len(truth))
         return Check(found, picture(rows), score, by + (LARGER if dynamics.shortcut else ""), verdict)
 
     return evaluate  # type: ignore[return-value]
+
+
+def at(metrics: ReconstructionMetrics, frame: int) -> dict[str, float]:
+    """What was measured of the frame of that number, from 1."""
+    return {name: values[frame - 1] for name, values in metrics.by_frame().items()}

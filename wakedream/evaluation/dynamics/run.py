@@ -14,14 +14,14 @@ from wakedream.data.trajectory import Actions
 from wakedream.dynamics.noise import row_seeds
 from wakedream.environments.registry import commanded, environment
 from wakedream.errors import ConfigError
-from wakedream.evaluation.baseline import dream_verdict
+from wakedream.evaluation.baseline import DREAMED, dream_verdict
 from wakedream.evaluation.config import CHUNK, EvaluateDynamicsConfig
 from wakedream.evaluation.dynamics.branching import branches, recorded_seeds
 from wakedream.evaluation.dynamics.chunks import Reference
 from wakedream.evaluation.dynamics.commands import commands
 from wakedream.evaluation.dynamics.control import control
 from wakedream.evaluation.dynamics.drift import drift
-from wakedream.evaluation.dynamics.horizons import DREAM, HORIZONS, LAST, horizon_table
+from wakedream.evaluation.dynamics.horizons import DREAM, HORIZONS, LAST, MEAN, horizon_table
 from wakedream.evaluation.dynamics.losses import action_losses, level_losses
 from wakedream.evaluation.dynamics.pictures import DreamPictures, beside, from_nothing, spread, under_commands
 from wakedream.evaluation.dynamics.report import lines, sections
@@ -35,7 +35,6 @@ from wakedream.world.dream import WorldDream
 from wakedream.world.model import World
 
 COMPARED = (1, 2, 4, 8)
-JUDGED = 8  # frames after the context, where dreams are compared with the last frame
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,9 @@ class DynamicsEvaluation:
             self._leave_out(f"horizons {', '.join(missing)}: the longest clip has {reached} frames after its context")
         mean, behind = (make(self.store, self.config.seed) for make in (mean_image, background))
         table = horizon_table(self.world.tokenizer, self.clips, self.dreamed, mean, self.lpips, behind)
-        judged = max(row["horizon"] for row in table if row["horizon"] <= JUDGED)
-        own, last = (next(row for row in table if row["of"] == of and row["horizon"] == judged) for of in (DREAM, LAST))
-        return {"horizons": table, "verdict": dream_verdict(own, last)}
+        judged = max(row["horizon"] for row in table if row["horizon"] <= DREAMED)
+        rows = {row["of"]: row for row in table if row["horizon"] == judged}
+        return {"horizons": table, "verdict": dream_verdict(rows[DREAM], rows[LAST], rows[MEAN])}
 
     def _chunks(self, roll) -> dict[str, Any]:
         """What is measured on chunks of 16 frames."""
