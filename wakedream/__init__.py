@@ -1,5 +1,6 @@
 """wakedream: Dreamer 4 in PyTorch. `import wakedream as wd`; names load torch only when touched."""
 
+import os
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -10,8 +11,16 @@ if TYPE_CHECKING:
     from wakedream.tokenizer.tokenizer import Tokenizer
     from wakedream.world.model import World
 
+# Read when torch is loaded. OpenMP's threads wait for one another in a busy loop by default: beside any other job on
+# the same cores training then slows by more than ten times (docs/log.md)
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 _HOMES = {"Clip": "wakedream.data.clip", "Tokenizer": "wakedream.tokenizer.tokenizer",
           "World": "wakedream.world.model"}
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str):
