@@ -18,7 +18,7 @@ def test_names_are_listed_before_they_are_loaded():
     assert said(f"import sys, wakedream as wd; print({names}, 'torch' in sys.modules)") == "True False"
 
 
-@pytest.mark.parametrize("set_by_user, expected", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+@pytest.mark.parametrize(("set_by_user", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
 def test_threads_that_wait_sleep_unless_the_user_says_otherwise(set_by_user, expected):
     """Busy waiting takes the cores from every other job, and from training itself beside one."""
     assert said("import os, wakedream; print(os.environ['OMP_WAIT_POLICY'])", **set_by_user) == expected
