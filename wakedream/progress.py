@@ -1,13 +1,15 @@
 """Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 LINE_EVERY = 10.0  # seconds between plain lines
 QUIET_SECONDS = 2.0  # before a `late_bar` is shown
@@ -19,7 +21,7 @@ class ProgressBar:
     def __init__(self, label: str, total: float | int | None, unit: str, initial: float | int = 0):
         self.label, self.total, self.unit = label, total, unit
         self.done = self.initial = initial
-        self.note = ""
+        self.note, self.rate, self.left = "", 0.0, math.inf
         self.started = self.last_line = time.monotonic()
         self.bar: Progress | None = None
         if sys.stderr.isatty():
@@ -28,15 +30,14 @@ class ProgressBar:
                 BarColumn(),
                 TextColumn("{task.fields[text]}"),
                 TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[left]}"),
             )
             self.bar = Progress(*columns, console=Console(stderr=True))
 
     def __enter__(self) -> "ProgressBar":
         if self.bar:
             self.bar.start()
-            self.task = self.bar.add_task(self.label, total=self.total, completed=int(self.initial), text="")
+            self.task = self.bar.add_task(self.label, total=self.total, completed=int(self.initial), text="", left="")
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -45,31 +46,39 @@ class ProgressBar:
         else:
             self._line()
 
-    def advance(self, amount: float | int = 1, **shown: object) -> None:
+    def advance(self, amount: float | int = 1, **shown: Any) -> None:
         self.update(self.done + amount, **shown)
 
-    def update(self, done: float | int, **shown: object) -> None:
-        """Set what is done (absolute); keyword arguments are shown beside it."""
+    def update(self, done: float | int, *, pace: tuple[float, float] | None = None, **shown: object) -> None:
+        """Set what is done (absolute); keyword arguments are shown beside it.
+
+        pace: units a second (0: not known yet) and seconds left, where the caller knows better than the mean since the
+        beginning
+        """
         self.done = done
+        self.rate, self.left = pace or self._mean()
         if shown:
             self.note = "  ".join(f"{name} {value}" for name, value in shown.items())
         if self.bar:
-            self.bar.update(self.task, completed=done, text=self._text())
+            self.bar.update(self.task, completed=done, total=self.total, text=self._text(), left=self._left())
         elif time.monotonic() - self.last_line >= LINE_EVERY:
             self._line()
 
-    def _text(self) -> str:
+    def _mean(self) -> tuple[float, float]:
         rate = (self.done - self.initial) / max(time.monotonic() - self.started, 1e-9)
+        return rate, (self.total - self.done) / rate if self.total and rate else math.inf
+
+    def _text(self) -> str:
         total = f"/{self.total:,.0f}" if self.total else ""
-        return f"{self.done:,.0f}{total} {self.unit}  {rate:,.1f} {self.unit}/s  {self.note}".rstrip()
+        rate = f"  {self.rate:,.1f} {self.unit}/s" if self.rate else ""
+        return f"{self.done:,.0f}{total} {self.unit}{rate}  {self.note}".rstrip()
+
+    def _left(self) -> str:
+        return f"{max(0.0, self.left):,.0f} s left" if self.left < math.inf else ""
 
     def _line(self) -> None:
         self.last_line = time.monotonic()
-        elapsed = self.last_line - self.started
-        left = ""
-        if self.total and self.done > self.initial:
-            left = f"  {(self.total - self.done) * elapsed / (self.done - self.initial):,.0f} s left"
-        print(f"{self.label}: {self._text()}{left}", file=sys.stderr, flush=True)
+        print(f"{self.label}: {self._text()}  {self._left()}".rstrip(), file=sys.stderr, flush=True)
 
 
 @contextmanager

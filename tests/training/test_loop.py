@@ -1,6 +1,7 @@
 """The loop: exact resume, stopping, the finite check, what is due. On stand-ins."""
 
 import json
+import math
 import os
 import signal
 
@@ -171,6 +172,21 @@ def test_metrics_lines(tmp_path, kit) -> None:
             "frames_per_second"} == set(lines[0])
     assert lines[1]["frames"] == 32
     assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_the_console_says_the_pace_of_training_alone(kit, tmp_path):
+    """The first steps, which compile, and checks do not count: nothing is said of a rate before the fourth step."""
+    paces = []
+
+    def keep(bar, done, *, pace, **words):
+        paces.append(pace)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProgressBar, "update", keep)
+        state = kit.run(tmp_path / "run", steps=6)
+    assert [rate > 0 for rate, _ in paces] == [False] * 3 + [True] * 3
+    assert [left for _, left in paces[:3]] == [math.inf] * 3 and paces[-1][1] == 0
+    assert paces[-1][0] == pytest.approx(3 * 8 / state.elapsed)
 
 
 def test_the_console_counts_what_this_process_has_done(kit, tmp_path, capsys):

@@ -12,7 +12,7 @@ class Clock:
     def __init__(self, elapsed: float = 0.0, uncounted: int = UNCOUNTED_STEPS,
                  now: Callable[[], float] = time.monotonic):
         self.elapsed, self.uncounted, self.now = elapsed, uncounted, now
-        self.steps, self.lap_start = 0, (0, elapsed)
+        self.began, self.steps, self.lap_start = elapsed, 0, (0, elapsed)
         self.last = now()
 
     def tick(self) -> float:
@@ -28,6 +28,11 @@ class Clock:
 
     def skip(self) -> None:
         self.last = self.now()
+
+    @property
+    def rate(self) -> float:
+        """Steps per second since this clock began; 0 before any step has counted."""
+        return self.steps / (self.elapsed - self.began) if self.elapsed > self.began else 0.0
 
     def lap(self) -> float:
         """Steps per second since the last lap; 0 before any step has counted."""

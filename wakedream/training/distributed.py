@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import shutil
+import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -140,6 +141,8 @@ def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
     What is compiled and recomputed is `forward`, not the call: FSDP's hooks stay outside of both.
     """
     if wants_compile(config, place.device):
+        if place.writes:
+            print("compiling: the first steps take a minute or two", file=sys.stderr, flush=True)
         torch._dynamo.config.recompile_limit = RECOMPILES  # beyond it `fullgraph` is an error
         for part in objective.compiled:  # type: ignore[union-attr]  # layers of a kind share their code
             part.forward = Instead(part, torch.compile(part.forward, fullgraph=True, dynamic=False))

@@ -102,13 +102,19 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
                 save(state, checkpoints)
                 saved = state.elapsed
             if metrics:
-                metrics.show(state.step, state.frames, done)
+                metrics.show(state.step, state.frames, done, (frames * clock.rate, left(state, config, clock.rate)))
             clock.skip()
     if verdict:
         print(f"warning: {verdict}", file=sys.stderr)
     if not finished:
         raise Interrupted(int(stop), f"stopped and saved at step {state.step}, the same command goes on")
     return state
+
+
+def left(state: TrainState, config: TrainConfig, rate: float) -> float:
+    """Seconds of training, at so many steps a second (0: not known yet)."""
+    by_steps = (config.steps - state.step) / rate if rate else math.inf
+    return min(by_steps, 60 * config.minutes - state.elapsed if config.minutes else math.inf)
 
 
 def begin(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.optim.Optimizer]], batches: Batches,

@@ -100,13 +100,12 @@ class Metrics:
             Image.fromarray(picture.numpy()).save(beside, format="png")
         self.board.add_image("held_out", picture, step, dataformats="HWC")
 
-    def show(self, step: int, frames: int, done: float) -> None:
-        """Move the bar: `frames` seen since step 0, `done` share of the whole training."""
+    def show(self, step: int, frames: int, done: float, pace: tuple[float, float]) -> None:
+        """Move the bar: `frames` seen since step 0, `done` share of the whole training; frames a second of training
+        alone (0: not known yet), and seconds of it that are left."""
         if done > 0:
             self.bar.total = frames / done
-            if self.bar.bar:
-                self.bar.bar.update(self.bar.task, total=self.bar.total)
-        self.bar.update(frames, step=step, **self.shown)
+        self.bar.update(frames, pace=pace, step=step, **self.shown)
 
 
 def cut(file: Path, step: int) -> None:
