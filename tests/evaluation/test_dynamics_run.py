@@ -165,7 +165,6 @@ def test_bad_input_is_named_and_nothing_is_written(world, world_run, played, tmp
     other = dataclasses.replace(SPEC, components=SPEC.components[:1])
     refused(DataError, r"has the actions 'move' \(categorical, 5\), the model was trained with 'move'.*'push'",
             data=write_played(tmp_path / "other", [30] * 4, spec=other))
-    refused(DataError, "no held-out episodes", data=write_played(tmp_path / "train", [30] * 4, held_out=0.0))
     larger = small_world(small_tokenizer(40))
     larger.save_pretrained(tmp_path / "larger")
     refused(ConfigError, "frames of 32x32 with 3 channels, the tokenizer takes 40x40 with 3", run=tmp_path / "larger")

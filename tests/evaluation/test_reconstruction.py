@@ -6,11 +6,12 @@ import torch
 from squares import write_store
 
 from wakedream.data.loader import evaluation_clips
-from wakedream.errors import ConfigError, DataError
+from wakedream.errors import ConfigError
 from wakedream.evaluation.metrics import psnr
 from wakedream.evaluation.tokenizer.latents import latent_influence, latent_statistics
-from wakedream.evaluation.tokenizer.pictures import take_pictures
+from wakedream.evaluation.tokenizer.pictures import Pictures, take_pictures
 from wakedream.evaluation.tokenizer.reconstruction import evaluate_tokenizer
+from wakedream.evaluation.tokenizer.report import sections
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 
@@ -106,6 +107,7 @@ def test_latent_statistics():
     found = latent_statistics(latents)
     assert found["saturated"] == 0.5
     assert (found["dead_channels"], found["channels"]) == (3, 6)
+    assert len(found["dead"]) == 3
     assert found["std_by_latent"] == pytest.approx([1.016, 0], abs=1e-3)
 
 
@@ -119,10 +121,18 @@ def test_pictures_of_the_same_moments(tokenizer, store):
     assert [video.shape for video in pictures.videos] == [(24, 32, 5 * 34 - 2, 3)] * 3
 
 
-def test_other_frame_size_and_missing_split_are_refused(tokenizer, tmp_path):
+def test_where_no_episode_is_held_out_the_model_is_judged_by_what_it_learned_from_and_that_is_said(tokenizer, tmp_path,
+                                                                                                   capsys):
+    one = write_store(tmp_path / "one", [8], with_daylight=False, held_out=0.0)
+    results, _ = evaluate_tokenizer(tokenizer, one, length=4)
+    assert results["evaluated"]["split"] == "train"
+    assert "no held-out episodes: the model is judged by episodes that it was trained on" in capsys.readouterr().err
+    page = "".join(sections(results, Pictures()))
+    assert "from episodes that it was trained on" in page
+
+
+def test_another_frame_size_is_refused(tokenizer, tmp_path):
     small = write_store(tmp_path / "d", [8, 8], with_daylight=False, held_out=0.0)
-    with pytest.raises(DataError, match="no held-out episodes"):
-        evaluate_tokenizer(tokenizer, small, length=4)
     larger = Tokenizer(dataclasses.replace(tokenizer.config, height=64))
     with pytest.raises(ConfigError, match="frames of 32x32 with 3 channels, the tokenizer takes 64x32 with 3"):
         evaluate_tokenizer(larger, small, length=4)

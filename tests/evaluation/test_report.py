@@ -37,6 +37,7 @@ def test_the_page_needs_nothing_but_itself(page):
     assert "http" not in re.sub(r"base64,[\w+/=]+", "", text)
     sources = re.findall(r'(?:src|href)="([^"]{0,20})', text)
     assert sources
+    assert sources.pop() == "metrics.json"  # beside it, for who wants more
     assert all(source.startswith(("data:", "#")) for source in sources)
     assert "<link" not in text
     assert "<script" not in text
@@ -56,6 +57,14 @@ def test_the_page_shows_the_numbers_of_the_json(page):
     assert text.count("data:image/png") == 5 + 4  # strips and one map per latent
     assert text.count("<svg") == 3 + 2  # PSNR, of what moves and SSIM by frame; held-out PSNR and loss
     assert (page / "reconstruction.png").stat().st_size > 0
+
+
+def test_the_page_says_what_training_it_is_of(page):
+    """Steps and minutes are the last that the run logged."""
+    assert json.loads((page / "metrics.json").read_text())["training"] == {"steps": 19, "minutes": 1.9}
+    text = (page / "index.html").read_text(encoding="utf-8")
+    assert "19 steps, 1.9 minutes of training" in text
+    assert "48 frames in 3 clips of 16, from episodes never trained on" in text
 
 
 def test_learning_curves_leave_out_a_torn_line(run):

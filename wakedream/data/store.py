@@ -71,6 +71,12 @@ class Store:
             raise DataError(f"there is no split '{name}': expected train or held_out")
         return [info for info in self.episodes if info.split == name]
 
+    @property
+    def judging_split(self) -> str:
+        """By whose episodes models are judged: "held_out", or "train" where no episode is held out, as with a single
+        video. Who judges says which."""
+        return "held_out" if self.split("held_out") else "train"
+
     def frames(self, split: str | None = None) -> int:
         return sum(info.frames for info in (self.split(split) if split else self.episodes))
 

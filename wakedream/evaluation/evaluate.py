@@ -1,5 +1,6 @@
 """`wakedream evaluate`: a run on held-out episodes, as numbers and as a page, whatever it trained."""
 
+import json
 import platform
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from wakedream.evaluation.kinds import kind_of
 from wakedream.evaluation.page.report import foot, training, write_report
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.runs import run_of
+from wakedream.training.metrics import read
 
 
 @runtime_checkable
@@ -80,10 +82,20 @@ def _of_kind(config: EvaluateConfig, device: torch.device) -> Evaluation:
     return made[kind](config, store, device, LPIPS.load(config.lpips_net).to(device) if config.lpips else None)
 
 
+def _training(run: Path) -> dict[str, Any]:
+    """The run's preset, and its steps and minutes so far; of bare weights nothing is known."""
+    config, log = run / "config.json", run / "metrics.jsonl"
+    about = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    found = {"preset": about["preset"]} if "preset" in about else {}
+    lines = [line for line in (read(log) if log.exists() else []) if "elapsed" in line]
+    return found | ({"steps": lines[-1]["step"], "minutes": lines[-1]["elapsed"] / 60} if lines else {})
+
+
 def _about(config: EvaluateConfig, device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {
         "lpips_net": config.lpips_net if config.lpips else None,
+        "training": _training(run_of(config.run)),
         "device": name,
         "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "versions": {

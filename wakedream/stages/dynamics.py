@@ -18,6 +18,7 @@ from wakedream.errors import ConfigError
 from wakedream.evaluation.baseline import DREAMED, dream_verdict
 from wakedream.evaluation.dynamics.rollouts import pictures_of, roll_out
 from wakedream.evaluation.metrics import ReconstructionMetrics
+from wakedream.evaluation.tokenizer.reconstruction import SEEN
 from wakedream.notation import Frames
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.stages.checks import SHOWN, Perception, picture
@@ -110,11 +111,15 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
     before, or early best ones would leave a run without what dreams in few steps need.
     """
     length = CONTEXT + HORIZON
-    if not any(info.frames >= length for info in store.split("held_out")):
+    split = store.judging_split
+    if split != "held_out" and place.writes:
+        print(f"{store.path} has no held-out episodes: {SEEN}", file=sys.stderr)
+    if not any(info.frames >= length for info in store.split(split)):
         if place.writes:
-            print(f"{store.path} has no held-out episode of {length} frames: training goes unchecked", file=sys.stderr)
+            print(f"{store.path} has no {split.replace('_', '-')} episode of {length} frames: training goes unchecked",
+                  file=sys.stderr)
         return None
-    seen = ("held_out", run.train.evaluation_clips, length)
+    seen = (split, run.train.evaluation_clips, length)
     clip = evaluation_latents(store, latents, *seen).to(place.device)
     video, behind = evaluation_clips(store, *seen).video.to(place.device).float() / 255, background(store)
     truth, last = video[:, CONTEXT:], video[:, CONTEXT - 1:CONTEXT]

@@ -89,7 +89,7 @@ def _value(component: ActionComponent, text: str) -> np.ndarray:
 
 
 def _usual(component: ActionComponent, store: Store) -> dict[str, np.ndarray]:
-    columns = [store.actions(info.id) for info in store.split("held_out")]
+    columns = [store.actions(info.id) for info in store.split(store.judging_split)]
     taken = np.concatenate([values[component.name][known] for values, known in columns])
     counts = np.bincount(taken, minlength=component.size)
     often = np.argsort(-counts, kind="stable")[:MOST]

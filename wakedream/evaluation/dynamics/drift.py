@@ -32,7 +32,7 @@ def drift(tokenizer: Tokenizer, store: Store, clips: DreamClips, roll: RollOut, 
     latents = continued(clip, roll(clip, context).cpu())
     starts = {"early": context + CHUNK, "late": context + frames - WHOLE}
     found = {of: reference.of_latents(tokenizer, latents, start, WHOLE) for of, start in starts.items()}
-    real = evaluation_clips(store, "held_out", count * WHOLE // CHUNK, CHUNK, seed).video
+    real = evaluation_clips(store, store.judging_split, count * WHOLE // CHUNK, CHUNK, seed).video
     found["tokenizer"] = reference.of_latents(tokenizer, encoded(tokenizer, real), 0, CHUNK)
     found["real"] = reference.of_video(real)
     chunks = min(len(real), count * WHOLE // CHUNK)
@@ -61,7 +61,7 @@ def long_clip(store: Store, clips: DreamClips, frames: int) -> LatentClip:
 
 def _stream(store: Store) -> tuple[Actions, np.ndarray, dict[int, int]]:
     """All held-out actions by component; which frames an action led into; each episode's first frame there."""
-    infos = store.split("held_out")
+    infos = store.split(store.judging_split)
     every = joined([stacked([store.columns(info.id)]) for info in infos], dim=1)
     ends = np.cumsum([info.frames for info in infos])
     offsets = {info.id: int(end) - info.frames for info, end in zip(infos, ends, strict=True)}

@@ -7,7 +7,7 @@ from wakedream.evaluation.dynamics.pictures import DreamPictures
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.pictures import ERROR_GAIN, png
 from wakedream.evaluation.page.plots import plot
-from wakedream.evaluation.page.report import DIGITS, UNITS, number, videos
+from wakedream.evaluation.page.report import DIGITS, UNITS, judged_on, number, trained, videos
 
 BINS = 8
 NAMES = {"early": "dreamed, frames 16 to 116", "late": "dreamed, last 100 frames",
@@ -53,14 +53,16 @@ def _head(results: dict[str, Any]) -> str:
             others = ", ".join(f"{of} {number(rows[of], 'psnr')}" for of in (CEILING, LAST, MEAN))
             shown.append((number(rows[DREAM], "psnr"), f"PSNR, dB, at horizon {horizon} ({others})"))
     if results["control"] and results["control"]["obeyed"] is not None:
-        shown.append((f"{results['control']['obeyed']:.0%}", "of unblocked moves obeyed"))
-    text = [f"{seen['clips']} clips of up to {seen['length']} frames, {seen['context']} of them context, from episodes "
-            f"never trained on; K = {seen['sampling_steps']} sampling steps",
+        found = results["control"]
+        shown.append((f"{found['obeyed']:.0%}", f"of {found['counted']} unblocked moves obeyed (by chance "
+                                                f"{_share(found['chance'])})"))
+    text = [f"{seen['clips']} clips of up to {seen['length']} frames, {seen['context']} of them context, "
+            f"{judged_on(seen)}; K = {seen['sampling_steps']} sampling steps",
             f"{about['parameters'] / 1e6:.1f} M parameters, window of {about['window']} frames, K up to "
             f"{about['finest_steps']}",
-            *(str(results[name]) for name in ("device", "date") if name in results)]
-    return (f"<h1>Dynamics model</h1><p>{page.html.escape('; '.join(text))}</p>"
-            + page.warning(results.get("verdict", "")) + page.numbers(shown))
+            trained(results), *(str(results[name]) for name in ("device", "date") if name in results)]
+    about = page.html.escape("; ".join(filter(None, text)))
+    return f"<h1>Dynamics model</h1><p>{about}</p>" + page.warning(results.get("verdict", "")) + page.numbers(shown)
 
 
 def _videos(pictures: DreamPictures, fps: float) -> str:
@@ -173,6 +175,8 @@ def _levels(cells: list[dict[str, Any]]) -> str:
     text = ("Mean squared distance of one look from the data (latents at unit scale), by step size d and signal level "
             "tau of the frame. Only the smallest step learns from data; larger ones learn where two of half the size "
             "lead, and cannot be as near to it where little is known.")
+    if len(rows) == 1:
+        text += " This model has met the smallest step alone: its training ended before the bootstrap of larger ones."
     heading = [f"tau {i / BINS:g}" for i in range(BINS)]
     return page.section("Loss by step size and signal level", text, page.table(["d", *heading], rows))
 
@@ -187,7 +191,8 @@ def _starts(pictures: DreamPictures, fps: float) -> str:
         return ""
     strips = page.strips([(name, png(strip)) for name, strip in pictures.starts.items()])
     moving = videos([pictures.starting], fps) if pictures.starting is not None else []
-    text = "Dreams without a context: the first frame comes from noise alone, later ones from those before and actions."
+    below = " Below, the same as a video." if moving else ""
+    text = f"Dreams without a context: the first frame comes from noise alone, later ones from those before.{below}"
     return page.section("From nothing", text, strips, *moving)
 
 

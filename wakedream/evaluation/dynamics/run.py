@@ -193,7 +193,7 @@ class DynamicsEvaluation:
             },
             "data": {"path": str(self.store.path), "fingerprint": self.store.fingerprint},
             "evaluated": {
-                "split": "held_out", "clips": len(self.clips.real), "context": self.context,
+                "split": self.store.judging_split, "clips": len(self.clips.real), "context": self.context,
                 "length": self.clips.real.shape[1], "sampling_steps": self.steps, "seed": self.config.seed,
                 "chunks": len(self.short.real),
             },

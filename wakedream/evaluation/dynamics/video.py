@@ -42,7 +42,7 @@ def _continued(config: DreamConfig, world: World) -> tuple[list[np.ndarray], str
     assert config.data is not None
     store = Store.open(config.data)
     check_world(world, store)
-    longest, needed = max(info.frames for info in store.split("held_out")), config.context + config.frames
+    longest, needed = max(info.frames for info in store.split(store.judging_split)), config.context + config.frames
     if longest < needed:
         raise DataError(f"{store.path}: {config.context} frames of context and {config.frames} to dream are {needed}, "
                         f"but the longest held-out episode has {longest}: lower --context or --frames")

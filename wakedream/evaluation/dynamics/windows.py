@@ -48,12 +48,13 @@ class DreamClips:
 
 
 def dream_clips(tokenizer: Tokenizer, store: Store, count: int, context: int, frames: int, *,
-                split: str = "held_out", seed: int = 0, least: int = LEAST) -> DreamClips:
+                seed: int = 0, least: int = LEAST) -> DreamClips:
     """`count` clips of up to context + frames, spread evenly over the windows of context + `least` frames.
 
     So every clip counts at short horizons, the longer ones at long. Fewer where there are fewer windows. DataError
     when no episode goes beyond the context.
     """
+    split = store.judging_split
     episodes = store.split(split)
     longest = max((info.frames for info in episodes), default=0)
     if longest <= context:
@@ -110,9 +111,9 @@ def encoded(tokenizer: Tokenizer, video: Video) -> Latents:
                       for rows in row_batches(len(video), video.shape[1], tokenizer)])
 
 
-def check_world(world: World, store: Store, split: str = "held_out") -> None:
-    """ConfigError unless the frames, DataError unless actions and split of the data are what the model knows."""
-    check_data(world.tokenizer, store, split)
+def check_world(world: World, store: Store) -> None:
+    """ConfigError unless the frames, DataError unless the data's actions are what the model knows."""
+    check_data(world.tokenizer, store)
     own, given = ({c.name: (c.kind, c.size, c.low, c.high) for c in spec.components}
                   for spec in (world.dynamics.actions, store.spec))
     if own != given:

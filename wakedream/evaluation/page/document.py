@@ -105,8 +105,9 @@ def plots(svgs: Sequence[str]) -> str:
     return f'<div class="plots">{"".join(f"<figure>{svg}</figure>" for svg in svgs)}</div>'
 
 
-def footer(text: str) -> str:
-    return f"<footer>{html.escape(text)}</footer>"
+def footer(text: str, file: str) -> str:
+    """And a link to a file beside the page."""
+    return f'<footer>{html.escape(text)} <a href="{html.escape(file)}">{html.escape(file)}</a></footer>'
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -65,8 +65,8 @@ def plot(
         elif not log:
             axes.ticklabel_format(useOffset=False)  # 2.2001, not 1e-4 above 2.2
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-        if len(curves) > 1:
-            axes.legend(frameon=False, fontsize=9)
+        if len(curves) > 1:  # above the axes: nothing is drawn there
+            figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True)
     return _inline(buffer.getvalue())

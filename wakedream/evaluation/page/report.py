@@ -39,13 +39,28 @@ def training(metrics_file: Path | None) -> str:
     return page.section("Training", "Held-out numbers and losses over training.", page.plots(list(curves.values())))
 
 
+def judged_on(seen: dict[str, Any]) -> str:
+    """Whose episodes, for the reader to know what the numbers are worth."""
+    unseen = seen["split"] == "held_out"
+    return f"from episodes {'never trained on' if unseen else 'that it was trained on: none is held out'}"
+
+
+def trained(results: dict[str, Any]) -> str:
+    """Of what training the weights are, as far as the run says."""
+    about = results.get("training") or {}
+    parts = [f"preset {about['preset']}" if about.get("preset") else "",
+             f"{about['steps']:,} steps" if "steps" in about else "",
+             f"{about['minutes']:.1f} minutes of training" if "minutes" in about else ""]
+    return ", ".join(filter(None, parts))
+
+
 def foot(results: dict[str, Any]) -> str:
     data = results.get("data", {})
     parts = [
         f"data set {data['path']} ({data['fingerprint'][:12]})" if "path" in data else "",
         ", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items()),
     ]
-    return page.footer("; ".join(part for part in parts if part) + f". All numbers: {NUMBERS}")
+    return page.footer("; ".join(part for part in parts if part) + ". All numbers:", NUMBERS)
 
 
 def number(row: dict[str, Any], name: str) -> str:

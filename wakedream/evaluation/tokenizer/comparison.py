@@ -57,7 +57,7 @@ def _source(config: ReconstructConfig, tokenizer: Tokenizer) -> tuple[Iterator[t
     """Frames, each with whether it starts an episode; and frames per second."""
     if config.source.is_dir():
         store = Store.open(config.source)
-        check_data(tokenizer, store, "held_out")
+        check_data(tokenizer, store)
         return _episodes(store), config.fps or DATA_FPS
     if tokenizer.config.channels != 3:
         raise DataError(
@@ -75,7 +75,7 @@ def _video(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[tuple[np.n
 
 
 def _episodes(store: Store) -> Iterator[tuple[np.ndarray, bool]]:
-    for info in store.split("held_out"):
+    for info in store.split(store.judging_split):
         for start in range(0, info.frames, READ_FRAMES):
             part = store.read(info.id, start, min(start + READ_FRAMES, info.frames)).video
             for i, frame in enumerate(part):

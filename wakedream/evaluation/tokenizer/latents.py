@@ -16,7 +16,8 @@ CHANGED = 1 / 255
 
 
 def latent_statistics(latents: Latents) -> dict[str, Any]:
-    """Spread of latents (b t l e): over all, per latent token, and shares of saturated and dead channels."""
+    """Spread of latents (b t l e): over all, per latent token; the share of saturated channels; and the dead ones, each
+    as (latent, channel)."""
     flat = latents.float().flatten(0, 1)
     std = flat.std(0)
     return {
@@ -24,6 +25,7 @@ def latent_statistics(latents: Latents) -> dict[str, Any]:
         "std_by_latent": flat.std(0).square().mean(-1).sqrt().tolist(),
         "saturated": float((flat.abs() > SATURATED).float().mean()),
         "dead_channels": int((std < DEAD).sum()),
+        "dead": (std < DEAD).nonzero().tolist(),
         "channels": std.numel(),
     }
 

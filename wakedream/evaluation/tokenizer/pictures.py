@@ -35,11 +35,11 @@ def take_pictures(
     tokenizer: Tokenizer,
     store: Store,
     length: int,
-    split: str = "held_out",
     videos: bool = True,
     seed: int = 0,
 ) -> Pictures:
     """The last frame of each of 8 clips of `length` frames, and 3 clips of up to 64 frames as videos."""
+    split = store.judging_split
     views = _views(tokenizer, evaluation_clips(store, split, COLUMNS, length, seed).video, seed)
     pictures = Pictures({name: strip(frames[:, -1]) for name, frames in views.items()})
     if videos:

@@ -7,9 +7,10 @@ from wakedream import runs
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.pictures import enlarge, png
 from wakedream.evaluation.page.plots import plot
-from wakedream.evaluation.page.report import UNITS, number, videos
+from wakedream.evaluation.page.report import UNITS, judged_on, number, trained, videos
 from wakedream.evaluation.tokenizer.pictures import Pictures
 
+DEAD_SHOWN = 8
 PICTURE = "reconstruction.png"
 
 
@@ -43,17 +44,14 @@ def _head(results: dict[str, Any]) -> str:
     ]
     if "num_latents" in about:
         shown.append((f"{about['num_latents']} x {about['latent_dim']}", "latents per frame"))
-    lines = [
-        f"{best['frames']:,} frames in {seen['clips']} clips of {seen['length']}, episodes never trained on"
-        if seen["split"] == "held_out"
-        else f"{best['frames']:,} frames of the split {seen['split']}"
-    ]
+    frames = f"{seen['clips'] * seen['length']:,} frames in {seen['clips']} clips of {seen['length']}"
+    lines = [f"{frames}, {judged_on(seen)}", trained(results)]
     if "parameters" in about:
         size = " x ".join(map(str, about["frame_size"]))
         lines.append(f"{about['parameters'] / 1e6:.1f} M parameters, frames of {size}")
     lines += [str(results[name]) for name in ("device", "date") if name in results]
-    return (f"<h1>Tokenizer</h1><p>{page.html.escape('; '.join(lines))}</p>" + page.warning(results.get("verdict", ""))
-            + page.numbers(shown))
+    text = page.html.escape("; ".join(filter(None, lines)))
+    return f"<h1>Tokenizer</h1><p>{text}</p>" + page.warning(results.get("verdict", "")) + page.numbers(shown)
 
 
 def _pictures(pictures: Pictures) -> str:
@@ -133,7 +131,7 @@ def _latents(results: dict[str, Any], pictures: Pictures) -> str:
         return ""
     text = (
         f"Standard deviation {found['std']:.2f}; {found['saturated']:.1%} of all values beyond ±0.99; "
-        f"{found['dead_channels']} of {found['channels']} channels never move. Below: where and by how much "
+        f"{_dead(found)} Below: where and by how much "
         "the picture changes when one latent is replaced by its mean in all frames, and the PSNR that costs."
     )
     influence = found["influence"]
@@ -147,6 +145,12 @@ def _latents(results: dict[str, Any], pictures: Pictures) -> str:
         if i in pictures.maps
     ]
     return page.section("Latents", text, page.maps(shown))
+
+
+def _dead(found: dict[str, Any]) -> str:
+    names = [f"{channel} of latent {latent}" for latent, channel in found["dead"]]
+    shown = ", ".join(names[:DEAD_SHOWN]) + (f" and {len(names) - DEAD_SHOWN} more" if len(names) > DEAD_SHOWN else "")
+    return f"{len(names)} of {found['channels']} channels never move{f': {shown}' if names else ''}."
 
 
 def _stacked(pictures: Pictures) -> Any:

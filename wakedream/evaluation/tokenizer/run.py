@@ -28,7 +28,7 @@ class TokenizerEvaluation:
     def __init__(self, config: EvaluateTokenizerConfig, store: Store, device: torch.device, lpips: LPIPS | None):
         self.config, self.store, self.lpips = config, store, lpips
         self.tokenizer = Tokenizer.from_pretrained(config.run).to(device).eval()
-        check_data(self.tokenizer, store, "held_out")
+        check_data(self.tokenizer, store)
         self.trained = _training_length(config.run)
         self.length = config.length or _fitting_length(store, self.trained or DEFAULT_LENGTH)
 
@@ -73,6 +73,6 @@ def _training_length(run: Path) -> int | None:
 
 def _fitting_length(store: Store, trained: int) -> int:
     """Twice the training clip, to see beyond it, where half of the held-out episodes are that long."""
-    lengths = sorted(info.frames for info in store.split("held_out"))
+    lengths = sorted(info.frames for info in store.split(store.judging_split))
     median, longest = lengths[len(lengths) // 2], lengths[-1]
     return 2 * trained if median >= 2 * trained else min(trained, longest)
