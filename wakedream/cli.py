@@ -39,6 +39,7 @@ class Stage:
     run: str  # "module:function", called with (config, data, out, preset)
     preset: str  # "module:function", a preset's name to its config
     presets: str  # "module:dict", all presets by name; the first lines of their docstrings are shown
+    auto: str  # "module:function", the arguments to the config of the preset `auto`
 
 
 VERBS = {
@@ -69,10 +70,13 @@ VERBS = {
 }
 STAGES = {
     "tokenizer": Stage("frames to latents and back", "wakedream.stages.tokenizer:train_tokenizer",
-                       "wakedream.presets.tokenizer:tokenizer_preset", "wakedream.presets.tokenizer:PRESETS"),
+                       "wakedream.presets.tokenizer:tokenizer_preset", "wakedream.presets.tokenizer:PRESETS",
+                       "wakedream.presets.auto:tokenizer_auto"),
     "dynamics": Stage("past latents and actions to the next", "wakedream.stages.dynamics:train_dynamics",
-                      "wakedream.presets.dynamics:dynamics_preset", "wakedream.presets.dynamics:PRESETS"),
+                      "wakedream.presets.dynamics:dynamics_preset", "wakedream.presets.dynamics:PRESETS",
+                      "wakedream.presets.auto:dynamics_auto"),
 }
+AUTO = "auto"  # the preset that is derived from the data set
 LATENTS = "latents.json"  # as dynamics/latents.py, which imports torch, has it
 TRAIN_HELP = "train a stage; the same command resumes"
 TRAIN_USAGE = "STAGE PRESET --data DATA --out RUN [--a.b value ...]"
@@ -125,13 +129,16 @@ def _train(arguments: list[str]) -> None:
         raise suggest("stage", words[0], STAGES)
     stage = STAGES[words[0]]
     if len(words) == 1:
-        table = find(stage.presets)
+        table = {AUTO: find(stage.auto), **find(stage.presets)}
         presets = {name: (preset.__doc__ or "").split("\n")[0] for name, preset in table.items()}
         return _ask_for("a preset", f"wakedream train {words[0]} PRESET", presets, arguments)
     name = words[1]
-    command_type = _train_command(find(stage.preset)(name))
+    preset = find(stage.auto)(arguments[2:]) if name == AUTO else find(stage.preset)(name)
+    command_type = _train_command(preset)
     command = _parse(command_type, arguments[2:], f"wakedream train {words[0]} {name}",
                      f"Train the preset '{name}'. The same command goes on where it was stopped.")
+    if name == AUTO:
+        print(find("wakedream.presets.auto:described")(command.run), file=sys.stderr)
     find(stage.run)(command.run, command.data, command.out, name)
 
 

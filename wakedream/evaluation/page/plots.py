@@ -75,9 +75,7 @@ def plot(
 def training_curves(file: Path) -> dict[str, str]:
     """SVG by title from a run's metrics.jsonl: held-out numbers first, then losses. {} without the file; what was
     measured once is no curve."""
-    if not file.exists():
-        return {}
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    lines = logged(file)
     series = _series(lines)
     x_label = "minutes of training" if any("elapsed" in line for line in lines) else "step"
     plots = {}
@@ -90,6 +88,12 @@ def training_curves(file: Path) -> dict[str, str]:
         title = f"{kind.replace('_', '-')} {name}"
         plots[title] = plot({title: curve, **beside}, x_label, title, log)
     return plots
+
+
+def logged(file: Path) -> list[dict[str, Any]]:
+    """The complete lines of a run's metrics.jsonl; none without the file."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
 def _series(lines: list[dict[str, Any]]) -> dict[tuple[str, str], Growing]:
