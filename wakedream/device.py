@@ -17,9 +17,21 @@ def pick_device(name: str, local_rank: int | None = None) -> torch.device:
         raise ConfigError(f"unknown device '{name}': use auto, cpu, cuda or cuda:N")
     if name == "cpu":
         return torch.device("cpu")
-    index, count = local_rank if local_rank is not None else int(known[1] or 0), torch.cuda.device_count()
-    if index >= count:
-        raise ConfigError(f"device {name} was asked for, which is number {index} from 0; CUDA devices here: {count}. "
-                          "Use cpu, or a smaller number of processes")
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
+    device = torch.device("cuda", local_rank if local_rank is not None else int(known[1] or 0))
+    check_visible(device)
+    torch.cuda.set_device(device.index)
+    return device
+
+
+def check_visible(device: torch.device) -> None:
+    """ConfigError for a GPU that PyTorch does not see."""
+    if device.type != "cuda":
+        return
+    count = torch.cuda.device_count()
+    if count == 0:
+        raise ConfigError(f"{device} was asked for, but no GPU is visible: use cpu, or look at what nvidia-smi, "
+                          "CUDA_VISIBLE_DEVICES and torch.cuda.is_available() say")
+    if (index := device.index or 0) >= count:
+        raise ConfigError(f"{device} was asked for, but GPUs are counted from 0 and {count} "
+                          f"{'is' if count == 1 else 'are'} visible: give a number below {count}, use cpu, or fewer "
+                          f"processes than {index + 1}")

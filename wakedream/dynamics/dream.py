@@ -1,13 +1,22 @@
 """Dreams: latents made one frame after the other, each the next frame's past (paper section 3.2)."""
 
+import copy
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Self
+
 import torch
 from torch import Tensor
 
-from wakedream.data.trajectory import Actions, Trajectory
+from wakedream.data.actions import ActionSpec
+from wakedream.data.trajectory import Trajectory
+from wakedream.dynamics.embed import check_actions
 from wakedream.dynamics.engine import DreamEngine, EngineState, check_sampling_steps
 from wakedream.dynamics.noise import row_seeds
+from wakedream.model.given import Given, GivenActions, actions_of, has_action_of, tensor_of
 from wakedream.model.pretrained import Pretrained
-from wakedream.model.stepwise import FrameByFrame, Guest
+from wakedream.model.stepwise import FrameByFrame, Guest, forked
 from wakedream.notation import Latent, Latents
 
 
@@ -16,29 +25,32 @@ class Dream(Guest):
 
         dream = dynamics.dream(batch_size=2, sampling_steps=4, seed=0)
         dream.observe(latents, actions, has_action)    # a context (2 t l e), or none: the first frame is then dreamed
-        latent = dream.step({"action": torch.tensor([3, 0])})    # (2 l e) in [-1, 1]; None: no action is known
+        latent = dream.step({"action": [3, 0]})    # (2 l e) in [-1, 1]; None: no action is known
         dream.reset(torch.tensor([True, False]))    # the first row forgets everything, the second goes on
 
     A face of the DreamEngine, which is made once for a model and these options and kept: dreams of one model share it
     and take turns. The dream goes on with the weights as they are now.
 
-    seed            of all rows together (noise.row_seeds), or int64 (b): one for each
+    seed            of all rows together (noise.row_seeds), or int64 (b): one for each; None: a new one, from torch's
+                    generator. `seeds` holds them, for another dream of the same noise
     sampling_steps  K, a power of two up to the model's finest_steps
     precision       of that copy: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own
     graph           a frame is one CUDA graph, recorded at the first step (default: on a GPU)
     compile         layers are compiled first, which takes a minute and pays for long dreams
     """
 
-    def __init__(self, dynamics: Pretrained, batch_size: int = 1, *, sampling_steps: int = 4, seed: int | Tensor = 0,
-                 precision: str | None = None, graph: bool | None = None, compile: bool = False):
+    def __init__(self, dynamics: Pretrained, batch_size: int = 1, *, sampling_steps: int = 4,
+                 seed: Given | None = None, precision: str | None = None, graph: bool | None = None,
+                 compile: bool = False):
         self.device, self.batch_size = next(dynamics.parameters()).device, batch_size
         self._mode = mode = FrameByFrame("model", "dreams", self.device, batch_size, precision, graph, compile)
         check_sampling_steps(sampling_steps, dynamics.config.finest_steps)  # type: ignore[union-attr,arg-type]
         shared = mode.shared(dynamics, dynamics.OUTPUT)
-        key = ("dream", batch_size, sampling_steps, bool(shared.model.shortcut), graph)
-        self._share(shared, key, lambda: DreamEngine(dynamics, batch_size, sampling_steps=sampling_steps,
-                                                     precision=precision, graph=graph, compile=compile, shared=shared))
-        self.seeds = self._seeds(seed)
+        self.sampling_steps = sampling_steps
+        self._spec: ActionSpec = dynamics.actions  # type: ignore[assignment]
+        self._source = weakref.ref(dynamics)
+        self._share(shared, *self._engine_of(shared))
+        self.seeds = self._seeds(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
         self.engine.reset(seeds=self.seeds)
 
     @property
@@ -46,29 +58,42 @@ class Dream(Guest):
         """In which this dream goes on now; others of the model may be put aside in it."""
         return self._seat
 
-    def observe(self, latents: Latents, actions: Actions | None = None, has_action: Tensor | None = None) -> None:
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({about_dreams(self)})"
+
+    def observe(self, latents: Latents, actions: GivenActions | None = None,
+                has_action: Given | None = None) -> None:
         """Context frames (b t l e) in [-1, 1], after those already seen; actions[:, t] led into latents[:, t].
 
         has_action: bool (b t), by default True if there are actions. Any length: it is streamed through.
         """
-        trajectory = None
-        if actions is not None or has_action is not None:
-            shape = tuple(latents.shape[:2])
-            has_action = torch.full(shape, bool(actions)) if has_action is None else has_action
-            if tuple(has_action.shape) != shape:
-                raise ValueError(f"expected has_action {shape}, got {tuple(has_action.shape)}")
-            if actions is None:
-                if has_action.any():
-                    raise ValueError("has_action says that there are actions, but none are given")
-            else:
-                trajectory = Trajectory.of_actions(actions, has_action)
-        self.engine.observe(latents, trajectory)
+        self.engine.observe(latents, self.trajectory_of(tuple(latents.shape[:2]), actions, has_action))
 
-    def step(self, actions: Actions | None = None, has_action: Tensor | None = None) -> Latent:
-        """The next frame's latents (b l e) in [-1, 1]; actions that lead into it: int64 (b) or float32 (b k)."""
-        return self.engine.step(actions, has_action=has_action).latents
+    def trajectory_of(self, shape: tuple[int, ...], actions: GivenActions | None,
+                      has_action: Given | None) -> Trajectory | None:
+        """Actions of a context, (b t), looked at; None where none are known."""
+        if actions is None and has_action is None:
+            return None
+        known = has_action_of(has_action, shape)
+        known = torch.full(shape, bool(actions)) if known is None else known
+        if tuple(known.shape) != shape:
+            raise ValueError(f"expected has_action {shape}, got {tuple(known.shape)}")
+        if actions is None:
+            if known.any():
+                raise ValueError("has_action says that there are actions, but none are given")
+            return None
+        made = Trajectory.of_actions(actions_of(self._spec, actions, shape), known)
+        check_actions(self._spec, made.actions, made.has_action)
+        return made
 
-    def reset(self, rows: Tensor | None = None, seed: int | Tensor | None = None) -> None:
+    def step(self, actions: GivenActions | None = None, has_action: Given | None = None) -> Latent:
+        """The next frame's latents (b l e) in [-1, 1]; actions that lead into it: int64 (b) or float32 (b k), tensors,
+        arrays, lists, or plain numbers for one dream."""
+        rows = (self.batch_size,)
+        given = None if actions is None else actions_of(self._spec, actions, rows)
+        return self.engine.step(given, has_action=has_action_of(has_action, rows)).latents
+
+    def reset(self, rows: Tensor | None = None, seed: Given | None = None) -> None:
         """Start anew, all dreams or those where `rows`, bool (b), is True: with new noise if there is a seed, of each
         row or of all together, else with the same."""
         chosen = self._mode.rows_given(rows)
@@ -87,10 +112,36 @@ class Dream(Guest):
         self.engine.load(state)
         self.seeds = state.own["seeds"].cpu().expand(self.batch_size).clone()
 
-    def _seeds(self, seed: int | Tensor) -> Tensor:
-        if isinstance(seed, Tensor):
-            if seed.shape != (self.batch_size,) or seed.dtype != torch.int64:
-                raise ValueError(f"expected a seed, or one for each row as int64 ({self.batch_size},), got "
-                                 f"{seed.dtype} {tuple(seed.shape)}")
-            return seed.cpu()
-        return row_seeds(seed, self.batch_size)
+    def fork(self, rows: int | None = None) -> Self:
+        """A dream of its own that goes on from where this one stands, with its noise: so what differs from now on
+        comes of the actions alone. rows: so many from one dream (default: as many as there are)."""
+        count = forked(self.batch_size, rows)
+        made = copy.copy(self)
+        made._aside, made.batch_size, made._mode = None, count, replace(self._mode, batch_size=count)
+        made._share(self._copy, *made._engine_of(self._copy))
+        made.load(self.state())
+        return made
+
+    def _engine_of(self, shared: Any) -> tuple[tuple, Callable[[], DreamEngine]]:
+        """Under which key an engine of these options is kept with the frozen copy, and what makes it."""
+        mode, source = self._mode, self._source
+        options: dict[str, Any] = {"precision": mode.precision, "graph": mode.graph, "compile": mode.compile}
+        key = ("dream", mode.batch_size, self.sampling_steps, bool(shared.model.shortcut), mode.graph)
+        return key, lambda: DreamEngine(source() or shared.model, mode.batch_size, shared=shared,
+                                        sampling_steps=self.sampling_steps, **options)
+
+    def _seeds(self, seed: Given) -> Tensor:
+        given = tensor_of(seed, "seed")
+        if isinstance(seed, int) or (given.ndim == 0 and given.dtype == torch.int64):
+            return row_seeds(int(seed), self.batch_size)  # type: ignore[arg-type]
+        if given.shape != (self.batch_size,) or given.dtype != torch.int64:
+            raise ValueError(f"expected a seed, or one for each row as int64 ({self.batch_size},), got "
+                             f"{given.dtype} {tuple(given.shape)}")
+        return given.cpu()
+
+
+def about_dreams(dream: Dream) -> str:
+    """How many, how they are made, and with which seeds."""
+    count, shown = dream.batch_size, ", ".join(str(seed) for seed in dream.seeds[:4].tolist())
+    return (f"{count} {'dream' if count == 1 else 'dreams'}, {dream.sampling_steps} sampling steps a frame, seeds "
+            f"[{shown}{', ...' if count > 4 else ''}], on {dream.device}")

@@ -19,6 +19,7 @@ from wakedream.dynamics.config import DynamicsConfig
 from wakedream.dynamics.dream import Dream
 from wakedream.dynamics.embed import ActionEmbedding
 from wakedream.dynamics.shortcut import Noised, finest_index, signal_of
+from wakedream.model.given import Given
 from wakedream.model.pretrained import Pretrained
 from wakedream.notation import FrameIds, Latents, Levels, Tokens
 from wakedream.tokenizer.patches import grid_embedding, latent_grid
@@ -118,9 +119,16 @@ class Dynamics(Pretrained):
     def layout_with(self, tokens: Mapping[str, Tensor]) -> TokenLayout:
         return self.layout.with_tokens(tuple((name, part.shape[2]) for name, part in tokens.items()))
 
-    def dream(self, batch_size: int = 1, **options: Any) -> Dream:
+    def dream(self, batch_size: int = 1, *, sampling_steps: int = 4, seed: Given | None = None,
+              precision: str | None = None, graph: bool | None = None, compile: bool = False) -> Dream:
         """Latents dreamed frame by frame; options as Dream's."""
-        return Dream(self, batch_size, **options)
+        return Dream(self, batch_size, sampling_steps=sampling_steps, seed=seed, precision=precision, graph=graph,
+                     compile=compile)
+
+    def __repr__(self) -> str:
+        own, names = self.config, ", ".join(f"{c.name} ({c.kind}, {c.values})" for c in self.actions.components)
+        return (f"{type(self).__name__}({own.num_latents}x{own.latent_dim} latents a frame, "
+                f"{f'actions {names}' if names else 'no actions'}, {self.size})")
 
     def about(self) -> dict[str, Any]:
         return {"model": to_dict(self.config), "actions": to_dict(self.actions), "tokenizer": self.tokenizer}

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from wakedream.config import shown
+from wakedream.device import check_visible
 from wakedream.errors import CheckpointError, RunError
 from wakedream.model.frozen import frozen
 from wakedream.runs import BEST, CONFIG, TENSORS, atomic, remove, sha256, write_json
@@ -54,6 +55,25 @@ class Pretrained(nn.Module):
         folder = Path(folder)
         refuse_foreign(folder, self.KIND)
         save_weights(self, folder, self.KIND, self.about())
+
+    @property
+    def size(self) -> str:
+        """Its weights, in words: "1.2 M weights (float32) on cpu"."""
+        weights = list(self.parameters())
+        count = sum(weight.numel() for weight in weights)
+        return f"{count / 1e6:.1f} M weights ({str(weights[0].dtype).removeprefix('torch.')}) on {weights[0].device}"
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As any module's; ConfigError, in words, for a GPU that there is not."""
+        for given in (*args, *kwargs.values()):
+            if isinstance(given, (str, torch.device)):
+                check_visible(torch.device(given))
+        return super().to(*args, **kwargs)
+
+    def cuda(self, device: int | torch.device | None = None) -> Self:
+        """As any module's; ConfigError, in words, for a GPU that there is not."""
+        check_visible(torch.device("cuda", device) if isinstance(device, int) else torch.device(device or "cuda"))
+        return super().cuda(device)
 
     def fingerprint(self) -> str:
         """sha256 over config and tensors: the same for the same model on any device, saved or not.

@@ -123,3 +123,12 @@ class Guest:
     @property
     def _seat(self) -> Any:
         return self._turns.take(self)
+
+
+def forked(own: int, wanted: int | None) -> int:
+    """How many rows a fork of `own` has: so many of one, as many of more. ValueError for others."""
+    count = own if wanted is None else wanted
+    if own not in (1, count):
+        raise ValueError(f"fork({wanted}) of {own} rows side by side: one row becomes any number, {own} become {own}, "
+                         "with fork()")
+    return count

@@ -1,14 +1,16 @@
 """Frames to latents and latents to frames, one at a time (paper section 3.1: "decoded one by one")."""
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from wakedream.model.given import Given, check_frames, frames_of
 from wakedream.model.pretrained import Pretrained
-from wakedream.model.stepwise import FrameByFrame, Guest
+from wakedream.model.stepwise import FrameByFrame, Guest, forked
 from wakedream.notation import Frame, Latent
 from wakedream.transformer.cache import Cache, CacheState
 
@@ -41,14 +43,17 @@ class TokenizerStream(Guest):
         self._mode = mode = FrameByFrame("tokenizer", "streams", self.device, batch_size, precision, graph, compile)
         shared = mode.shared(tokenizer, tokenizer.OUTPUT)
         self.tokenizer: Any = shared.model
-        self._share(shared, ("stream", batch_size, graph), lambda: _Rings(shared.model, mode))
+        self._share(shared, *self._rings_of(shared))
 
-    def encode(self, frame: Frame | Tensor) -> Latent:
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.batch_size} rows, on {self.device})"
+
+    def encode(self, frame: Given) -> Latent:
         """The next frame (b c h w), uint8 or float in [0, 1], to its latents (b l e)."""
         config = self.tokenizer.config
+        frame = frames_of(frame)
         self._check(frame, "frames", (config.channels, *config.frame_size))
-        if frame.dtype != torch.uint8 and not frame.is_floating_point():
-            raise ValueError(f"expected frames as uint8 or as floats in [0, 1], got {frame.dtype}")
+        check_frames(frame)
         frame = frame.to(self.device)
         return self._mode.run(self._seat.encode, frame.float() / 255 if frame.dtype == torch.uint8 else frame.float())
 
@@ -68,6 +73,20 @@ class TokenizerStream(Guest):
     def load(self, state: "StreamState") -> None:
         """Go on as when `state` was taken, from a stream of this tokenizer and batch size."""
         self._seat.load(state)
+
+    def fork(self, rows: int | None = None) -> Self:
+        """A stream of its own that goes on from where this one stands. rows: so many from one (default: as many)."""
+        made = copy.copy(self)
+        made._aside, made.batch_size = None, forked(self.batch_size, rows)
+        made._mode = replace(self._mode, batch_size=made.batch_size)
+        made._share(self._copy, *made._rings_of(self._copy))
+        made.load(self.state())
+        return made
+
+    def _rings_of(self, shared: Any) -> tuple[tuple, Callable[[], "_Rings"]]:
+        """Under which key rings are kept with the frozen copy, and what makes them."""
+        mode = self._mode
+        return ("stream", mode.batch_size, mode.graph), lambda: _Rings(shared.model, mode)
 
     def _check(self, value: Tensor, what: str, shape: tuple[int, ...]) -> None:
         if value.shape != (self.batch_size, *shape):

@@ -12,6 +12,7 @@ from einops import repeat
 from torch import Tensor, nn
 
 from wakedream.config import from_dict, to_dict
+from wakedream.model.given import Given, check_frames, frames_of
 from wakedream.model.pretrained import Pretrained
 from wakedream.notation import Frames, Latents, Patches, PatchMask
 from wakedream.tokenizer.config import TokenizerConfig
@@ -67,7 +68,7 @@ class Tokenizer(Pretrained):
         latents = self._encode(self._check(frames), mask)
         return self._decode(latents), latents
 
-    def encode(self, frames: Tensor, mask: PatchMask | None = None) -> Latents:
+    def encode(self, frames: Given, mask: PatchMask | None = None) -> Latents:
         """Latents (b t l e) of frames (b t c h w). mask: bool (b t n), True where the encoder may not look."""
         return self._encode(self._check(frames), mask)
 
@@ -78,9 +79,12 @@ class Tokenizer(Pretrained):
             raise ValueError(
                 f"expected latents (b, t, {expected[0]}, {expected[1]}), got {tuple(latents.shape)}"
             )
+        if 0 in latents.shape[:2]:
+            raise ValueError(f"no latents are given, {tuple(latents.shape)}: expected those of one frame or more in "
+                             "each of one or more rows")
         return self._decode(latents).clamp(0, 1)
 
-    def reconstruct(self, frames: Tensor, mask: PatchMask | None = None) -> Frames:
+    def reconstruct(self, frames: Given, mask: PatchMask | None = None) -> Frames:
         return self.decode(self.encode(frames, mask))
 
     def stream(self, batch_size: int = 1, **options: Any) -> TokenizerStream:
@@ -147,17 +151,24 @@ class Tokenizer(Pretrained):
         ]
         return torch.cat([part.to(patches.dtype) for part in parts], dim=2)
 
-    def _check(self, frames: Tensor) -> Frames:
+    def __repr__(self) -> str:
+        own = self.config
+        height, width = own.frame_size
+        return (f"{type(self).__name__}({width}x{height} frames of {own.channels} channels, {own.num_latents}x"
+                f"{own.latent_dim} latents each, {self.size})")
+
+    def _check(self, given: Given) -> Frames:
+        frames = frames_of(given)
         expected = (self.config.channels, *self.config.frame_size)
         if frames.ndim != 5 or frames.shape[2:] != expected:
             raise ValueError(
                 f"expected frames (b, t, {', '.join(map(str, expected))}), got {tuple(frames.shape)}"
             )
-        if frames.dtype == torch.uint8:
-            return frames.to(self.mask_token.dtype) / 255
-        if not frames.is_floating_point():
-            raise ValueError(f"expected frames as uint8 or as floats in [0, 1], got {frames.dtype}")
-        return frames
+        if 0 in frames.shape[:2]:
+            raise ValueError(f"no frames are given, {tuple(frames.shape)}: expected one or more in each of one or more "
+                             "rows")
+        check_frames(frames)
+        return frames.to(self.mask_token.dtype) / 255 if frames.dtype == torch.uint8 else frames
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

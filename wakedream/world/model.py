@@ -2,13 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.errors import CheckpointError, ConfigError
+from wakedream.model.given import Given, GivenActions, frames_of
 from wakedream.model.pretrained import CONFIG, FORMAT, Pretrained, refuse_foreign
 from wakedream.runs import run_of, write_json
 from wakedream.tokenizer.tokenizer import Tokenizer
@@ -22,7 +22,7 @@ class World:
 
         world = World.from_pretrained("runs/crafter-dynamics")
         dream = world.dream(frames, actions)            # goes on where the frames (b t c h w) end
-        frame = dream.step({"action": torch.tensor([2])})    # (b c h w) in [0, 1]
+        frame = dream.step({"action": [2]})             # (b c h w) in [0, 1]
     """
 
     KIND = "world"
@@ -81,21 +81,49 @@ class World:
         self.dynamics.to(device)
         return self
 
-    def dream(self, frames: Tensor | None = None, actions: dict[str, Tensor] | None = None,
-              has_action: Tensor | None = None, **options: Any) -> WorldDream:
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.tokenizer!r}, {self.dynamics!r})"
+
+    def dream(self, frames: Given | None = None, actions: GivenActions | None = None,
+              has_action: Given | None = None, *, batch_size: int | None = None, sampling_steps: int = 4,
+              seed: Given | None = None, precision: str | None = None, graph: bool | None = None,
+              compile: bool = False) -> WorldDream:
         """A dream that goes on after `frames` (b t c h w), uint8 or float in [0, 1], or begins from nothing.
 
-        actions[:, t] led into frames[:, t]; has_action: bool (b t), by default True if there are actions. options:
-        batch_size (without frames), sampling_steps, seed, precision, graph, compile, as dynamics.Dream has them.
+        Tensors, arrays and lists alike. ValueError for frames, and DataError for actions, that cannot be.
+
+        actions         [:, t] led into frames[:, t]; has_action: bool (b t), by default True if there are actions
+        batch_size      dreams side by side: without frames; with them it is their number of rows
+        sampling_steps  K, a power of two up to the model's finest_steps
+        seed            of all rows, or one for each (int64 b); None: a new one each time. `dream.seeds` holds them, to
+                        repeat a dream
+        precision, graph, compile    how it is computed, as dynamics.Dream has them
         """
         if frames is not None:
-            if frames.ndim != 5:
-                raise ValueError(f"expected frames (b, t, c, h, w), got {tuple(frames.shape)}")
-            options["batch_size"] = frames.shape[0]
-        dream = WorldDream(self.tokenizer, self.dynamics, **options)
+            frames = frames_of(frames)
+            batch_size = _rows(frames, batch_size)
+        elif actions is not None or has_action is not None:
+            raise ValueError("actions are given without the frames that they led into: give frames, too, or the "
+                             "actions one by one, with dream.step")
+        dream = WorldDream(self.tokenizer, self.dynamics, batch_size=1 if batch_size is None else batch_size,
+                           sampling_steps=sampling_steps, seed=seed, precision=precision, graph=graph, compile=compile)
         if frames is not None:
             dream.observe(frames, actions, has_action)
         return dream
+
+
+def _rows(frames: Tensor, batch_size: int | None) -> int:
+    """The number of dreams that go on after these frames."""
+    if frames.ndim != 5:
+        raise ValueError(f"expected frames (b, t, c, h, w), got {tuple(frames.shape)}")
+    if 0 in frames.shape[:2]:
+        raise ValueError(f"no frames are given, {tuple(frames.shape)}: expected one or more in each of one or more "
+                         "rows; without any, leave them out, and dreams begin from nothing")
+    rows = frames.shape[0]
+    if batch_size not in (None, rows):
+        raise ValueError(f"batch_size is {batch_size} for frames of {rows} {'row' if rows == 1 else 'rows'}: leave it "
+                         "out, or repeat the frames. One dream becomes many by dream.fork(n)")
+    return rows
 
 
 def _tokenizer_of(path: Path) -> Path:
