@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from wakedream.environments.forking import WAYS, take_over
 from wakedream.environments.pixels import is_picture, to_rgb
 from wakedream.errors import ConfigError, DataError, MissingExtraError
 
@@ -35,19 +36,33 @@ class PictureEnv(gymnasium.Wrapper):
         super().__init__(env)
         self.source, self.size = source, size
         self.frame = np.zeros((16, 16, 3), np.uint8)
+        self.way, self.begun, self.taken = WAYS[0], dict[str, Any](), list[Any]()
 
     def reset(self, **options: Any):
         observation, info = self.env.reset(**options)
+        self.begun, self.taken = options, []
         self.frame = self._picture(observation)
         return self.frame, _offered(info)
 
     def step(self, action: Any):
         observation, reward, terminated, truncated, info = self.env.step(action)
+        self.taken.append(action)
         frame = self._picture(observation)
         # ViZDoom has no picture after the end and gives zeros: the last one stands
         if frame.any() or not (terminated or truncated):
             self.frame = frame
         return self.frame, float(reward), bool(terminated), bool(truncated), _offered(info)
+
+    def become(self, other: "PictureEnv") -> None:
+        """Go on from where `other`, made alike, is now: by its copied state, or (`way` is "replay") by what was played
+        there since its reset, which repeats if it was given a seed."""
+        if self.way == "copy":
+            take_over(self.env, other.env)
+            self.frame, self.begun, self.taken = other.frame, other.begun, list(other.taken)
+            return
+        self.reset(**other.begun)
+        for action in list(other.taken):
+            self.step(action)
 
     def _picture(self, observation: Any) -> np.ndarray:
         if self.source is None:

@@ -101,7 +101,7 @@ def environment(name: str) -> Environment:
 
         return make_by_id(name, size)
 
-    return Environment(make, _GENERAL)
+    return Environment(make, _GENERAL, hold=4)  # an effect shows after a few frames
 
 
 def make_policy(name: str | None, env_name: str, env: Any, rng: np.random.Generator) -> Policy:
