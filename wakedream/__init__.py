@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "Tokenizer", "World", "__version__"]
+__all__ = ["Clip", "Tokenizer", "World", "__version__", "data"]
 
 if TYPE_CHECKING:
+    from wakedream import data
     from wakedream.data.clip import Clip
     from wakedream.tokenizer.tokenizer import Tokenizer
     from wakedream.world.model import World
@@ -15,8 +16,10 @@ _HOMES = {"Clip": "wakedream.data.clip", "Tokenizer": "wakedream.tokenizer.token
 
 
 def __getattr__(name: str):
-    if name in _HOMES:
-        import importlib
+    import importlib
 
+    if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "data":
+        return importlib.import_module("wakedream.data")
     raise AttributeError(f"module 'wakedream' has no attribute '{name}'")
