@@ -1,7 +1,7 @@
 """Plain arrays to what stands beside an episode's frames: one meaning for all who bring arrays of their own.
 
-An array has an entry for each of the t frames, entry i led INTO frame i (came WITH it), or t - 1 entries, of which entry
-i lies between frames i and i + 1: what was done AT frame i, without what was done at the last, which led nowhere.
+An array has an entry for each of the t frames, entry i led INTO frame i (came WITH it), or t - 1 entries, of which
+entry i lies between frames i and i + 1: what was done AT frame i, without what was done at the last, which led nowhere.
 """
 
 from collections.abc import Mapping
@@ -94,8 +94,8 @@ def _stored(component: ActionComponent, array: np.ndarray, known: np.ndarray) ->
     stored[known] = array.reshape(stored.shape)[known]
     wrong = np.flatnonzero(known & ~_storable(component, stored))
     if len(wrong):
-        raise DataError(f"the actions '{component.name}', frame {wrong[0]}: got {array.reshape(stored.shape)[wrong[0]]}, "
-                        f"expected {component.values}")
+        got = array.reshape(stored.shape)[wrong[0]]
+        raise DataError(f"the actions '{component.name}', frame {wrong[0]}: got {got}, expected {component.values}")
     return stored
 
 
