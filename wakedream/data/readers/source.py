@@ -1,5 +1,7 @@
 """What a reader of others' data gives: episodes by name, each as what stands beside its frames, and the frames."""
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,7 +58,7 @@ def readable(what: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         told = str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(f"{what} cannot be read ({told}): get it whole, or leave it out") from error
 
@@ -93,6 +95,9 @@ class Values:
             self.high = np.fmax(self.high, high) if len(self.high) else high
 
     def components(self) -> list[ActionComponent]:
+        """None where nothing was seen."""
+        if not self.kind:
+            return []
         if self.kind == "bits":
             return [ActionComponent(self.name, "binary", self.size, labels=self.labels)]
         low, high = (np.nan_to_num(edge) if len(edge) else np.zeros(self.size) for edge in (self.low, self.high))

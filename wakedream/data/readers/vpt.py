@@ -87,7 +87,7 @@ def _actions(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
             if (now := line.get("hotbar", hotbar)) != hotbar:  # the wheel is not recorded, what it chose is
                 keys[i, LABELS.index(f"hotbar.{int(now) + 1}")] = 1
             hotbar = now
-            if line.get("mouse") is None or line.get("keyboard") is None:  # the recorder failed
+            if line["mouse"] is None or line["keyboard"] is None:  # the recorder failed
                 continue
             mouse, fresh = line["mouse"], line["mouse"].get("newButtons", [])
             stuck = fresh == [0] if i == 0 else stuck and 0 not in fresh  # attack that nobody presses
