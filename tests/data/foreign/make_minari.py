@@ -24,8 +24,8 @@ class Walk(gym.Env):
 
     def __init__(self, pictures: bool = True):
         pixels, state = spaces.Box(0, 255, (32, 32, 3), np.uint8), spaces.Box(-1e3, 1e3, (2,), np.float32)
-        self.observation_space = spaces.Dict({"inner": spaces.Dict({"pixels": pixels}), "state": state}) if pictures else (
-            state)
+        both = spaces.Dict({"inner": spaces.Dict({"pixels": pixels}), "state": state})
+        self.observation_space = both if pictures else state
         self.action_space = spaces.Dict({
             "move": spaces.Discrete(3, start=1), "arm": spaces.Box(-2, 2, (2,), np.float32),
             "more": spaces.MultiDiscrete([2, 3]), "bits": spaces.MultiBinary(3)}) if pictures else spaces.Discrete(2)
@@ -56,15 +56,16 @@ def action(t: int) -> dict:
 
 if __name__ == "__main__":
     import minari
-    from make_minari import Walk  # noqa: F811 (its counter is the environment's)
+    from make_minari import Walk  # its counter is the environment's
 
     os.environ["MINARI_DATASETS_PATH"] = str(HERE)
     shutil.rmtree(HERE, ignore_errors=True)
     HERE.mkdir()
     gym.register("Walk-v0", "make_minari:Walk")
-    for name, format, jpeg, pictures in (("walk/hdf5-v0", "hdf5", True, True), ("walk/arrow-v0", "arrow", True, True),
-                                         ("walk/parquet-v0", "parquet", True, True), ("walk/raw-v0", "arrow", False, True),
-                                         ("walk/blind-v0", "hdf5", True, False)):
+    for name, format, jpeg, pictures in (
+            ("walk/hdf5-v0", "hdf5", True, True), ("walk/arrow-v0", "arrow", True, True),
+            ("walk/parquet-v0", "parquet", True, True), ("walk/raw-v0", "arrow", False, True),
+            ("walk/blind-v0", "hdf5", True, False)):
         Walk.episode = -1
         env = minari.DataCollector(gym.make("Walk-v0", pictures=pictures), data_format=format, jpeg_encoding=jpeg)
         for episode in range(2):
