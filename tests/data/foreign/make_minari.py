@@ -22,7 +22,8 @@ class Walk(gym.Env):
 
     episode = -1
 
-    def __init__(self, pictures: bool = True):
+    def __init__(self, pictures: bool = True, infos: bool = False, render_mode: str | None = None):
+        self.infos, self.render_mode = infos, render_mode
         pixels, state = spaces.Box(0, 255, (32, 32, 3), np.uint8), spaces.Box(-1e3, 1e3, (2,), np.float32)
         both = spaces.Dict({"inner": spaces.Dict({"pixels": pixels}), "state": state})
         self.observation_space = both if pictures else state
@@ -31,21 +32,30 @@ class Walk(gym.Env):
             "more": spaces.MultiDiscrete([2, 3]), "bits": spaces.MultiBinary(3)}) if pictures else spaces.Discrete(2)
         self.pictures = pictures
 
-    def seen(self):
-        pixels, state = np.full((32, 32, 3), 40, np.uint8), np.array([self.t, 0], np.float32)
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def render(self):
+        pixels = np.full((32, 32, 3), 40, np.uint8)
         pixels[:, :self.t * 2 + 2] = 240
-        return {"inner": {"pixels": pixels}, "state": state} if self.pictures else state
+        return pixels
+
+    def seen(self):
+        state = np.array([self.t, self.chance], np.float32)
+        return {"inner": {"pixels": self.render()}, "state": state} if self.pictures else state
+
+    def told(self):
+        return {"deep": {"rendered": self.render()}} if self.infos else {}
 
     def reset(self, seed=None, options=None):
         super().reset(seed=seed)
         Walk.episode += 1
-        self.t = 0
-        return self.seen(), {}
+        self.t, self.chance = 0, self.np_random.random()
+        return self.seen(), self.told()
 
     def step(self, action):
         self.t += 1
         end, good = self.t == STEPS, self.episode % 2 == 0
-        return self.seen(), float(self.t), end and good, end and not good, {}
+        return self.seen(), float(self.t), end and good, end and not good, self.told()
 
 
 def action(t: int) -> dict:
@@ -62,12 +72,14 @@ if __name__ == "__main__":
     shutil.rmtree(HERE, ignore_errors=True)
     HERE.mkdir()
     gym.register("Walk-v0", "make_minari:Walk")
-    for name, format, jpeg, pictures in (
-            ("walk/hdf5-v0", "hdf5", True, True), ("walk/arrow-v0", "arrow", True, True),
-            ("walk/parquet-v0", "parquet", True, True), ("walk/raw-v0", "arrow", False, True),
-            ("walk/blind-v0", "hdf5", True, False)):
+    for name, format, jpeg, pictures, infos in (
+            ("walk/hdf5-v0", "hdf5", True, True, False), ("walk/arrow-v0", "arrow", True, True, False),
+            ("walk/parquet-v0", "parquet", True, True, False), ("walk/raw-v0", "arrow", False, True, False),
+            ("walk/blind-v0", "hdf5", True, False, False), ("walk/blind-arrow-v0", "arrow", True, False, False),
+            ("walk/infos-v0", "hdf5", True, False, True), ("walk/infos-arrow-v0", "arrow", True, False, True)):
         Walk.episode = -1
-        env = minari.DataCollector(gym.make("Walk-v0", pictures=pictures), data_format=format, jpeg_encoding=jpeg)
+        env = minari.DataCollector(gym.make("Walk-v0", pictures=pictures, infos=infos), data_format=format,
+                                   jpeg_encoding=jpeg, record_infos=infos)
         for episode in range(2):
             env.reset(seed=10 + episode)
             for t in range(STEPS):

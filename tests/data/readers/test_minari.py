@@ -23,9 +23,14 @@ def _datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(FOREIGN))
 
 
-def read(name: str, out: Path, size: str = "32") -> Store:
-    ingest(IngestConfig((f"minari:{name}",), str(out), size=size))
+def read(name: str, out: Path, camera: str | None = None) -> Store:
+    ingest(IngestConfig((f"minari:{name}",), str(out), size="32", camera=camera))
     return Store.open(out)
+
+
+def shown(store: Store) -> list[list[int]]:
+    """How many columns are bright, by episode and frame."""
+    return [(store.video(info.id)[:, 16, :, 0] > 150).sum(-1).tolist() for info in store.episodes]
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -62,6 +67,32 @@ def test_a_path_does_as_well_as_a_name(tmp_path: Path) -> None:
 def test_without_pictures_the_error_says_what_there_is_and_what_to_do() -> None:
     with pytest.raises(DataError, match=r"no pictures: it has observations alone: float32 \(2,\)(.|\n)*AddRenderObs"):
         Minari("walk/blind-v0", None)
+
+
+@pytest.mark.parametrize("name", ["infos", "infos-arrow"])
+def test_pictures_may_stand_in_the_infos(tmp_path: Path, name: str) -> None:
+    store = read(f"walk/{name}-v0", tmp_path / "data")
+    assert shown(store) == [[2 * t + 2 for t in range(8)]] * 2
+
+
+@pytest.mark.parametrize("name", ["blind", "blind-arrow"])
+def test_the_environment_can_render_what_has_no_pictures(tmp_path: Path, name: str,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gymnasium")
+    monkeypatch.syspath_prepend(FOREIGN.parent)
+    store = read(f"walk/{name}-v0", tmp_path / "data", camera="render")
+    assert shown(store) == [[2 * t + 2 for t in range(8)]] * 2
+    assert store.read(0).actions["action"][1:].tolist() == [0, 1, 0, 1, 0, 1, 0]
+
+
+def test_an_environment_that_plays_otherwise_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gymnasium")
+    monkeypatch.syspath_prepend(FOREIGN.parent)
+    import make_minari
+
+    monkeypatch.setattr(make_minari.Walk, "seen", lambda self: np.array([self.t * 1.5, self.chance], np.float32))
+    with pytest.raises(DataError, match="shows another observation"):
+        read("walk/blind-v0", tmp_path / "data", camera="render")
 
 
 def test_an_unknown_name_tells_those_that_are_there() -> None:

@@ -12,13 +12,15 @@ from PIL import Image
 
 from wakedream.data.actions import ActionSpec
 from wakedream.data.plain import plain_columns
+from wakedream.data.readers.minari_render import assembled, make_env, play_again
 from wakedream.data.readers.minari_storage import open_storage, picture_spaces
-from wakedream.data.readers.pictures import choose
+from wakedream.data.readers.pictures import choose, is_picture
 from wakedream.data.readers.source import Play, readable
-from wakedream.data.readers.spaces import MultiDiscrete, leaves, parse_space, shown
+from wakedream.data.readers.spaces import Box, Discrete, MultiDiscrete, leaves, parse_space, shown
 from wakedream.errors import DataError
 
 METADATA = "metadata.json"
+RENDER = "render"  # the camera that is the environment itself
 
 
 class Minari:
@@ -34,19 +36,20 @@ class Minari:
             actions, observations = (parse_space(about[name]) for name in ("action_space", "observation_space"))
             format = str(about["data_format"])
         self.spec = ActionSpec.from_space(actions)
-        self._leaves = list(leaves(actions))
+        self._space, self._leaves = actions, list(leaves(actions))
         self._storage = open_storage(self.folder, format)
         with readable(str(self.folder)):
             numbers = self._storage.episodes()
             if not numbers:
                 raise DataError(f"{self.folder} has no episodes")
-            seen = list(leaves(observations))
+            self._seen = seen = list(leaves(observations))
             cameras = picture_spaces(seen) | self._storage.other_pictures(numbers[0])
         names = {"/".join(map(str, way)): way for way in cameras}
         there = "observations " + ", ".join(f"{'/'.join(map(str, way)) or 'alone'}: {shown(space)}"
                                             for way, space in seen)
-        chosen = choose(camera, names, f"the Minari data set {place}", there, _remedy(about))
-        self._way, self._shape = names[chosen], cameras[names[chosen]]
+        self._env = make_env(about["env_spec"]) if camera == RENDER and about.get("env_spec") else None
+        chosen = RENDER if self._env else choose(camera, names, f"the Minari data set {place}", there, _remedy(about))
+        self._way, self._shape = (names[chosen], cameras[names[chosen]]) if not self._env else ((), ())
         self._numbers = {f"episode {number}": number for number in numbers}
         self.episodes = list(self._numbers)
         left = [name for name in ("/".join(("observations", *map(str, way))) for way, _ in seen) if name != chosen]
@@ -56,7 +59,8 @@ class Minari:
         number, storage = self._numbers[name], self._storage
         with readable(f"{name} of {self.folder}"):
             steps = storage.steps(number)
-            frames, pictures = storage.pictures(number, self._way, self._shape)
+            frames, pictures = (self._rendered(number) if self._env else
+                                storage.pictures(number, self._way, self._shape))
             if frames != steps + 1:
                 raise DataError(f"{frames} observations and {steps} steps: expected one observation more than steps")
             rewards, terminations = (storage.array(number, (what,), None)[:steps]
@@ -68,6 +72,15 @@ class Minari:
         columns = plain_columns(spec, frames, actions if spec.components else None, rewards=rewards)
         return Play(columns, bool(steps and terminations[-1]), lambda: self._pictures(name, pictures),
                     {} if seed is None else {"seed": seed})
+
+    def _rendered(self, number: int) -> tuple[int, Iterator[np.ndarray]]:
+        storage = self._storage
+        arrays = {way: storage.array(number, ("actions", *way), space) for way, space in self._leaves}
+        seen = [(way, storage.array(number, ("observations", *way), space, last=True)) for way, space in self._seen
+                if isinstance(space, (Box, Discrete)) and not is_picture(getattr(space, "shape", ()), np.uint8)]
+        steps = storage.steps(number)
+        actions = [assembled(self._space, arrays, t) for t in range(steps)]
+        return steps + 1, play_again(self._env, storage.seed(number), actions, seen)
 
     def _actions(self, number: int, spec: ActionSpec) -> dict[str, np.ndarray]:
         """By component, named as `ActionSpec.from_space` names them."""
@@ -106,5 +119,6 @@ def _folder(place: str) -> Path:
 
 def _remedy(about: dict[str, Any]) -> str:
     env = json.loads(about["env_spec"]).get("id") if about.get("env_spec") else None
-    return ("A world model needs pictures: collect it again with gymnasium.wrappers.AddRenderObservation around the "
-            f"environment, or play it with `wakedream record {env or 'ENV'} --out DATA --frames N`")
+    return (f"A world model needs pictures: --camera {RENDER} lets its environment play it again and render, if that "
+            "is installed; or collect it again with gymnasium.wrappers.AddRenderObservation around the environment; or "
+            f"play anew with `wakedream record {env or 'ENV'} --out DATA --frames N`")

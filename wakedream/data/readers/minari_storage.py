@@ -37,7 +37,7 @@ class Hdf5Storage:
         seed = self._groups[f"episode_{episode}"].attrs.get("seed")
         return None if seed is None else int(seed)
 
-    def array(self, episode: int, way: Way, space: Any) -> np.ndarray:
+    def array(self, episode: int, way: Way, space: Any, last: bool = False) -> np.ndarray:
         return np.asarray(self._dataset(episode, way)[()])
 
     def steps(self, episode: int) -> int:
@@ -81,9 +81,10 @@ class ArrowStorage:
         seed = json.loads(about.read_text(encoding="utf-8")).get("seed") if about.exists() else None
         return None if seed is None else int(seed)
 
-    def array(self, episode: int, way: Way, space: Any) -> np.ndarray:
+    def array(self, episode: int, way: Way, space: Any, last: bool = False) -> np.ndarray:
+        """last: of the last row too, as observations have it."""
         table = self._rows(episode).to_table(columns={"it": self._field(way)})
-        return to_array(table["it"].slice(0, len(table) - 1), getattr(space, "shape", ()))
+        return to_array(table["it"].slice(0, len(table) - (not last)), getattr(space, "shape", ()))
 
     def steps(self, episode: int) -> int:
         return int(self._rows(episode).count_rows()) - 1
@@ -99,11 +100,17 @@ class ArrowStorage:
 
     def other_pictures(self, episode: int) -> dict[Way, tuple[int, ...]]:
         found: dict[Way, tuple[int, ...]] = {}
+
+        def look(fields: Any, way: Way) -> None:
+            for field in fields:
+                shape = tuple(int(size) for size in (field.metadata or {}).get(b"shape", b"").split(b",") if size)
+                if str(field.type).startswith("struct"):
+                    look(field.type, (*way, field.name))
+                elif is_picture(shape, np.uint8) and "uint8" in str(field.type):
+                    found[*way, field.name] = shape
+
         schema = self._rows(episode).schema
-        for field in schema.field("infos").type if "infos" in schema.names else ():
-            shape = tuple(int(size) for size in (field.metadata or {}).get(b"shape", b"").split(b",") if size)
-            if is_picture(shape, np.uint8) and "uint8" in str(field.type):
-                found["infos", field.name] = shape
+        look(schema.field("infos").type if "infos" in schema.names else (), ("infos",))
         return found
 
     def _field(self, way: Way) -> Any:
