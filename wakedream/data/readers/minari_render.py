@@ -10,7 +10,6 @@ import numpy as np
 from wakedream.data.readers.spaces import Dict, Discrete, Tuple
 from wakedream.errors import DataError, require
 
-
 Way = tuple[str | int, ...]
 
 
@@ -21,11 +20,12 @@ def make_env(spec: str) -> Any:
     # as Minari drops them: what Gymnasium before 1.0 wrote and later ones do not know
     known = {name: value for name, value in about.items() if name not in ("apply_api_compatibility", "autoreset")}
     with _running(f"the environment {about.get('id')} cannot be made to render"):
-        return gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(json.dumps(known)), render_mode="rgb_array",
-                              disable_env_checker=True)
+        made = gymnasium.envs.registration.EnvSpec.from_json(json.dumps(known))
+        return gymnasium.make(made, render_mode="rgb_array", disable_env_checker=True)
 
 
-def play_again(env: Any, seed: int | None, actions: list[Any], seen: list[tuple[Way, np.ndarray]]) -> Iterator[np.ndarray]:
+def play_again(env: Any, seed: int | None, actions: list[Any],
+               seen: list[tuple[Way, np.ndarray]]) -> Iterator[np.ndarray]:
     """A picture for each of the len(actions) + 1 observations; `seen`: those of the data set, by their way.
 
     DataError as soon as the environment shows something else than is stored: its pictures would be of another episode.
@@ -41,8 +41,8 @@ def play_again(env: Any, seed: int | None, actions: list[Any], seen: list[tuple[
             for name in way:
                 now = now[name]
             if not np.allclose(np.asarray(now), stored[t], rtol=1e-3, atol=1e-4, equal_nan=True):
-                raise DataError(f"its environment, played again, shows another observation {'/'.join(map(str, way))} at "
-                                f"frame {t}: another version, or chance that its seed does not decide")
+                raise DataError(f"its environment, played again, shows another observation {'/'.join(map(str, way))} "
+                                f"at frame {t}: another version, or chance that its seed does not decide")
         yield picture
 
 
