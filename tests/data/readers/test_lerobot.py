@@ -11,6 +11,7 @@ from wakedream.data.config import IngestConfig
 from wakedream.data.readers.ingest import ingest
 from wakedream.data.readers.lerobot import LeRobot
 from wakedream.data.store import Store
+from wakedream.data.video import encode_mp4
 from wakedream.errors import ConfigError, DataError, MissingExtraError
 
 pytest.importorskip("pyarrow", reason="LeRobot's files need pyarrow: pip install 'wakedream[lerobot]'")
@@ -88,6 +89,18 @@ def test_a_missing_video_is_named_and_the_other_episodes_kept(tmp_path: Path) ->
     assert [info.frames for info in Store.open(tmp_path / "data").episodes] == [12, 15]
     shutil.copy(FOREIGN / lost.relative_to(place.parent), lost)
     assert sorted(info.frames for info in read(place, tmp_path / "data").episodes) == [9, 12, 15]
+
+
+@pytest.mark.parametrize(("frames", "fps"), [(5, 10), (9, 5)])
+def test_a_video_with_other_frames_than_the_table_leaves_none_of_its_episode(tmp_path: Path, frames: int,
+                                                                            fps: int) -> None:
+    place = copied(tmp_path, "lerobot_v21")
+    video = place / "videos/chunk-000/observation.images.top/episode_000001.mp4"
+    video.write_bytes(encode_mp4(np.zeros((frames, 64, 64, 3), np.uint8), fps))
+    with pytest.raises(DataError, match=r"episode_000001.mp4 has no frame at 0\.[15]"):
+        read(place, tmp_path / "data", episode_frames=4)
+    store = Store.open(tmp_path / "data")
+    assert {info.info["name"] for info in store.episodes} == {"episode 0", "episode 2"}
 
 
 def test_a_video_that_breaks_off_loses_no_more_than_its_episodes(tmp_path: Path) -> None:
