@@ -110,6 +110,8 @@ def test_a_damaged_file_among_others_is_left_out(tmp_path: Path) -> None:
     assert len(Store.open(tmp_path / "data").episodes) == 2
 
 
-def test_the_pictures_may_have_another_name(tmp_path: Path) -> None:
+def test_the_pictures_may_have_another_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a file of another layout its actions may have been taken at their frames, which cannot be seen."""
     file = write("npz", tmp_path / "a.npz", obs__image=frames(5), actions=np.zeros(5, int))
     assert read("npz", file, tmp_path / "data", camera="obs/image").episodes[0].frames == 5
+    assert "taken to have led into frame i" in capsys.readouterr().err

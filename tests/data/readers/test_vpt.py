@@ -53,6 +53,12 @@ def test_what_a_line_says_led_into_the_next_frame_and_lines_without_any_act_stay
     assert np.diff(episode.video[:, 0, 0, 0].astype(int)).min() > 20  # every frame, once
 
 
+def test_a_name_may_have_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    record(Path("http:a"), [line("w")] * 6, 6)
+    assert [info.frames for info in read(Path("http:a.mp4"), Path("data")).episodes] == [6]
+
+
 def test_an_attack_that_nobody_pressed_is_none_until_it_is_pressed(tmp_path: Path) -> None:
     lines = [line(buttons=(0,), fresh=(0,)), line(buttons=(0,)), line(buttons=(0, 2)), line(buttons=(0,), fresh=(0,)),
              line(buttons=(0,)), line()]

@@ -44,6 +44,7 @@ class _Arrays:
             raise DataError(f"there are no files at {place}: expected {' or '.join(self.suffixes)}, or a folder of "
                             "them")
         self._frames = camera or FRAMES
+        self._unpacked: tuple[tuple[Path, str], Any] | None = None
         self._episodes: dict[str, Stretch | DataError] = {}
         values: dict[str, Values] = {}
         self.remarks: list[str] = []
@@ -79,6 +80,9 @@ class _Arrays:
                     if key not in (self._frames, *ONE, *ENDS) and key.split("/")[0] not in SEVERAL]
             self.remarks += [f"not kept: {', '.join(left)}"] if left else []
             t = len(within[self._frames])
+            if self._frames != FRAMES and any(len(within[key]) == t for key in within if key.startswith("actions")):
+                self.remarks.append("entry i of the actions is taken to have led into frame i; if it was done at frame "
+                                    "i, leave out the last entry of each episode")
             starts = np.flatnonzero(np.asarray(within["is_first"])).tolist() if "is_first" in within else [0]
             if not starts or starts[0] != 0:
                 raise DataError(f"{group}is_first is not True at the first frame")
@@ -111,8 +115,10 @@ class _Arrays:
 
     def _pictures(self, one: Stretch) -> Iterator[Any]:
         with readable(str(one.file)):
-            frames = _within(self._arrays(one.file), one.group)[self._frames]
-            frames = frames if self.in_pieces else np.asarray(frames)
+            if self._unpacked is None or self._unpacked[0] != (one.file, one.group):
+                found = _within(self._arrays(one.file), one.group)[self._frames]
+                self._unpacked = (one.file, one.group), found if self.in_pieces else np.asarray(found)
+            frames = self._unpacked[1]
             for first in range(one.start, one.stop, PIECE):
                 yield from frames[first:min(first + PIECE, one.stop)]
 

@@ -56,7 +56,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     if not path.is_file():
         raise DataError(f"the video {path} is missing: get it, or leave its episodes out with --skip-bad")
     try:
-        with av.open(str(path)) as container:
+        with av.open(f"file:{path}") as container:  # else what stands before a colon in it were a protocol
             if not container.streams.video:
                 raise DataError(f"{path} holds no video stream")
             stream = container.streams.video[0]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from wakedream.config import find, suggest
 from wakedream.data.readers.source import Source
+from wakedream.errors import ConfigError
 
 READERS = {
     "lerobot": "wakedream.data.readers.lerobot:LeRobot",
@@ -22,7 +23,7 @@ def split(text: str) -> tuple[str, str] | None:
     if match is None or Path(text).exists():
         return None
     if match[1] not in READERS:
-        raise suggest("reader", match[1], READERS)
+        raise ConfigError(f"{text} does not exist, and {suggest('reader', match[1], READERS)}")
     return match[1], match[2]
 
 
