@@ -86,16 +86,18 @@ def _stored(component: ActionComponent, array: np.ndarray, known: np.ndarray) ->
     if array.dtype.kind not in "biuf" or array[0].size * len(array) != stored.size:
         raise DataError(f"the actions '{component.name}': {array.dtype} {array.shape}, expected {component.values} "
                         "for each frame")
+    given, first = array.reshape(stored.shape), 0
     if component.kind == "categorical":
-        whole = array.reshape(stored.shape)
-        if (whole[known] != np.floor(whole[known])).any():
+        first = int(component.low[0]) if component.low else 0
+        if (given[known] != np.floor(given[known])).any():
             raise DataError(f"the actions '{component.name}': numbers that are not whole, expected choices")
-        array = np.where(known, whole, 0).astype(np.int64) - int(component.low[0] if component.low else 0)
-    stored[known] = array.reshape(stored.shape)[known]
+        stored[known] = given[known].astype(np.int64) - first
+    else:
+        stored[known] = given[known]
     wrong = np.flatnonzero(known & ~_storable(component, stored))
     if len(wrong):
-        got = array.reshape(stored.shape)[wrong[0]]
-        raise DataError(f"the actions '{component.name}', frame {wrong[0]}: got {got}, expected {component.values}")
+        expected = f"{first} to {first + component.size - 1}" if component.kind == "categorical" else component.values
+        raise DataError(f"the actions '{component.name}', frame {wrong[0]}: got {given[wrong[0]]}, expected {expected}")
     return stored
 
 

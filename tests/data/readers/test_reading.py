@@ -109,6 +109,19 @@ def test_several_sources_go_together_if_their_actions_are_alike(tmp_path: Path) 
         ingest(IngestConfig((a, c), str(tmp_path / "other"), size="24"))
 
 
+def test_choices_that_were_not_seen_make_no_other_actions(tmp_path: Path) -> None:
+    for name, actions in (("a", [0, 1, 3]), ("b", [2, 1, -1]), ("c", [0, 1, 5])):
+        np.savez(tmp_path / f"{name}.npz", frames=np.zeros((4, 24, 24, 3), np.uint8), actions=actions)
+    a, b, c = (f"npz:{tmp_path / name}.npz" for name in "abc")
+    ingest(IngestConfig((a, b), str(tmp_path / "data"), size="24"))
+    store = Store.open(tmp_path / "data")
+    assert (store.spec.components[0].size, store.spec.components[0].low) == (5, (-1.0,))
+    assert [store.read(i).actions["action"][1:].tolist() for i in range(2)] == [[1, 2, 4], [3, 2, 0]]
+    ingest(IngestConfig((b,), str(tmp_path / "data"), size="24"))
+    with pytest.raises(DataError, match=r"c\.npz: the actions 'action', frame 3: got 5, expected -1 to 3"):
+        ingest(IngestConfig((c,), str(tmp_path / "data"), size="24"))
+
+
 def test_a_data_set_of_others_grows_with_its_own_bounds(tmp_path: Path) -> None:
     """The second source's numbers go beyond: its spec may not make the data set another."""
     for name, scale in (("a", 1.0), ("b", 5.0)):
@@ -136,6 +149,8 @@ def test_options_that_cannot_go_together_are_refused(tmp_path: Path) -> None:
     film.write_bytes(encode_mp4(np.zeros((6, 24, 24, 3), np.uint8)))
     with pytest.raises(ConfigError, match="--fps 5"):
         ingest(config(folder, tmp_path / "data", fps=5))
+    with pytest.raises(ConfigError, match="--keep-truncated"):
+        ingest(config(folder, tmp_path / "data", keep_truncated=True))
     with pytest.raises(ConfigError, match="not both in one call"):
         ingest(IngestConfig((f"npz:{folder}", str(film)), str(tmp_path / "data")))
     with pytest.raises(ConfigError, match="--camera top"):

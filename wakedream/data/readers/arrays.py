@@ -33,6 +33,7 @@ class Stretch:
 class _Arrays:
     """A `Source` of files whose arrays have names with slashes."""
 
+    guessed = True
     endless = False
     suffixes: tuple[str, ...]
     in_pieces = True  # whether a part of an array can be read alone

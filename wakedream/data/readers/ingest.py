@@ -10,7 +10,7 @@ import numpy as np
 
 from wakedream.data import ingest as videos
 from wakedream.data.action_file import difference
-from wakedream.data.actions import ActionSpec
+from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.columns import Columns
 from wakedream.data.config import IngestConfig, parse_size
 from wakedream.data.episode import Episode
@@ -35,6 +35,9 @@ def ingest(config: IngestConfig) -> None:
         return videos.ingest(config)
     if None in places:
         raise ConfigError(f"got {' '.join(config.videos)}: expected videos or data of others, not both in one call")
+    if config.keep_truncated:
+        raise ConfigError("--keep-truncated: what is cut short no longer fits its actions; expected videos, or no such "
+                          "option")
     if config.fps is not None:
         raise ConfigError(f"--fps {config.fps:g}: frames would be left out or repeated, and the actions between them "
                           "no longer fit: leave --fps away")
@@ -75,26 +78,33 @@ def _spec(out: Path, sources: dict[str, Source]) -> ActionSpec:
     before = begun(out)
     specs = {**({f"the data set {out}": before} if before is not None else {}),
              **{text: source.spec for text, source in sources.items()}}
+    guessed = all(source.guessed for source in sources.values())
     (first, spec), *others = specs.items()
     for text, other in others:
-        if found := difference(_unbound(other), _unbound(spec)):
+        if found := difference(_kinds(other, guessed), _kinds(spec, guessed)):
             raise DataError(f"{text} has {found} as in {first}: make them alike, or choose another --out")
-    return before if before is not None else _spanning(list(specs.values()))
+    return before if before is not None else ActionSpec(tuple(
+        _spanning(same) for same in zip(*(spec.components for spec in specs.values()), strict=True)))
 
 
-def _unbound(spec: ActionSpec) -> ActionSpec:
-    """Without the bounds of numbers, which may differ: they only say what a model is to tell apart."""
-    return ActionSpec(tuple(replace(c, low=(), high=()) if c.kind == "continuous" else c for c in spec.components))
+def _kinds(spec: ActionSpec, guessed: bool) -> ActionSpec:
+    """What has to be alike. Bounds of numbers need not: they only say what a model is to tell apart. Nor need choices
+    that are guessed; one that the data set does not have is told with its episode."""
+    return ActionSpec(tuple(
+        replace(c, low=(), high=()) if c.kind == "continuous" else
+        replace(c, low=(), size=1) if c.kind == "categorical" and guessed else c for c in spec.components))
 
 
-def _spanning(specs: list[ActionSpec]) -> ActionSpec:
-    components = []
-    for same in zip(*(spec.components for spec in specs), strict=True):
-        low, high = ([edge(values) for values in zip(*(getattr(c, name) for c in same), strict=False)]
-                     for edge, name in ((min, "low"), (max, "high")))
-        bound = same[0].kind == "continuous" and all(c.low for c in same)
-        components.append(replace(same[0], low=tuple(low), high=tuple(high)) if bound else same[0])
-    return ActionSpec(tuple(components))
+def _spanning(same: tuple[ActionComponent, ...]) -> ActionComponent:
+    """One with the bounds and choices of all."""
+    if same[0].kind == "categorical":
+        low = min(int(c.low[0]) if c.low else 0 for c in same)
+        end = max(c.size + (int(c.low[0]) if c.low else 0) for c in same)
+        return replace(same[0], low=(float(low),) if low else (), size=end - low)
+    if same[0].kind == "continuous" and all(c.low for c in same):
+        return replace(same[0], low=tuple(map(min, zip(*(c.low for c in same), strict=True))),
+                       high=tuple(map(max, zip(*(c.high for c in same), strict=True))))
+    return same[0]
 
 
 def _add(writer: StoreWriter, config: IngestConfig, source: Source, text: str, name: str,

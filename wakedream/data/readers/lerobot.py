@@ -30,6 +30,7 @@ KEPT = ("timestamp", "frame_index", "episode_index", "index", "task_index", REWA
 class LeRobot:
     """A `Source`."""
 
+    guessed = True
     endless = False
 
     def __init__(self, place: str, camera: str | None):

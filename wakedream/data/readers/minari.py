@@ -26,6 +26,7 @@ RENDER = "render"  # the camera that is the environment itself
 class Minari:
     """A `Source`."""
 
+    guessed = False
     endless = False
 
     def __init__(self, place: str, camera: str | None):

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,16 +32,19 @@ class Play:
         return len(self.columns["has_action"])
 
 
+@runtime_checkable
 class Source(Protocol):
     """A data set of others, opened. Nothing but tables of small things is in memory.
 
     spec      its actions
+    guessed   they are known by their values alone: there may be more choices than were seen
     episodes  their names, always in the same order
     endless   its episodes have no bounds of their own and are cut as videos are
     remarks   what the user is to be told once, such as what is not kept; more may come while episodes are read
     """
 
     spec: ActionSpec
+    guessed: bool
     episodes: list[str]
     endless: bool
     remarks: list[str]

@@ -32,6 +32,7 @@ SPEC = ActionSpec((ActionComponent("keys", "binary", len(LABELS), labels=LABELS)
 class Vpt:
     """A `Source`: a folder, searched to the bottom, or one recording."""
 
+    guessed = False
     endless = True
     spec = SPEC
 
