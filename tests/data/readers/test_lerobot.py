@@ -58,7 +58,7 @@ def test_each_episode_has_its_own_frames_though_one_file_has_many(tmp_path: Path
 def test_tasks_are_those_of_the_frames(tmp_path: Path, name: str) -> None:
     store = read(FOREIGN / name, tmp_path / "data")
     assert [store.read(i).task.tolist() for i in range(3)] == [[0] * 12, [1] * 9, [0] * 15]
-    assert [info.info["tasks"] for info in store.episodes] == [["go left"], ["go right"], ["go left"]]
+    assert [info.info["tasks"] for info in store.episodes] == [{"0": "go left"}, {"1": "go right"}, {"0": "go left"}]
 
 
 def test_an_episode_ended_if_its_last_frame_is_the_one_after_done(tmp_path: Path) -> None:

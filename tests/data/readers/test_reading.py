@@ -13,6 +13,7 @@ import pytest
 from wakedream.data.config import IngestConfig
 from wakedream.data.readers import ingest as module
 from wakedream.data.readers.ingest import ingest
+from wakedream.data.readers.pictures import is_picture
 from wakedream.data.readers.registry import READERS, split
 from wakedream.data.store import Store
 from wakedream.data.video import encode_mp4
@@ -158,6 +159,14 @@ def test_options_that_cannot_go_together_are_refused(tmp_path: Path) -> None:
     ingest(config(folder, tmp_path / "data"))
     with pytest.raises(DataError, match="use the same options"):
         ingest(config(folder, tmp_path / "data", fit="pad"))
+
+
+def test_what_may_be_something_else_is_no_picture() -> None:
+    """States, grids, and moments stacked as channels."""
+    pictures = [(64, 48), (64, 48, 1), (64, 48, 3), (3, 64, 48)]
+    assert all(is_picture(shape, np.uint8) for shape in pictures)
+    others = [(7, 7, 3), (84, 84, 4), (4, 84, 84), (64, 2), (3,), (2, 64, 48, 3)]
+    assert not any(is_picture(shape, np.uint8) for shape in others) and not is_picture((64, 48, 3), np.float32)
 
 
 def test_pictures_of_any_kind_become_rgb() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from wakedream.data.actions import ActionSpec
 from wakedream.data.plain import plain_columns
 from wakedream.data.readers.film import frames_at
-from wakedream.data.readers.lerobot_index import Entry, read_index, read_info
+from wakedream.data.readers.lerobot_index import Entry, read_index, read_info, read_tasks
 from wakedream.data.readers.pictures import choose
 from wakedream.data.readers.source import Play, Values, by_component, readable
 from wakedream.data.readers.tables import to_array
@@ -44,7 +44,7 @@ class LeRobot:
         self.camera = choose(camera, cameras, str(self.root), ", ".join(self._features),
                              "A world model needs a camera's pictures")
         self._entries = {f"episode {entry.number}": entry for entry in read_index(self.root, info, self.camera)}
-        self.episodes = list(self._entries)
+        self.episodes, self._tasks = list(self._entries), read_tasks(self.root, info)
         self._actions = [name for name, about in self._features.items()
                          if (name == "action" or name.startswith("action.")) and _is_number(about["dtype"])]
         self._cached: tuple[Path, Any] | None = None
@@ -67,7 +67,8 @@ class LeRobot:
         after = {key: np.asarray(of[key][last]).tolist()
                  for key in (*self._actions, REWARD, DONE, SUCCESS) if key in of}
         return Play(columns, t > 1 and bool(done[-2]), lambda: self._pictures(entry, of["timestamp"]),
-                    {"tasks": list(entry.tasks), "after_last": after})
+                    {"tasks": {str(task): self._tasks.get(task, "") for task in np.unique(columns["task"]).tolist()},
+                     "after_last": after})
 
     def _rows(self, entry: Entry) -> Any:
         """An episode's rows, without pictures. The last file's table is kept: the next episode is often in it."""

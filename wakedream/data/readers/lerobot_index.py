@@ -18,7 +18,6 @@ class Entry:
 
     number: int
     length: int
-    tasks: tuple[str, ...]
     data: Path
     video: Path | None
     start: float
@@ -48,20 +47,33 @@ def read_index(root: Path, info: dict[str, Any], camera: str) -> list[Entry]:
         return sorted(LAYOUTS[str(info["codebase_version"])](root, info, video), key=lambda entry: entry.number)
 
 
+def read_tasks(root: Path, info: dict[str, Any]) -> dict[int, str]:
+    """Each task's words by its number; those that nothing is said of are not there."""
+    lines, table = root / "meta" / "tasks.jsonl", root / "meta" / "tasks.parquet"
+    with readable(str(root / "meta")):
+        if table.is_file():
+            rows = require("pyarrow.parquet", "lerobot").read_table(table).to_pylist()
+        elif lines.is_file():
+            rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines() if line.strip()]
+        else:
+            rows = []
+        # the words are in "task", or in the table's index, whatever its name
+        return {int(row["task_index"]): str(next(row[name] for name in row if name != "task_index")) for row in rows}
+
+
 def _one_each(root: Path, info: dict[str, Any], camera: str | None) -> Iterator[Entry]:
     with open(root / "meta" / "episodes.jsonl", encoding="utf-8") as lines:
         for about in map(json.loads, filter(str.strip, lines)):
             number = int(about["episode_index"])
             place = {"episode_index": number, "episode_chunk": number // int(info.get("chunks_size", 1000))}
             video = root / info["video_path"].format(video_key=camera, **place) if camera else None
-            yield Entry(number, int(about["length"]), tuple(map(str, about.get("tasks", ()))),
-                        root / info["data_path"].format(**place), video, 0.0)
+            yield Entry(number, int(about["length"]), root / info["data_path"].format(**place), video, 0.0)
 
 
 def _many_in_one(root: Path, info: dict[str, Any], camera: str | None) -> Iterator[Entry]:
     parquet = require("pyarrow.parquet", "lerobot")
     where = [f"videos/{camera}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")] if camera else []
-    names = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index", *where]
+    names = ["episode_index", "length", "data/chunk_index", "data/file_index", *where]
     files = sorted((root / "meta" / "episodes").rglob("*.parquet"))
     if not files:
         raise DataError(f"{root} has no meta/episodes: get it whole")
@@ -72,8 +84,8 @@ def _many_in_one(root: Path, info: dict[str, Any], camera: str | None) -> Iterat
             data, film = ({"chunk_index": row[f"{of}/chunk_index"], "file_index": row[f"{of}/file_index"]}
                           for of in ("data", f"videos/{camera}" if camera else "data"))
             video = root / info["video_path"].format(video_key=camera, **film) if camera else None
-            yield Entry(row["episode_index"], row["length"], tuple(row["tasks"]),
-                        root / info["data_path"].format(**data), video, row[where[2]] if camera else 0.0)
+            yield Entry(row["episode_index"], row["length"], root / info["data_path"].format(**data), video,
+                        row[where[2]] if camera else 0.0)
 
 
 LAYOUTS: dict[str, Callable[[Path, dict[str, Any], str | None], Iterator[Entry]]] = {

@@ -12,12 +12,12 @@ LEAST = 16  # pixels each way: smaller arrays are grids and states
 
 
 def is_picture(shape: tuple[int, ...], dtype: Any) -> bool:
-    """Whether uint8 (h w), (h w c) or (c h w), c 1, 3 or 4 (of (c h w): 1 or 3)."""
+    """Whether uint8 (h w), (h w c) or (c h w), c 1 or 3: four may be moments of time as well as RGB and opacity."""
     if np.dtype(dtype) != np.uint8 or len(shape) not in (2, 3):
         return False
-    if len(shape) == 3 and shape[2] not in (1, 3, 4) and shape[0] not in (1, 3):
+    if len(shape) == 3 and shape[2] not in (1, 3) and shape[0] not in (1, 3):
         return False
-    h, w = shape if len(shape) == 2 else shape[:2] if shape[2] in (1, 3, 4) else shape[1:]
+    h, w = shape if len(shape) == 2 else shape[:2] if shape[2] in (1, 3) else shape[1:]
     return min(h, w) >= LEAST
 
 
@@ -39,7 +39,7 @@ def choose(camera: str | None, found: Iterable[str], where: str, there: str, rem
 
 
 def fitted(picture: Any, size: tuple[int, int], fit: Fit) -> np.ndarray:
-    """An av.VideoFrame, or uint8 as `is_picture` says, as uint8 (h w 3) of `size`."""
+    """An av.VideoFrame, or uint8 (h w), (h w c) or (c h w), as uint8 (h w 3) of `size`; opacity is left out."""
     if not isinstance(picture, np.ndarray):
         return resize(picture, size, fit)
     import av
