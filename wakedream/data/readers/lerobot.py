@@ -44,7 +44,7 @@ class LeRobot:
         self.camera = choose(camera, cameras, str(self.root), ", ".join(self._features),
                              "A world model needs a camera's pictures")
         self._entries = {f"episode {entry.number}": entry for entry in read_index(self.root, info, self.camera)}
-        self.episodes, self._tasks = list(self._entries), read_tasks(self.root, info)
+        self.episodes, self._tasks = list(self._entries), read_tasks(self.root)
         self._actions = [name for name, about in self._features.items()
                          if (name == "action" or name.startswith("action.")) and _is_number(about["dtype"])]
         self._cached: tuple[Path, Any] | None = None

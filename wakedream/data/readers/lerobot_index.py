@@ -47,7 +47,7 @@ def read_index(root: Path, info: dict[str, Any], camera: str) -> list[Entry]:
         return sorted(LAYOUTS[str(info["codebase_version"])](root, info, video), key=lambda entry: entry.number)
 
 
-def read_tasks(root: Path, info: dict[str, Any]) -> dict[int, str]:
+def read_tasks(root: Path) -> dict[int, str]:
     """Each task's words by its number; those that nothing is said of are not there."""
     lines, table = root / "meta" / "tasks.jsonl", root / "meta" / "tasks.parquet"
     with readable(str(root / "meta")):
