@@ -103,6 +103,19 @@ def test_a_video_with_other_frames_than_the_table_leaves_none_of_its_episode(tmp
     assert {info.info["name"] for info in store.episodes} == {"episode 0", "episode 2"}
 
 
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_damaged_or_missing_table_loses_no_more_than_its_episode(tmp_path: Path, missing: bool) -> None:
+    place = copied(tmp_path, "lerobot_v21")
+    table = place / "data/chunk-000/episode_000001.parquet"
+    data = table.read_bytes()
+    table.unlink()
+    if not missing:
+        table.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"1 of 3(.|\n)*episode_000001.parquet cannot be read"):
+        read(place, tmp_path / "data")
+    assert [info.frames for info in Store.open(tmp_path / "data").episodes] == [12, 15]
+
+
 def test_a_video_that_breaks_off_loses_no_more_than_its_episodes(tmp_path: Path) -> None:
     place = copied(tmp_path, "lerobot_v30")
     video = place / "videos/observation.images.top/chunk-000/file-000.mp4"

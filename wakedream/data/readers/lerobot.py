@@ -8,6 +8,7 @@ Format: huggingface/lerobot, lerobot/datasets/lerobot_dataset.py and utils.py, o
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,10 @@ class LeRobot:
         """From the values of all files: what the data set's own statistics say may be older."""
         values = {name: Values(name, _labels(self._features[name])) for name in self._actions}
         for file in dict.fromkeys(entry.data for entry in self._entries.values()) if values else ():
-            if file.is_file():  # told when its episodes' turn comes
-                with readable(str(file)):
-                    table = self._parquet.read_table(file, columns=list(values), partitioning=None)
-                    for name in values:
-                        values[name].see(self._array(table, name))
+            with suppress(DataError), readable(str(file)):  # told when its episodes' turn comes
+                table = self._parquet.read_table(file, columns=list(values), partitioning=None)
+                for name in values:
+                    values[name].see(self._array(table, name))
         if any(not one.kind for one in values.values()):
             raise DataError(f"{self.root} has none of the files that hold its episodes: get data/ as well")
         return ActionSpec(tuple(component for one in values.values() for component in one.components()))
