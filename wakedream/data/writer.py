@@ -166,6 +166,14 @@ class StoreWriter:
         self._next = max([self._next, *(info.id + 1 for info in episodes)])
 
 
+def begun(path: Path) -> ActionSpec | None:
+    """The actions of a data set that was begun at `path` before; None if there is none."""
+    for shard in sorted((path / SHARDS).glob("[0-9]*.safetensors")):
+        with contextlib.suppress(DataError):  # a damaged one is told by the writer
+            return Shard(shard).header.actions
+    return None
+
+
 def _check_folder(path: Path) -> None:
     if path.is_dir() and not (path / FILE).exists():
         foreign = [entry.name for entry in path.iterdir()
