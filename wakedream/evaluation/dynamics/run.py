@@ -156,7 +156,7 @@ class DynamicsEvaluation:
             self._leave_out(f"actions obeyed: {name} is not installed, pip install 'wakedream[{extra}]'")
             return None
         recorded = recorded_seeds([info.info for info in self.store.episodes])
-        tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[0],
+        tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[:2],
                          avoid=recorded)
 
         seeds = row_seeds(self.config.seed, count)
