@@ -182,7 +182,7 @@ def _components(space: Any, name: str) -> list[ActionComponent]:
         return [ActionComponent(leaf, "binary", int(np.prod(space.shape)))]
     if "Box" in kinds:
         low, high = (tuple(map(_bound, np.ravel(x))) for x in (space.low, space.high))
-        if not any(end is not None for end in (*low, *high)):
+        if all(end is None for end in (*low, *high)):
             low = high = ()
         return [ActionComponent(leaf, "continuous", int(np.prod(space.shape)), low, high)]
     raise DataError(f"the action space {space} at '{leaf}' cannot be kept: expected Discrete, MultiDiscrete, "

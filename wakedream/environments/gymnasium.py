@@ -86,13 +86,9 @@ def _picture_key(space: gymnasium.Space) -> str | None:
         keys = [key for key, inner in space.spaces.items() if _picture_key(inner) == "" and not _of_something(key)]
         keys.sort(key=lambda key: 3 not in (space.spaces[key].shape or ()))  # colours first
         return next((key for key in (*KEYS, *keys) if key in keys), None)
-    box = isinstance(space, gymnasium.spaces.Box) and is_picture(space.shape, space.dtype)
-    return "" if box and _bright(space) else None
-
-
-def _bright(space: gymnasium.spaces.Box) -> bool:
-    """Smaller bounds are those of a board."""
-    return bool((space.low == 0).all() and (space.high == 255).all())
+    if not isinstance(space, gymnasium.spaces.Box) or not is_picture(space.shape, space.dtype):
+        return None
+    return "" if (space.low == 0).all() and (space.high == 255).all() else None  # smaller bounds are those of a board
 
 
 def _of_something(key: Any) -> bool:

@@ -32,8 +32,9 @@ def is_board(picture: np.ndarray) -> bool:
     return bool(0 < picture.max() < SYMBOLS)
 
 
-def to_rgb(picture: np.ndarray, size: Size | None = None) -> np.ndarray:
+def to_rgb(picture: np.ndarray, size: AnySize = None) -> np.ndarray:
     """Grey becomes three equal channels, alpha is dropped; resized by area to `size` where asked."""
+    size = both(size)
     if picture.ndim == 2:
         picture = picture[:, :, None]
     elif picture.shape[2] not in (1, 3, 4):
