@@ -94,7 +94,7 @@ def test_the_page_shows_the_numbers_of_the_json(whole):
 
 def test_the_environment_is_not_asked_for_worlds_of_the_data(whole, games):
     asked = whole[1]
-    assert asked["name"] == "crafter" and asked["size"] == SIZE
+    assert asked["name"] == "crafter" and asked["size"] == (SIZE, SIZE)
     assert (asked["count"], asked["context"], asked["avoid"]) == (3, 4, frozenset(range(100, 106)))
 
 

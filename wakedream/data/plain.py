@@ -88,7 +88,7 @@ def _stored(component: ActionComponent, array: np.ndarray, known: np.ndarray) ->
                         "for each frame")
     given, first = array.reshape(stored.shape), 0
     if component.kind == "categorical":
-        first = int(component.low[0]) if component.low else 0
+        first = int(component.low[0] or 0) if component.low else 0
         if (given[known] != np.floor(given[known])).any():
             raise DataError(f"the actions '{component.name}': numbers that are not whole, expected choices")
         stored[known] = given[known].astype(np.int64) - first

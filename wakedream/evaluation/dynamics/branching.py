@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from wakedream.data.actions import Actions, ActionSpec
+from wakedream.environments.pixels import AnySize
 from wakedream.environments.registry import environment, make_policy
 from wakedream.errors import ConfigError, DataError
 
@@ -65,7 +66,7 @@ def branches(
     hold: int | None = None,
     seed: int = 0,
     *,
-    size: int | None = None,
+    size: AnySize = None,
     same: float | None = None,
     avoid: Collection[int] = (),
 ) -> Branches:
@@ -76,7 +77,7 @@ def branches(
     commands  name -> the environment's action; the first does nothing, if any does. Default: those of the registry,
               noop and moves, or all choices that there are
     hold      frames for which a command is held. Default: the registry's, for Crafter 1, for CoinRun 8, for others 4
-    size      of the frames in pixels, as the tokenizer takes them
+    size      of the frames in pixels, height and width, as the tokenizer takes them
     same      MSE, pixels in [0, 1], up to which two outcomes count as one (joined in chains). Default: SAME, or equal
     avoid     seeds of worlds not to be played, as `recorded_seeds` finds them in a data set. Recordings draw their
               worlds from 2^31, differently; without `avoid` one of them is met with a chance of
@@ -156,7 +157,7 @@ class _Moment:
     origin: tuple[int, tuple[int, ...]]
 
 
-def _episodes(plan: _Plan, size: int | None, seed: int, avoid: Collection[int], count: int) -> Iterator[list[_Moment]]:
+def _episodes(plan: _Plan, size: AnySize, seed: int, avoid: Collection[int], count: int) -> Iterator[list[_Moment]]:
     """The moments of one episode after another."""
     env, twin = (environment(plan.env_name).make(size) for _ in range(2))
     try:

@@ -155,7 +155,7 @@ class DynamicsEvaluation:
             return None
         recorded = recorded_seeds([info.info for info in self.store.episodes])
         try:
-            tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[0],
+            tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[:2],
                              avoid=recorded)
         except UserError as error:
             self._leave_out(f"actions obeyed: {error}")
