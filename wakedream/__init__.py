@@ -4,9 +4,10 @@ import os
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "Tokenizer", "World", "__version__"]
+__all__ = ["Clip", "Tokenizer", "World", "__version__", "data"]
 
 if TYPE_CHECKING:
+    from wakedream import data
     from wakedream.data.clip import Clip
     from wakedream.tokenizer.tokenizer import Tokenizer
     from wakedream.world.model import World
@@ -24,8 +25,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str):
-    if name in _HOMES:
-        import importlib
+    import importlib
 
+    if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "data":
+        return importlib.import_module("wakedream.data")
     raise AttributeError(f"module 'wakedream' has no attribute '{name}'")

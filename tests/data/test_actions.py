@@ -19,13 +19,13 @@ def spaces():
     return {
         "one choice": s.Discrete(4), "choices from -1": s.Discrete(3, start=-1),
         "many choices": s.MultiDiscrete([[2, 3], [4, 5]]), "bits": s.MultiBinary((2, 2)),
-        "box": s.Box(-2, 3, (2, 2)), "unbounded": s.Box(-np.inf, 1, ()), "tuple": s.Tuple((s.Discrete(2),)),
+        "box": s.Box(-2, 3, (2, 2)), "half open": s.Box(-np.inf, 1, ()), "tuple": s.Tuple((s.Discrete(2),)),
         "nested": s.Dict(a=s.Discrete(2), action=s.Box(0, 1, (3,)),
                          b=s.Tuple((s.MultiDiscrete([2, 3]), s.Dict(c=s.MultiBinary(2))))),
     }
 
 
-@pytest.mark.parametrize("name", ["one choice", "choices from -1", "many choices", "bits", "box", "unbounded",
+@pytest.mark.parametrize("name", ["one choice", "choices from -1", "many choices", "bits", "box", "half open",
                                   "tuple", "nested"])
 def test_any_action_of_a_space_fits_its_spec(name):
     space = spaces()[name]
@@ -49,7 +49,8 @@ def test_nested_names_and_values_come_apart_in_order():
     assert flat["b/1/c"].tolist() == [1, 0]
     bounds = ActionSpec.from_space(spaces()["box"]).components[0]
     assert (bounds.size, bounds.low, bounds.high) == (4, (-2.0,) * 4, (3.0,) * 4)
-    assert ActionSpec.from_space(spaces()["unbounded"]).components[0].high == ()
+    half = ActionSpec.from_space(spaces()["half open"]).components[0]
+    assert (half.low, half.high, half.reach) == ((None,), (1.0,), ((-1.0,), (1.0,)))
 
 
 def test_other_spaces_are_refused():

@@ -245,7 +245,7 @@ def test_a_missing_extra_is_named(monkeypatch):
                 environment(name).make(None)
 
 
-@pytest.mark.parametrize("wrong", [{"frames": 0}, {"processes": 0}, {"size": 4}, {"held_out": 1.0},
+@pytest.mark.parametrize("wrong", [{"frames": 0}, {"processes": 0}, {"size": "4"}, {"held_out": 1.0},
                                    {"env": ""}, {"max_episode_frames": 1}, {"seed": -1}])
 def test_impossible_options_are_refused(tmp_path, wrong):
     with pytest.raises(ConfigError, match="expected"):

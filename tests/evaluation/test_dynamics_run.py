@@ -42,7 +42,6 @@ def whole(world_run, games, tmp_path_factory, lpips):
         patch.setattr(LPIPS, "load", classmethod(lambda cls, net: lpips))
         patch.setattr(dynamics_run, "branches", branches)
         patch.setattr(dynamics_run, "commands", lambda spec, store: {n: one(i) for i, n in enumerate(("noop", "left"))})
-        patch.setattr(dynamics_run, "installed", lambda name: True)
         evaluate(EvaluateDynamicsConfig(world_run, games.path, out, **SMALL | {"drift": 216, "control": 3}))
     return out, asked
 
@@ -95,13 +94,12 @@ def test_the_page_shows_the_numbers_of_the_json(whole):
 
 def test_the_environment_is_not_asked_for_worlds_of_the_data(whole, games):
     asked = whole[1]
-    assert asked["name"] == "crafter" and asked["size"] == SIZE
+    assert asked["name"] == "crafter" and asked["size"] == (SIZE, SIZE)
     assert (asked["count"], asked["context"], asked["avoid"]) == (3, 4, frozenset(range(100, 106)))
 
 
 def test_obedience_does_not_hang_on_how_many_dream_side_by_side(world_run, games, tmp_path, monkeypatch):
     monkeypatch.setattr(dynamics_run, "branches", lambda name, count, context, **_: fake_branches(count, context))
-    monkeypatch.setattr(dynamics_run, "installed", lambda name: True)
     found = [small(tmp_path / str(size), world_run, games, control=5, batch_size=size, videos=False)["control"]
              for size in (2, 5)]
     assert found[0].pop("psnr") == pytest.approx(found[1].pop("psnr"), abs=1e-4)
@@ -125,7 +123,7 @@ def test_what_is_left_out_is_said(world_run, played, tmp_path):
     assert found["drift"] is None and found["control"] is None and found["sampling"][0]["frechet"] is None
     reached = max(row["horizon"] for row in found["horizons"])
     for said in ("Fréchet distances: --no-lpips", "long dreams: --drift 0",
-                 "actions obeyed: the data was recorded from none",
+                 "actions obeyed: the data was recorded from no environment",
                  f"horizons {', '.join(str(h) for h in (32, 64) if h > reached)}: the longest clip has"):
         assert any(said in what for what in found["left_out"]), said
         assert said in text

@@ -163,7 +163,7 @@ def _stored(component: ActionComponent, entry: Any) -> np.ndarray | None:
 
 
 def _impossible(component: ActionComponent, t: int, entry: Any) -> DataError:
-    first = int(component.low[0]) if component.kind == "categorical" and component.low else 0
+    first = component.first
     expected = f"an integer, {first} to {first + component.size - 1}" if component.kind == "categorical" else (
         component.values)
     return DataError(f"action component '{component.name}', frame {t}: got {_short(entry)}, expected {expected}; "

@@ -14,13 +14,14 @@ from wakedream.config import check
 from wakedream.errors import DataError
 
 Actions = dict[str, np.ndarray]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class ActionComponent:
     """`size` counts choices (categorical), bits (binary) or dimensions (continuous).
 
-    low, high   bounds of a continuous component; () where it is unbounded.
+    low, high   bounds of a continuous component, None where a dimension has none; () where none has any.
                 A categorical component that counts from n instead of 0 has low = (n,)
     labels      names of the choices, bits or dimensions, or ()
     """
@@ -28,27 +29,47 @@ class ActionComponent:
     name: str
     kind: Literal["categorical", "binary", "continuous"]
     size: int
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
+    low: tuple[float | None, ...] = ()
+    high: tuple[float | None, ...] = ()
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         about = f"action component '{self.name}'"
         check(bool(self.name), "an action component has no name")
+        plain = self.name.isprintable() and not {"", ".", ".."} & set(self.name.split("/")) and "\\" not in self.name
+        check(plain, f"{about}: expected a name, or names with slashes between (arm/0), not a way through folders")
         check(self.size >= 1, f"{about}: size {self.size}, expected at least 1")
         counted = not self.labels or len(self.labels) == self.size
         check(counted, f"{about}: {len(self.labels)} labels for size {self.size}")
         if self.kind == "categorical":
-            first = not self.low or (len(self.low) == 1 and float(self.low[0]).is_integer())
+            first = not self.low or (len(self.low) == 1 and float(self.low[0] or 0).is_integer())
             check(first and not self.high, f"{about}: low {self.low} and high {self.high}, expected as low the number "
                                            "of the first choice, or nothing, and no high")
         elif self.kind == "binary":
             check(not self.low and not self.high, f"{about}: bits have neither low nor high")
         else:
             bounds = len(self.low) == len(self.high) and len(self.low) in (0, self.size)
-            ordered = all(-np.inf < low <= high < np.inf for low, high in zip(self.low, self.high, strict=False))
-            check(bounds and ordered, f"{about}: low {self.low} and high {self.high}, expected {self.size} finite "
-                                      "numbers each, or nothing where it has no bounds")
+            finite = all(end is None or np.isfinite(end) for end in (*self.low, *self.high))
+            ordered = all(low is None or high is None or low <= high
+                          for low, high in zip(self.low, self.high, strict=False))
+            check(bounds and finite and ordered,
+                  f"{about}: low {self.low} and high {self.high}, expected {self.size} finite numbers each, null where "
+                  "a dimension has no bound, or nothing where none has one")
+
+    @property
+    def first(self) -> int:
+        """The number of the first choice, as the environment counts."""
+        return int(self.low[0] or 0) if self.kind == "categorical" and self.low else 0
+
+    @property
+    def reach(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Low and high of each dimension: two units from its bound where there is but one, -1 to 1 where none."""
+        low, high = [], []
+        for least, most in zip(*self.limits, strict=True):
+            either = np.isfinite(least) or np.isfinite(most)
+            low.append(least if np.isfinite(least) else most - 2 if either else -1.0)
+            high.append(most if np.isfinite(most) else least + 2 if either else 1.0)
+        return tuple(low), tuple(high)
 
     @property
     def values(self) -> str:
@@ -60,6 +81,12 @@ class ActionComponent:
         bounds = f", from {list(self.low)} to {list(self.high)}" if self.low else ""
         return f"{self.size} finite numbers{bounds}"
 
+    @property
+    def limits(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Low and high of each dimension, infinite where it has none."""
+        low = tuple(-np.inf if end is None else end for end in self.low or (None,) * self.size)
+        return low, tuple(np.inf if end is None else end for end in self.high or (None,) * self.size)
+
     def zeros(self, t: int) -> np.ndarray:
         """int64 (t,) if categorical, else float32 (t, size)."""
         return np.zeros(t, np.int64) if self.kind == "categorical" else np.zeros((t, self.size), np.float32)
@@ -67,7 +94,7 @@ class ActionComponent:
     def encode(self, value: Any) -> np.ndarray:
         """One action of the environment as int64 () or float32 (size,)."""
         if self.kind == "categorical":
-            return np.asarray(int(value) - int(self.low[0] if self.low else 0), np.int64)
+            return np.asarray(int(value) - self.first, np.int64)
         return np.asarray(value, np.float32).reshape(self.size)
 
     def possible(self, array: np.ndarray) -> np.ndarray:
@@ -76,8 +103,7 @@ class ActionComponent:
             return np.asarray((array >= 0) & (array < self.size))
         if self.kind == "binary":
             return np.asarray(np.isin(array, (0, 1)).all(-1))
-        low, high = (np.asarray(bounds or infinite, np.float32)  # values are float32, so their bounds are rounded too
-                     for bounds, infinite in ((self.low, -np.inf), (self.high, np.inf)))
+        low, high = (np.asarray(bounds, np.float32) for bounds in self.limits)  # as values are, so rounded like them
         return np.asarray((np.isfinite(array) & (array >= low) & (array <= high)).all(-1))
 
     def check(self, array: np.ndarray, t: int) -> None:
@@ -127,6 +153,18 @@ class ActionSpec:
             component.check(actions[component.name], t)
 
 
+def in_words(spec: ActionSpec) -> str:
+    """The components, each with what is possible in it."""
+    return "; ".join(f"'{one.name}', {_possible_in_words(one)}" for one in spec.components) or "none"
+
+
+def _possible_in_words(component: ActionComponent) -> str:
+    if component.kind == "categorical":
+        labels = f" ({', '.join(component.labels)})" if component.labels else ""
+        return f"{component.size} choices from {component.first}{labels}"
+    return f"{component.size} bits" if component.kind == "binary" else component.values
+
+
 def _components(space: Any, name: str) -> list[ActionComponent]:
     kinds = {cls.__name__ for cls in type(space).__mro__}
     leaf = name or "action"
@@ -143,11 +181,17 @@ def _components(space: Any, name: str) -> list[ActionComponent]:
     if "MultiBinary" in kinds:
         return [ActionComponent(leaf, "binary", int(np.prod(space.shape)))]
     if "Box" in kinds:
-        finite = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
-        low, high = (tuple(map(float, np.ravel(x))) if finite else () for x in (space.low, space.high))
+        low, high = (tuple(map(_bound, np.ravel(x))) for x in (space.low, space.high))
+        if all(end is None for end in (*low, *high)):
+            low = high = ()
         return [ActionComponent(leaf, "continuous", int(np.prod(space.shape)), low, high)]
     raise DataError(f"the action space {space} at '{leaf}' cannot be kept: expected Discrete, MultiDiscrete, "
                     "MultiBinary, Box, Dict or Tuple; wrap the environment to have one of these")
+
+
+def _bound(end: Any) -> float | None:
+    """None where there is none: the largest float stands for that in many spaces."""
+    return float(end) if abs(float(end)) < LARGEST else None
 
 
 def _choice(name: str, size: Any, start: Any) -> ActionComponent:

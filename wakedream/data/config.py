@@ -33,10 +33,11 @@ class LoaderConfig:
 
 @dataclass(frozen=True)
 class IngestConfig:
-    """Video files to a data set. The same command goes on where it was stopped."""
+    """Video files, or data that others have, to a data set. The same command goes on where it was stopped."""
 
     videos: tuple[str, ...]
-    """video files, and folders to search for them; NAME.actions.json beside NAME.mp4 holds its actions"""
+    """video files, and folders to search for them (NAME.actions.json beside NAME.mp4 holds its actions); or
+    lerobot:PATH, minari:NAME or minari:PATH, vpt:PATH, hdf5:PATH, npz:PATH"""
     out: str
     """the data set's folder"""
     size: str = "64"
@@ -45,22 +46,31 @@ class IngestConfig:
     """crop: fill the frame, cut what is over; pad: keep all, with black borders; stretch: distort"""
     fps: float | None = None
     """frames per second to keep; default: the video's own"""
-    episode_frames: int = 256
-    """longer videos are cut into episodes of so many frames"""
+    episode_frames: int | None = None
+    """longer videos are cut into episodes of so many frames; default: 256, and episodes of lerobot, minari, hdf5 and
+    npz stay whole"""
     held_out: float = 0.1
     """share of the episodes kept for evaluation"""
     skip_bad: bool = False
     """end well even if some videos could not be read; they are named and left out either way"""
     keep_truncated: bool = False
     """of a video that breaks off, keep the frames that could be read"""
+    camera: str | None = None
+    """which pictures, where lerobot, minari, hdf5 or npz have several"""
 
     def __post_init__(self) -> None:
         check(bool(self.videos), "no videos given: expected video files or folders")
         check(bool(self.out), "--out: expected a folder, got nothing")
         check(self.fps is None or self.fps > 0, f"--fps {self.fps}: expected more than 0")
-        check(self.episode_frames >= 1, f"--episode-frames {self.episode_frames}: expected at least 1")
+        check(self.episode_frames is None or self.episode_frames >= 1,
+              f"--episode-frames {self.episode_frames}: expected at least 1")
         check(0 <= self.held_out < 1, f"--held-out {self.held_out}: expected at least 0 and below 1")
         parse_size(self.size)
+
+    @property
+    def video_frames(self) -> int:
+        """Where to cut what has no episodes of its own."""
+        return self.episode_frames or 256
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from wakedream.data.action_file import SUFFIX, VideoActions, actions_beside, dif
 from wakedream.data.actions import ActionSpec
 from wakedream.data.config import IngestConfig, parse_size
 from wakedream.data.episode import Episode
-from wakedream.data.manifest import SHARDS, EpisodeInfo, read_manifest
-from wakedream.data.shard import Shard
+from wakedream.data.manifest import EpisodeInfo, read_manifest
 from wakedream.data.video import read_video
-from wakedream.data.writer import StoreWriter
+from wakedream.data.writer import StoreWriter, begun
 from wakedream.errors import DataError
 from wakedream.progress import ProgressBar
 
@@ -28,7 +27,7 @@ def ingest(config: IngestConfig) -> None:
     """Decode, resize, cut and store. Bad videos are left out, named, and a DataError at the end."""
     files, passed_over = find_videos(config.videos)
     _tell_passed_over(files, passed_over)
-    options = {name: asdict(config)[name] for name in ("size", "fit", "fps", "episode_frames")}
+    options = {name: asdict(config)[name] for name in ("size", "fit", "fps")} | {"episode_frames": config.video_frames}
     out, bad = Path(config.out), {}
     with StoreWriter(out, _spec(out, files), frame_shape=(*parse_size(config.size), 3), held_out=config.held_out,
                      info={"source": "ingest", "ingest": options}) as writer:
@@ -46,7 +45,7 @@ def ingest(config: IngestConfig) -> None:
                     bad[file] = str(error)
                 bar.advance(1.0, frames=f"{writer.frames:,}", bad=len(bad))
         empty = writer.num_episodes == 0
-    _report(out, len(files), bad, config.skip_bad and not empty)
+    report(out, len(files), list(bad.values()), config.skip_bad and not empty)
 
 
 def find_videos(paths: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
@@ -84,9 +83,8 @@ def _tell_passed_over(files: list[Path], passed_over: list[Path]) -> None:
 
 def _spec(out: Path, files: list[Path]) -> ActionSpec:
     """That of the data set, where it was begun before; else of the first action file that is right."""
-    for shard in sorted((out / SHARDS).glob("[0-9]*.safetensors")):
-        with contextlib.suppress(DataError):  # a damaged one is told by the writer
-            return Shard(shard).header.actions
+    if (spec := begun(out)) is not None:
+        return spec
     for path in map(actions_beside, files):
         with contextlib.suppress(DataError):  # told when its video's turn comes
             if path.exists():
@@ -109,7 +107,7 @@ def _add_video(writer: StoreWriter, file: Path, config: IngestConfig, written: l
     frames = read_video(file, parse_size(config.size), config.fit, fps, config.keep_truncated)
     parts = {info.info["first_frame"] for info in written}
     with writer.all_or_nothing():
-        for first, video, last in _cut(frames, config.episode_frames):
+        for first, video, last in cut(frames, config.video_frames):
             if actions is not None:
                 _check_length(file, actions, first + len(video), last)
             if first in parts:
@@ -151,8 +149,8 @@ def _check_length(file: Path, actions: VideoActions, frames: int, last: bool) ->
                         f"{'' if last else ' or more'}: expected one entry for each frame, frame 0 included")
 
 
-def _cut(frames: Iterator[np.ndarray], length: int) -> Iterator[tuple[int, np.ndarray, bool]]:
-    """(first frame, frames, whether it is the last) for each run of at most `length` frames."""
+def cut(frames: Iterator[np.ndarray], length: int | None) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """(first frame, frames, whether it is the last) for each run of at most `length` frames, or all in one."""
     first = 0
     part: list[np.ndarray] = []
     for frame in frames:
@@ -163,19 +161,20 @@ def _cut(frames: Iterator[np.ndarray], length: int) -> Iterator[tuple[int, np.nd
     yield first, np.stack(part), True
 
 
-def _report(out: Path, total: int, bad: dict[Path, str], accept: bool) -> None:
+def report(out: Path, total: int, bad: list[str], accept: bool, what: str = "videos") -> None:
+    """Print what is there; DataError when some were bad, unless that is accepted."""
     if len(bad) < total:
         made = read_manifest(out)
         frames = sum(info.frames for info in made.episodes)
         labelled = sum(info.has_actions for info in made.episodes)
-        print(f"{out}: {total - len(bad)} videos, {len(made.episodes)} episodes, {frames:,} frames, "
+        print(f"{out}: {total - len(bad)} {what}, {len(made.episodes)} episodes, {frames:,} frames, "
               f"{made.stored_bytes / frames:,.0f} bytes per frame, "
               f"{made.stored_bytes / made.raw_bytes:.0%} of raw"
               f"{f', {labelled} episodes with actions' if labelled else ''}")
     if not bad:
         return
-    names = "\n  ".join(bad.values())
-    message = f"{len(bad)} of {total} videos could not be read and are left out:\n  {names}"
+    names = "\n  ".join(bad)
+    message = f"{len(bad)} of {total} {what} could not be read and are left out:\n  {names}"
     if accept:
         print(message, file=sys.stderr)
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wakedream import runs
-from wakedream.data.actions import ActionSpec
+from wakedream.data.actions import ActionSpec, in_words
 from wakedream.data.episode import Episode
 from wakedream.data.manifest import (
     FILE,
@@ -155,15 +155,24 @@ class StoreWriter:
 
     def _adopt(self, there: Header, shards: list[ShardInfo], episodes: list[EpisodeInfo]) -> None:
         mine = self.header
-        for name in ("frame_shape", "actions", "held_out"):
-            if getattr(there, name) != getattr(mine, name):
-                raise DataError(f"the data set {self.path} has {name} {getattr(there, name)}, this command "
-                                f"{getattr(mine, name)}: use the same options, or choose another --out")
+        for name, words in (("frame_shape", _pictures), ("actions", in_words), ("held_out", str)):
+            was, now = (getattr(header, name) for header in (there, mine))
+            if was != now:
+                raise DataError(f"the data set {self.path} has {name} {words(was)}, this command {words(now)}: use the "
+                                "same options, or choose another --out")
         self.header = Header(mine.frame_shape, mine.actions, mine.held_out, {**mine.info, **there.info})
         self.shards += shards
         self.episodes += episodes
         self.frames += sum(info.frames for info in episodes)
         self._next = max([self._next, *(info.id + 1 for info in episodes)])
+
+
+def begun(path: Path) -> ActionSpec | None:
+    """The actions of a data set that was begun at `path` before; None if there is none."""
+    for shard in sorted((path / SHARDS).glob("[0-9]*.safetensors")):
+        with contextlib.suppress(DataError):  # a damaged one is told by the writer
+            return Shard(shard).header.actions
+    return None
 
 
 def _check_folder(path: Path) -> None:
@@ -173,6 +182,10 @@ def _check_folder(path: Path) -> None:
         if foreign:
             raise DataError(f"the folder {path} is not empty and no data set (it holds {min(foreign)}): "
                             "choose another --out")
+
+
+def _pictures(shape: tuple[int, int, int]) -> str:
+    return f"{shape} (pictures of height, width, channels)"
 
 
 def _remove_empty(path: Path) -> None:

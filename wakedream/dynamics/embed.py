@@ -24,7 +24,7 @@ class ActionEmbedding(nn.Module):
         binary       a learned vector for each bit, added where it is 1, subtracted where it is 0
         continuous   scaled by low and high to [-1, 1], then a learned vector for each dimension times the number, or
                      with `bins` one vector for each dimension and mu-law bin. Without bounds, and beyond them, values
-                     are clipped to [-1, 1]
+                     are clipped to [-1, 1]; with one bound, to two units from it
 
     All of it is one product: the rows of `table` are the vectors, `features` says how much of each. The sum has unit
     variance, as the tokens beside it have: vectors too small are not listened to.
@@ -122,8 +122,7 @@ def impossible(spec: ActionSpec, actions: dict[str, Tensor], has_action: Tensor)
 @functools.cache
 def _bounds(component: ActionComponent, device: torch.device) -> tuple[Tensor, Tensor]:
     """Made once: what comes from the host would have to be waited for."""
-    low, high = (torch.tensor(bounds or [infinite], dtype=torch.float32, device=device)
-                 for bounds, infinite in ((component.low, -math.inf), (component.high, math.inf)))
+    low, high = (torch.tensor(bounds, dtype=torch.float32, device=device) for bounds in component.limits)
     return low, high
 
 
@@ -168,7 +167,10 @@ def _scaling(component: ActionComponent) -> tuple[Tensor, Tensor]:
     if not component.low:
         warnings.warn(f"action component '{component.name}' has no bounds: its values are clipped to [-1, 1]; give it "
                       "low and high if they are larger", stacklevel=3)
-    low, high = (torch.tensor(bounds or [otherwise] * component.size, dtype=torch.float64)
-                 for bounds, otherwise in ((component.low, -1.0), (component.high, 1.0)))
+    elif None in (*component.low, *component.high):
+        warnings.warn(f"action component '{component.name}' has dimensions with one bound or none: their values are "
+                      f"clipped to {component.reach[0]} .. {component.reach[1]}; give it low and high if they go "
+                      "further", stacklevel=3)
+    low, high = (torch.tensor(bounds, dtype=torch.float64) for bounds in component.reach)
     reach = (high - low) / 2
     return ((low + high) / 2).float(), torch.where(reach == 0, 1, reach).float()

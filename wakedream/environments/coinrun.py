@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from wakedream.environments.pixels import to_rgb
+from wakedream.environments.pixels import AnySize, both, to_rgb
 from wakedream.errors import require
 
 ID = "CoinrunHard-v0"  # Procgen's default difficulty
@@ -15,7 +15,7 @@ WANDERING = (0.02, 0.1, 0.3)  # chances of a varied episode's bursts of any move
 
 
 class CoinRunEnv(gymnasium.Env):
-    """Frames are uint8 (64 64 3), or resized to (size size 3). The coin gives 10; it and death terminate.
+    """Frames are uint8 (64 64 3), or resized to `size`, height and width. The coin gives 10; it and death terminate.
 
     envpool shows the true last frame and only begins the next level at the step after; that step is never
     taken here, since each reset makes the level anew from its seed (a millisecond).
@@ -24,10 +24,10 @@ class CoinRunEnv(gymnasium.Env):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012 (Gymnasium's own form)
     render_mode = "rgb_array"
 
-    def __init__(self, size: int | None = None):
+    def __init__(self, size: AnySize = None):
         self.envpool = require("envpool", "coinrun")
-        self.size = size
-        self.observation_space = gymnasium.spaces.Box(0, 255, (size or 64, size or 64, 3), np.uint8)
+        self.size = both(size)
+        self.observation_space = gymnasium.spaces.Box(0, 255, (*(self.size or (64, 64)), 3), np.uint8)
         self.action_space = gymnasium.spaces.Discrete(15)
         self.frame = np.zeros(self.observation_space.shape, np.uint8)
         self.game: Any = None

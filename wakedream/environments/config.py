@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from wakedream.config import check, check_seed
+from wakedream.data.config import parse_size
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class RecordConfig:
     """Processes that play side by side; the recorded episodes do not depend on it."""
     policy: str | None = None
     """random, sticky, or scripted where there is one (crafter, coinrun). Default: scripted, else sticky."""
-    size: int | None = None
-    """Width and height of the frames in pixels. Default: the environment's own."""
+    size: str | None = None
+    """Pixels of a frame: 64, or height x width as in 128x96. Default: the environment's own."""
     seed: int = 0
     """Episode i is played from (seed, i)."""
     max_episode_frames: int | None = None
@@ -31,8 +32,13 @@ class RecordConfig:
         check(bool(self.out), "--out: expected a folder, got nothing")
         check(self.frames >= 1, f"--frames {self.frames}: expected at least 1")
         check(self.processes >= 1, f"--processes {self.processes}: expected at least 1")
-        check(self.size is None or self.size >= 8, f"--size {self.size}: expected at least 8 pixels")
         check_seed(self.seed, "--seed")
         enough = self.max_episode_frames is None or self.max_episode_frames >= 2
         check(enough, f"--max-episode-frames {self.max_episode_frames}: expected at least 2")
         check(0 <= self.held_out < 1, f"--held-out {self.held_out}: expected at least 0 and below 1")
+        _ = self.frame_size
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width; None: the environment's own."""
+        return None if self.size is None else parse_size(str(self.size))

@@ -6,19 +6,24 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from wakedream.environments.pixels import is_picture, to_rgb
-from wakedream.errors import ConfigError, DataError, MissingExtraError
+from wakedream.environments.forking import WAYS, take_over
+from wakedream.environments.offered import offered, single
+from wakedream.environments.pixels import AnySize, as_bytes, both, is_board, is_picture, to_rgb
+from wakedream.errors import ConfigError, MissingExtraError
 
 KEYS = ("screen", "rgb", "image", "pixels", "pov")  # of a Dict observation, the first that is a picture
+OTHERS = ("depth", "segment", "mask", "label", "semantic", "normal", "flow")  # of keys: numbers per pixel, no picture
 
 
-def make_by_id(name: str, size: int | None) -> "PictureEnv":
+def make_by_id(name: str, size: AnySize) -> "PictureEnv":
     """`name` as gymnasium.make takes it; `module:Id-v0` imports the module that registers the id first."""
     module, _, _ = name.rpartition(":")
     if module:
         _import(module, name)
     env = _make(name)
-    source = _picture_key(env.observation_space)
+    source = None if _stacked(env) else _picture_key(env.observation_space)
+    if source is not None and is_board(np.asarray(_at(source, env.reset(seed=0)[0]))):
+        source = None
     if source is None:
         env.close()
         env = _make(name, render_mode="rgb_array")
@@ -31,41 +36,44 @@ class PictureEnv(gymnasium.Wrapper):
     source  "" (the observation itself), the key of a Dict observation, or None (render)
     """
 
-    def __init__(self, env: gymnasium.Env, source: str | None, size: int | None):
+    def __init__(self, env: gymnasium.Env, source: str | None, size: AnySize):
         super().__init__(env)
-        self.source, self.size = source, size
+        self.source, self.size = source, both(size)
         self.frame = np.zeros((16, 16, 3), np.uint8)
+        self.way, self.begun, self.taken = WAYS[0], dict[str, Any](), list[Any]()
 
     def reset(self, **options: Any):
         observation, info = self.env.reset(**options)
+        self.begun, self.taken = options, []
         self.frame = self._picture(observation)
-        return self.frame, _offered(info)
+        return self.frame, offered(info)
 
     def step(self, action: Any):
         observation, reward, terminated, truncated, info = self.env.step(action)
+        self.taken.append(action)
+        terminated, truncated = (bool(single(end, "an end")) for end in (terminated, truncated))
         frame = self._picture(observation)
         # ViZDoom has no picture after the end and gives zeros: the last one stands
         if frame.any() or not (terminated or truncated):
             self.frame = frame
-        return self.frame, float(reward), bool(terminated), bool(truncated), _offered(info)
+        return self.frame, float(single(reward, "a reward")), terminated, truncated, offered(info)
+
+    def become(self, other: "PictureEnv") -> None:
+        """Go on from where `other`, made alike, is now: by its copied state, or (`way` is "replay") by what was played
+        there since its reset, which repeats if it was given a seed."""
+        if self.way == "copy":
+            take_over(self.env, other.env)
+            self.frame, self.begun, self.taken = other.frame, other.begun, list(other.taken)
+            return
+        self.reset(**other.begun)
+        for action in list(other.taken):
+            self.step(action)
 
     def _picture(self, observation: Any) -> np.ndarray:
         if self.source is None:
-            picture = self.env.render()
-            if not isinstance(picture, np.ndarray):
-                raise DataError(f"render() of {self.env} gave {type(picture).__name__}, expected an array "
-                                "(h w 3): the environment must know render_mode='rgb_array'")
-        else:
-            picture = observation[self.source] if self.source else observation
-        return to_rgb(np.asarray(picture), self.size)
-
-
-def _offered(info: dict[str, Any]) -> dict[str, Any]:
-    """Only what an environment offers to be kept: numbers and events by name, and whether the reward is known."""
-    kinds = {"extras": (int, float), "events": (bool, np.bool_)}
-    offered = {key: info[key] for key, kind in kinds.items() if isinstance(info.get(key), dict)
-               and all(isinstance(value, kind) for value in info[key].values())}
-    return offered | {key: info[key] for key in ("reward_known",) if isinstance(info.get(key), (bool, np.bool_))}
+            whose = f"render() of {self.env}, whose observations ({self.env.observation_space}) are no pictures,"
+            return to_rgb(as_bytes(self.env.render(), whose), self.size)
+        return to_rgb(as_bytes(np.asarray(_at(self.source, observation)), f"an observation of {self.env}"), self.size)
 
 
 def _import(module: str, name: str) -> None:
@@ -88,7 +96,29 @@ def _make(name: str, **options: Any) -> gymnasium.Env:
 
 
 def _picture_key(space: gymnasium.Space) -> str | None:
+    """"" where the observation is a picture, the key of a Dict's picture, or None."""
     if isinstance(space, gymnasium.spaces.Dict):
-        keys = [key for key, inner in space.spaces.items() if _picture_key(inner) == ""]
+        keys = [key for key, inner in space.spaces.items() if _picture_key(inner) == "" and not _of_something(key)]
+        keys.sort(key=lambda key: 3 not in (space.spaces[key].shape or ()))  # colours first
         return next((key for key in (*KEYS, *keys) if key in keys), None)
-    return "" if isinstance(space, gymnasium.spaces.Box) and is_picture(space.shape, space.dtype) else None
+    if not isinstance(space, gymnasium.spaces.Box) or not is_picture(space.shape, space.dtype):
+        return None
+    return "" if (space.low == 0).all() and (space.high == 255).all() else None  # smaller bounds are those of a board
+
+
+def _of_something(key: Any) -> bool:
+    """Whether what stands at the key has a picture's shape and says something else of each pixel."""
+    return not isinstance(key, str) or any(word in key.lower() for word in OTHERS)
+
+
+def _stacked(env: gymnasium.Env) -> bool:
+    """Whether a wrapper puts several moments side by side: three grey ones look like a picture's colours."""
+    while isinstance(env, gymnasium.Wrapper):
+        if "stack" in type(env).__name__.lower():
+            return True
+        env = env.env
+    return False
+
+
+def _at(source: str, observation: Any) -> Any:
+    return observation[source] if source else observation

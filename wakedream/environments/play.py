@@ -46,8 +46,8 @@ def cut(episode: Episode, frames: int) -> Episode:
 class _Recorder:
     """Collects frames with the action that led into each and the reward that came with it; the first has neither.
 
-    info may hold `extras`, numbers that every frame has; `events`, of which one that is not told did not happen; and
-    `reward_known`, False where the reward is no reward but a placeholder.
+    info may hold `extras`, numbers, NaN at a frame where one is not told; `events`, of which one that is not told did
+    not happen; and `reward_known`, False where the reward is no reward but a placeholder.
     """
 
     def __init__(self, spec: ActionSpec, frame: np.ndarray, info: dict[str, Any]):
@@ -69,12 +69,13 @@ class _Recorder:
         if len(shapes) > 1:
             raise DataError(f"one episode has frames of several shapes ({sorted(shapes)}): choose a --size")
         has_action = np.arange(len(self.video)) > 0
-        extras, events = set(self.extras[0]).intersection(*self.extras), set[str]().union(*self.events)
+        extras, events = set[str]().union(*self.extras), set[str]().union(*self.events)
         return Episode(
             np.stack(self.video),
             {c.name: np.stack([action[c.name] for action in self.actions]) for c in self.spec.components},
             has_action, np.array(self.rewards, np.float32), terminated, not terminated,
-            {name: np.array([numbers[name] for numbers in self.extras], np.float32) for name in sorted(extras)},
+            {name: np.array([numbers.get(name, np.nan) for numbers in self.extras], np.float32)
+             for name in sorted(extras)},
             info, np.array(self.known),
             {name: np.array([bool(came.get(name)) for came in self.events]) for name in sorted(events)})
 

@@ -22,7 +22,7 @@ def record(config: RecordConfig) -> None:
     The same call resumes. Ctrl-C and SIGTERM keep all complete episodes and raise Interrupted, which says how to
     go on. DataError when the environment fails or the folder holds another recording.
     """
-    play = Play(config.env, config.policy, config.size, config.seed, config.max_episode_frames)
+    play = Play(config.env, config.policy, config.frame_size, config.seed, config.max_episode_frames)
     with _signals() as came, Workers(play, config.processes) as workers:
         interface = workers.interface(lambda: bool(came))
         kept = _fill(config, interface, workers, lambda: bool(came)) if interface else "before the first episode"

@@ -14,28 +14,33 @@ import numpy as np
 
 from wakedream.config import suggest
 from wakedream.environments import policies
+from wakedream.environments.pixels import AnySize
 from wakedream.environments.policies import MakePolicy, Policy
 from wakedream.errors import ConfigError, require
 
 
 @dataclass(frozen=True)
 class Environment:
-    """`make(size)` builds it; size None is its own. Episodes end after `frames[0]` to `frames[1]` frames.
+    """`make(size)` builds it, with frames of height x width or a square; None: its own.
+
+    Episodes end after `frames[0]` to `frames[1]` frames.
 
     policies         ways to play by name
     package, extra   the module that it needs, and the extra of wakedream that brings it
     commands         what a player would press, as the environment's own action; the first, `still`, does nothing.
                      {} where that is not known
     hold             frames for which a command is held until it shows
+    litters          it leaves files in the folder where it runs
     """
 
-    make: Callable[[int | None], Any]
+    make: Callable[[AnySize], Any]
     policies: Mapping[str, MakePolicy] = field(default_factory=dict)
     frames: tuple[int, int] = (1000, 1000)
     package: str = "gymnasium"
     extra: str = "gym"
     commands: Mapping[str, int] = field(default_factory=dict)
     hold: int = 1
+    litters: bool = False
 
     @property
     def default_policy(self) -> str:
@@ -51,14 +56,14 @@ class Environment:
         return all(importlib.util.find_spec(name) is not None for name in ("gymnasium", self.package))
 
 
-def _crafter(size: int | None) -> Any:
+def _crafter(size: AnySize) -> Any:
     _require("crafter")
     from wakedream.environments.crafter.env import CrafterEnv
 
     return CrafterEnv(size or 64)
 
 
-def _coinrun(size: int | None) -> Any:
+def _coinrun(size: AnySize) -> Any:
     _require("coinrun")
     from wakedream.environments.coinrun import CoinRunEnv
 
@@ -95,13 +100,13 @@ def environment(name: str) -> Environment:
         error = suggest("environment", name, BUILT_IN)
         raise ConfigError(f"{error}; others go by their Gymnasium id, as in 'CartPole-v1' or 'module:Id-v0'")
 
-    def make(size: int | None) -> Any:
+    def make(size: AnySize) -> Any:
         require("gymnasium", "gym")
         from wakedream.environments.gymnasium import make_by_id
 
         return make_by_id(name, size)
 
-    return Environment(make, _GENERAL)
+    return Environment(make, _GENERAL, hold=4, litters=name.startswith("vizdoom"))  # an effect shows after a few frames
 
 
 def make_policy(name: str | None, env_name: str, env: Any, rng: np.random.Generator) -> Policy:

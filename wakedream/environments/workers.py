@@ -1,5 +1,6 @@
 """Processes that play and compress episodes side by side and hand them over in the order of their numbers."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -8,13 +9,14 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from wakedream.data.actions import ActionSpec
+from wakedream.data.episode import Episode
 from wakedream.data.shard import Packed, pack
+from wakedream.environments.pixels import Size
 from wakedream.environments.registry import environment
 from wakedream.errors import DataError, RunError, UserError
 
@@ -29,7 +31,7 @@ class Play:
 
     env: str
     policy: str | None
-    size: int | None
+    size: Size | None
     seed: int
     max_frames: int | None
 
@@ -57,8 +59,13 @@ class Workers:
         with _quiet_start():
             for _ in range(processes):
                 mine, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(play, theirs, self.scratch.name), daemon=True)
-                process.start()
+                # no daemon: those may not start processes, as many simulators do
+                process = context.Process(target=_work, args=(play, theirs, self.scratch.name), daemon=False)
+                try:
+                    process.start()
+                except BaseException:
+                    self.__exit__()  # or those begun would wait for ever, and Python for them
+                    raise
                 theirs.close()
                 self.workers.append((process, mine))
 
@@ -117,40 +124,85 @@ class Workers:
 
 def _work(play: Play, connection: Connection, scratch: str) -> None:
     """A process's life: make the environment, then play whatever episode it is asked for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    made: list[Any] = []
+    with contextlib.suppress(_Stopped):
+        signal.signal(signal.SIGTERM, _stop)
+        _serve(play, connection, scratch, made)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for env in made:  # ViZDoom has a process of its own
+        env.close()
+
+
+def _serve(play: Play, connection: Connection, scratch: str, made: list[Any]) -> None:
     from wakedream.environments.play import play_episode
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
-    sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
-    os.chdir(scratch)  # some environments (ViZDoom) leave files where they run
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of `finally`: ViZDoom has a process of its own
     asked: int | None = None
-    env: Any = None
     try:
         known = environment(play.env)
+        _see_beside(play.env)
+        if known.litters:
+            sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
+            os.chdir(scratch)
         env = known.make(play.size)
+        made.append(env)
         first = play_episode(play.env, env, play.policy, play.seed, 0, max_frames=1)
         spec = ActionSpec.from_space(env.action_space)
         connection.send(Interface(spec, first.video.shape[1:], play.policy or known.default_policy))
-        while True:
-            asked = int(connection.recv())
+        while (asked := _next(connection)) is not None:
             episode = play_episode(play.env, env, play.policy, play.seed, asked, play.max_frames)
-            episode.check(spec, first.video.shape[1:])
+            _check(episode, spec, first.video.shape[1:])
             connection.send((asked, pack(episode)))  # here: compressing takes as long as playing a fast game
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent has gone
-    except UserError as error:
-        connection.send(error)
-    except Exception as error:  # the edge of the process: whatever foreign code raises must reach the parent
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        connection.send(DataError(
-            f"the environment {play.env} failed ({'making it' if asked is None else f'episode {asked}'}): "
-            f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"))
-    finally:
-        if env is not None:
-            env.close()
+    except (Exception, SystemExit) as error:  # whatever foreign code raises must reach the parent
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it will end us: nothing more is to be said of that
+        with contextlib.suppress(OSError):  # the parent has gone
+            connection.send(_told(error, play, asked))
 
 
-@contextmanager
+def _next(connection: Connection) -> int | None:
+    """The number of the episode to play; None when the parent has gone."""
+    try:
+        return int(connection.recv())
+    except (EOFError, ConnectionResetError):
+        return None
+
+
+class _Stopped(BaseException):
+    """The parent wants no more. No SystemExit, which an environment may raise itself."""
+
+
+def _stop(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Stopped
+
+
+def _see_beside(env: str) -> None:
+    """A module that lies where the command runs is found, as by `python -m`."""
+    top = env.rpartition(":")[0].partition(".")[0]
+    if top and any(os.path.exists(top + ending) for ending in (".py", os.sep)):
+        sys.path.insert(0, os.getcwd())
+
+
+def _check(episode: Episode, spec: ActionSpec, frame_shape: tuple[int, int, int]) -> None:
+    """As `Episode.check`, with the way out where there is one."""
+    if episode.video.shape[1:] != frame_shape:
+        raise DataError(f"frames of {episode.video.shape[1:]} (height, width, channels), {frame_shape} before: choose "
+                        "a --size")
+    episode.check(spec, frame_shape)
+
+
+def _told(error: BaseException, play: Play, asked: int | None) -> Exception:
+    """The error as the user is to see it: of which environment and, once it plays, which episode."""
+    if isinstance(error, UserError) and asked is None:
+        return error
+    about = f"the environment {play.env} failed ({'making it' if asked is None else f'episode {asked}'})"
+    if isinstance(error, UserError):
+        return DataError(f"{about}: {error}")
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return DataError(f"{about}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})")
+
+
+@contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
     """Processes started here use one thread in numerical libraries, and leave Ctrl-C to the parent."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -1,12 +1,13 @@
 """Whether a model is better than what can be said without one; if not, that it is not, and what to try."""
 
 from collections.abc import Mapping
+from typing import Any
 
 DREAMED = 4  # frames after the context, where dreams are judged: later ones may go elsewhere and still be good
 LEAST = 1.0  # dB that a reconstruction of what moves must be above the mean image: less is a veil over it
 MOVING, WHOLE = "psnr_moving", "psnr"
 MEAN, LAST = "the mean image of the training data", "the last frame that they were shown, repeated,"
-Numbers = Mapping[str, float | int]
+Numbers = Mapping[str, Any]
 
 
 def reconstruction_verdict(own: Numbers, mean_image: Numbers) -> str:

@@ -104,8 +104,9 @@ class QuickItemView(engine.ItemView):
 class Simulator(crafter.Env):
     """crafter.Env, ordered and quick. `step` returns (reward, dead) and leaves drawing to `render`."""
 
-    def __init__(self, size: int):
-        super().__init__(size=(size, size), length=None, seed=0)
+    def __init__(self, size: tuple[int, int]):
+        """size: height and width."""
+        super().__init__(size=size[::-1], length=None, seed=0)
         self._last_health: int
         self.new = set[str]()  # achievements unlocked by the last step
         self._world = OrderedWorld(self._area, constants.materials, (12, 12))

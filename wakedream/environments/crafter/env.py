@@ -8,12 +8,13 @@ import numpy as np
 from crafter import constants
 
 from wakedream.environments.crafter.engine import Simulator
+from wakedream.environments.pixels import Size, both
 
 TIME_LIMIT = 10_000
 
 
 class CrafterEnv(gymnasium.Env):
-    """Frames are uint8 (size size 3). Death terminates; `length` steps truncate. One seed, one story.
+    """Frames are uint8 (*size 3), height and width. Death terminates; `length` steps truncate. One seed, one story.
 
     info holds `extras` (daylight, 0 to 1), `achievements` (how often each was reached) and `events` (which of them the
     last step has unlocked).
@@ -22,12 +23,13 @@ class CrafterEnv(gymnasium.Env):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
     render_mode = "rgb_array"
 
-    def __init__(self, size: int = 64, length: int = TIME_LIMIT):
+    def __init__(self, size: int | Size = 64, length: int = TIME_LIMIT):
+        size = both(size) or (64, 64)
         self.simulator = Simulator(size)
         self.length, self.steps = length, 0
-        self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        self.observation_space = gymnasium.spaces.Box(0, 255, (*size, 3), np.uint8)
         self.action_space = gymnasium.spaces.Discrete(len(constants.actions))
-        self.frame = np.zeros((size, size, 3), np.uint8)
+        self.frame = np.zeros((*size, 3), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from wakedream.config import suggest
 from wakedream.data.actions import Actions, ActionSpec
-from wakedream.environments.registry import commanded, environment, make_policy
+from wakedream.environments.pixels import AnySize
+from wakedream.environments.registry import environment, make_policy
 from wakedream.errors import ConfigError, DataError
 
 # MSE of pixels in [0, 1] up to which two outcomes count as one. In Crafter, by the player's true position: of 270
@@ -20,6 +20,8 @@ PER_EPISODE = 10  # contexts, so that they come from many worlds; making one tak
 APART = (1, 3)  # frames from one context to the next, in contexts
 LONGEST = 1000  # frames of an episode
 DOMAIN = 0xC0117  # sets these seeds apart from those of recordings
+SOON = 4  # frames after its first context in which a moment is sought, since episodes may be short
+MOST = 6  # choices of an environment that is not built in
 ATTEMPTS = 20  # episodes for each that would do, before giving up
 
 
@@ -34,6 +36,7 @@ class Branches:
     groups      int (n k): commands with the same number had one outcome; the number is that of the first of them
     held        by component, (k ...): each command as the model's action
     origins     (seed, actions since the reset): how to get to the end of each context again
+    still       whether the first command does nothing
     """
 
     environment: str
@@ -45,11 +48,14 @@ class Branches:
     groups: np.ndarray
     held: Actions
     origins: tuple[tuple[int, tuple[int, ...]], ...]
+    still: bool = True
 
     @property
     def unblocked(self) -> Bool[np.ndarray, "n k"]:
-        """Whether the command's outcome differs from that of doing nothing, the first command."""
-        return self.groups != self.groups[:, :1]
+        """Whether the command's outcome differs from that of doing nothing, the first command; where none does nothing,
+        whether it matters at all what is done."""
+        differs = self.groups != self.groups[:, :1]
+        return differs if self.still else np.broadcast_to(differs.any(1, keepdims=True), differs.shape)
 
 
 def branches(
@@ -60,29 +66,32 @@ def branches(
     hold: int | None = None,
     seed: int = 0,
     *,
-    size: int | None = None,
-    same: float = SAME,
+    size: AnySize = None,
+    same: float | None = None,
     avoid: Collection[int] = (),
 ) -> Branches:
     """Play the scripted policy in worlds of their own, stop now and then, and try every command from there.
 
     count     contexts, up to 10 from one episode, at random moments
     context   frames in each
-    commands  name -> the environment's action; the first does nothing. Default: those of the registry, noop and moves
-    hold      frames for which a command is held. Default: the registry's, for Crafter 1, for CoinRun 8
-    size      of the frames in pixels, as the tokenizer takes them
-    same      MSE, pixels in [0, 1], up to which two outcomes count as one (joined in chains)
+    commands  name -> the environment's action; the first does nothing, if any does. Default: those of the registry,
+              noop and moves, or all choices that there are
+    hold      frames for which a command is held. Default: the registry's, for Crafter 1, for CoinRun 8, for others 4
+    size      of the frames in pixels, height and width, as the tokenizer takes them
+    same      MSE, pixels in [0, 1], up to which two outcomes count as one (joined in chains). Default: SAME, or equal
     avoid     seeds of worlds not to be played, as `recorded_seeds` finds them in a data set. Recordings draw their
               worlds from 2^31, differently; without `avoid` one of them is met with a chance of
               episodes here x episodes there / 2^31
 
-    Moments from which every command is blocked (asleep, walled in) or an episode ends are passed over.
-    ConfigError for other environments; DataError when an environment does not repeat or such moments are too rare.
+    Moments from which every command is blocked (asleep, walled in) or an episode ends are passed over. Environments
+    beside the built-in ones are asked for their actions; two outcomes of theirs count as one if they are equal.
+    ConfigError where there is no choice among actions; DataError when an environment does not repeat or such moments
+    are too rare.
     """
-    if env_name not in commanded():
-        raise suggest("environment with commands to branch by", env_name, commanded())
-    hold = hold or environment(env_name).hold
-    commands = commands or dict(environment(env_name).commands)
+    known = environment(env_name)
+    hold = hold or known.hold
+    commands = commands or dict(known.commands) or choices(env_name)
+    same = (SAME if known.commands else 0.0) if same is None else same
     if min(count, context, hold) < 1 or len(commands) < 2:
         raise ConfigError(f"branches: count {count}, context {context}, hold {hold}, {len(commands)} commands: "
                           "expected at least 1, 1, 1 and 2")
@@ -104,7 +113,23 @@ def branches(
         np.stack([m.has_action for m in found]), np.stack([m.outcomes for m in found]),
         np.stack([m.groups for m in found]),
         {c.name: np.stack([action[c.name] for action in held]) for c in spec.components},
-        tuple(m.origin for m in found))  # fmt: skip
+        tuple(m.origin for m in found), bool(known.commands) or next(iter(commands)) == "noop")  # fmt: skip
+
+
+def choices(env_name: str) -> dict[str, int]:
+    """The actions of an environment that has a choice, by their meaning or number; the first of them if there are many.
+    ConfigError for others."""
+    env = environment(env_name).make(None)
+    try:
+        space = env.action_space
+        if not hasattr(space, "start") or space.n < 2:
+            raise ConfigError(f"{env_name} has the actions {space}: only one of several choices can be held and "
+                              "compared")
+        meanings: list[Any] = getattr(env.unwrapped, "get_action_meanings", list)()
+        names = [str(name).lower() for name in meanings] if len(meanings) == space.n else map(str, range(int(space.n)))
+        return {name: int(space.start) + i for i, name in enumerate(names) if i < MOST}
+    finally:
+        env.close()
 
 
 def recorded_seeds(infos: Collection[dict[str, Any]]) -> frozenset[int]:
@@ -132,11 +157,12 @@ class _Moment:
     origin: tuple[int, tuple[int, ...]]
 
 
-def _episodes(plan: _Plan, size: int | None, seed: int, avoid: Collection[int], count: int) -> Iterator[list[_Moment]]:
+def _episodes(plan: _Plan, size: AnySize, seed: int, avoid: Collection[int], count: int) -> Iterator[list[_Moment]]:
     """The moments of one episode after another."""
     env, twin = (environment(plan.env_name).make(size) for _ in range(2))
     try:
-        for index in range(ATTEMPTS * (1 + count // PER_EPISODE)):
+        per_episode = 1 if hasattr(twin, "way") else PER_EPISODE  # at least
+        for index in range(ATTEMPTS * (1 + count // per_episode)):
             seeds = np.random.SeedSequence([seed, index, DOMAIN])
             world = int(seeds.generate_state(1)[0] >> 1)
             if world not in avoid:
@@ -151,19 +177,29 @@ def _moments(plan: _Plan, env: Any, twin: Any, world: int, rng: np.random.Genera
     """Of one episode, those in which a command does something."""
     spec = ActionSpec.from_space(env.action_space)
     frame, _ = env.reset(seed=world)
-    policy = make_policy("scripted", plan.env_name, env, rng)
+    if hasattr(twin, "way"):
+        twin.reset(seed=world)  # parts that cannot be copied must be there
+    policy = make_policy(None, plan.env_name, env, rng)
     frames, taken = [np.array(frame)], list[int]()
-    after = plan.context + int(rng.integers(plan.context))
+    after = plan.context + int(rng.integers(SOON if hasattr(twin, "way") else plan.context))
     while len(frames) < LONGEST:
+        moment, action = None, int(policy(frame))
         if len(frames) == after:
             after += int(rng.integers(APART[0] * plan.context, APART[1] * plan.context + 1))
             outcomes = _outcomes(env, twin, plan)
             if outcomes is not None and (groups := _groups(outcomes, plan.same)).any():
                 actions, has_action = _actions(spec, taken, plan.context)
-                yield _Moment(spec, np.stack(frames[-plan.context :]), actions, has_action, outcomes, groups,
-                              (world, tuple(taken)))  # fmt: skip
-        action = int(policy(frame))
+                moment = _Moment(spec, np.stack(frames[-plan.context :]), actions, has_action, outcomes, groups,
+                                 (world, tuple(taken)))  # fmt: skip
+                twin.become(env)
+                ahead = np.array(twin.step(action)[0])
         frame, _, terminated, truncated, _ = env.step(action)
+        if moment and np.array_equal(ahead, frame):
+            yield moment
+        elif moment and getattr(twin, "way", None) == "copy":
+            twin.way = "replay"  # some of its state lies where nothing can be copied
+        elif moment:
+            raise DataError(f"{plan.env_name} does not repeat: the same seed and actions led to another frame")
         if terminated or truncated:
             return
         frames.append(np.array(frame))
@@ -184,8 +220,6 @@ def _outcomes(env: Any, twin: Any, plan: _Plan) -> np.ndarray | None:
     found = []
     for action in plan.commands:
         twin.become(env)
-        if not np.array_equal(twin.frame, env.frame):
-            raise DataError(f"{type(env).__name__} does not repeat: the same seed and actions led to another frame")
         for _ in range(plan.hold):
             frame, _, terminated, truncated, _ = twin.step(action)
             if terminated or truncated:

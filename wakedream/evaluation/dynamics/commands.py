@@ -58,13 +58,12 @@ def parse(spec: ActionSpec, words: tuple[str, ...]) -> Held:
 
 
 def random_actions(spec: ActionSpec, rows: int, frames: int, kept: int, seed: int) -> dict[str, Tensor]:
-    """Drawn evenly, each kept for `kept` frames; unbounded numbers from -1 to 1."""
+    """Drawn evenly, each kept for `kept` frames; numbers within their `reach`."""
     rng, draws = np.random.default_rng(seed), -(-frames // kept)
     found: dict[str, Tensor] = {}
     for component in spec.components:
         if component.kind == "continuous":
-            low, high = component.low or (-1.0,) * component.size, component.high or (1.0,) * component.size
-            drawn: Any = rng.uniform(low, high, (rows, draws, component.size)).astype(np.float32)
+            drawn: Any = rng.uniform(*component.reach, (rows, draws, component.size)).astype(np.float32)
         elif component.kind == "binary":
             drawn = rng.integers(0, 2, (rows, draws, component.size)).astype(np.float32)
         else:
@@ -76,7 +75,8 @@ def random_actions(spec: ActionSpec, rows: int, frames: int, kept: int, seed: in
 def _value(component: ActionComponent, text: str) -> np.ndarray:
     try:
         if component.kind == "categorical":
-            value = np.asarray(component.labels.index(text) if text in component.labels else int(text), np.int64)
+            index = component.labels.index(text) + component.first if text in component.labels else int(text)
+            value = component.encode(index)
         else:
             value = np.asarray([float(part) for part in text.split(",")], np.float32)
         possible = value.shape == component.zeros(1).shape[1:] and component.possible(value[None]).all()
@@ -84,7 +84,9 @@ def _value(component: ActionComponent, text: str) -> np.ndarray:
         possible = False
     if not possible:
         labels = f", or one of {', '.join(component.labels)}" if component.labels else ""
-        raise ConfigError(f"--actions {component.name}={text}: expected {component.values}{labels}")
+        first = component.first
+        values = f"{first} to {first + component.size - 1}" if component.kind == "categorical" else component.values
+        raise ConfigError(f"--actions {component.name}={text}: expected {values}{labels}")
     return value
 
 
@@ -93,15 +95,15 @@ def _usual(component: ActionComponent, store: Store) -> dict[str, np.ndarray]:
     taken = np.concatenate([values[component.name][known] for values, known in columns])
     counts = np.bincount(taken, minlength=component.size)
     often = np.argsort(-counts, kind="stable")[:MOST]
-    return {component.labels[i] if component.labels else f"{component.name} {i}": np.asarray(i, np.int64)
-            for i in sorted(often.tolist())}
+    names = component.labels or [f"{component.name} {component.first + i}" for i in range(component.size)]
+    return {names[i]: np.asarray(i, np.int64) for i in sorted(often.tolist())}
 
 
 def _extremes(component: ActionComponent) -> dict[str, np.ndarray]:
     zeros = component.zeros(1)[0]
     found = {"nothing": zeros}
     ends = (("", (1.0,) * component.size),) if component.kind == "binary" else (
-        ("low ", component.low or (-1.0,) * component.size), ("high ", component.high or (1.0,) * component.size))
+        ("low ", component.reach[0]), ("high ", component.reach[1]))
     for index in range(component.size):
         for end, values in ends:
             one = zeros.copy()

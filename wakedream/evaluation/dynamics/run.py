@@ -12,8 +12,7 @@ from wakedream.data.background import background, mean_image
 from wakedream.data.store import Store
 from wakedream.data.trajectory import Actions
 from wakedream.dynamics.noise import row_seeds
-from wakedream.environments.registry import commanded, environment
-from wakedream.errors import ConfigError
+from wakedream.errors import ConfigError, UserError
 from wakedream.evaluation.baseline import DREAMED, dream_verdict
 from wakedream.evaluation.config import CHUNK, EvaluateDynamicsConfig
 from wakedream.evaluation.dynamics.branching import branches, recorded_seeds
@@ -150,18 +149,17 @@ class DynamicsEvaluation:
 
     def _control(self) -> dict[str, Any] | None:
         name, count = self.store.manifest.header.info.get("env"), self.amounts.control
-        if name not in commanded() or not count:
-            known = " and ".join(commanded())
-            why = f"the data was recorded from none of the environments that can branch, {known}"
-            self._leave_out(f"actions obeyed: {'--control 0' if name in commanded() else why}")
-            return None
-        if not installed(name):
-            extra = environment(name).extra
-            self._leave_out(f"actions obeyed: {name} is not installed, pip install 'wakedream[{extra}]'")
+        if name is None or not count:
+            why = "the data was recorded from no environment" if count else "--control 0"
+            self._leave_out(f"actions obeyed: {why}")
             return None
         recorded = recorded_seeds([info.info for info in self.store.episodes])
-        tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[0],
-                         avoid=recorded)
+        try:
+            tried = branches(name, count, self.context, seed=self.config.seed, size=self.store.frame_shape[:2],
+                             avoid=recorded)
+        except UserError as error:
+            self._leave_out(f"actions obeyed: {error}")
+            return None
 
         seeds = row_seeds(self.config.seed, count)
 
@@ -198,7 +196,3 @@ class DynamicsEvaluation:
                 "chunks": len(self.short.real),
             },
         }  # fmt: skip
-
-
-def installed(name: str) -> bool:
-    return environment(name).installed

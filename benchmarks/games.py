@@ -1,0 +1,115 @@
+"""One recipe of the tokenizer over many games: what it draws of the whole picture, and of what moves.
+
+    python benchmarks/games.py data/pong data/breakout ... --out runs/games --preset crafter --options --train.minutes 1
+    python benchmarks/games.py data/* --out runs/games --gpus 0 1 --together 2 --options --train.steps 4000
+
+Trains and evaluates each data set by the commands of the package, in processes of their own, and leaves OUT/games.json,
+a table, and OUT/games.png: truth above reconstruction, a row of both for each game. What was trained already is not
+trained again. `--together` several on one GPU slow one another: for equal steps, not for equal minutes.
+"""
+
+import argparse
+import json
+import os
+import queue
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wakedream.bench.machine import device_name
+from wakedream.device import pick_device
+
+STRIPS = 5  # of a report's picture: truth, reconstruction, error, and two of masked frames
+KEPT = ("psnr", "psnr_moving", "lpips", "ssim")
+
+
+def run(data: Path, options: argparse.Namespace, gpus: "queue.Queue[str]") -> dict[str, Any]:
+    """Trained and evaluated; what came of it."""
+    out, gpu = options.out / data.name, gpus.get()
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+    seen, lpips = ["--data", str(data), "--out"], [] if options.lpips else ["--no-lpips"]
+    commands = (["train", "tokenizer", options.preset, *seen, str(out / "run"), *options.options],
+                ["evaluate", str(out / "run"), *seen, str(out / "report"), "--no-videos", *lpips])
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    with open(out / "log.txt", "a") as log:
+        for command in commands:
+            words = [sys.executable, "-m", "wakedream", *command]
+            if subprocess.run(words, env=environment, stdout=log, stderr=log).returncode:
+                break
+    gpus.put(gpu)
+    found = result(data, out)
+    print(json.dumps({**found, "seconds": round(time.perf_counter() - began)}), flush=True)
+    return found
+
+
+def result(data: Path, out: Path) -> dict[str, Any]:
+    """Of the whole, and of the mean image, which knows nothing."""
+    file = out / "report" / "metrics.json"
+    if not file.exists():
+        return {"game": data.name, "failed": (out / "log.txt").read_text()[-400:]}
+    results = json.loads(file.read_text())
+    own, mean = results["reconstruction"][:2]
+    return {"game": data.name, **{name: round(own[name], 3) for name in KEPT if name in own},
+            "mean_image_moving": round(mean.get("psnr_moving", float("nan")), 2), "verdict": bool(results["verdict"]),
+            **results["training"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", type=Path, help="data sets")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--preset", default="crafter")
+    parser.add_argument("--gpus", nargs="*", default=[""], help="numbers of GPUs; default: what there is")
+    parser.add_argument("--together", type=int, default=1, help="data sets at a time on each")
+    parser.add_argument("--lpips", action=argparse.BooleanOptionalAction, default=True, help="evaluate with LPIPS")
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="of the training; the last one here")
+    options = parser.parse_args()
+    gpus: queue.Queue[str] = queue.Queue()
+    for gpu in [*options.gpus] * options.together:
+        gpus.put(gpu)
+    with ThreadPoolExecutor(gpus.qsize()) as pool:
+        rows = list(pool.map(lambda data: run(data, options, gpus), options.data))
+    about = {"device": device_name(pick_device("auto")), "torch": str(torch.__version__),
+             "date": time.strftime("%Y-%m-%d"), "preset": options.preset, "options": options.options}
+    (options.out / "games.json").write_text(json.dumps({**about, "games": rows}, indent=1) + "\n")
+    print(table(rows))
+    reports = [options.out / data.name / "report" / "reconstruction.png" for data in options.data]
+    picture(reports, options.out / "games.png")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| game | PSNR | on what moves | mean image there | LPIPS | steps |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [row["game"], *(_cell(row, name, ".1f") for name in ("psnr", "psnr_moving", "mean_image_moving")),
+                 _cell(row, "lpips", ".4f"), _cell(row, "steps", ",")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any], name: str, form: str) -> str:
+    return format(row[name], form) if name in row else "failed" if "failed" in row else "-"
+
+
+def picture(reports: list[Path], out: Path) -> None:
+    """The reports' first two strips, below one another."""
+    from PIL import Image
+
+    images = [Image.open(path) for path in reports if path.exists()]
+    images = [image.crop((0, 0, image.width, image.height * 2 // STRIPS)) for image in images]
+    if images:
+        whole = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
+        top = 0
+        for image in images:
+            whole.paste(image, (0, top))
+            top += image.height
+        whole.save(out)
+
+
+if __name__ == "__main__":
+    main()
