@@ -83,7 +83,6 @@ def test_frames_that_cannot_be(frames, said):
      r"'move': got shape \(1,\) for 4 dreams, expected \(4,\)"),
     (lambda w: w.dream(FRAMES, {"move": [1]}), DataError,
      r"got shape \(1,\) for 2 dreams of 5 frames, expected \(2, 5"),
-    (lambda w: w.dream().step(2), DataError, r"by component, as \{'move': ...\}, got int"),
     (lambda w: w.dream().step({"move": 3}), DataError, "'move': got 3"),
     (lambda w: w.dream().step({"move": 1.0}), DataError, "expected torch.int64"),
     (lambda w: w.dream().step({"walk": 1}), DataError, r"unknown \['walk'\]"),
