@@ -56,6 +56,9 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+REFUSED = (errno.EFBIG, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENAMETOOLONG)
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk, a missing permission or a file in the way into a RunError that names the path."""
@@ -72,6 +75,9 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise RunError(f"no permission to write {path}: choose another folder") from error
         if number in (errno.ENOTDIR, errno.EEXIST):
             raise RunError(f"{path} cannot be made, a file is in the way: choose another folder") from error
+        if number in REFUSED:
+            raise RunError(f"the disk refused to write {path} ({os.strerror(number)}): choose a folder on another "
+                           "disk, or mend this one; what was complete has been kept") from error
         raise
 
 

@@ -122,6 +122,15 @@ def test_a_full_disk_is_named_as_such_when_safetensors_meets_it(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [5, 27])
+def test_whatever_else_the_disk_refuses_for_is_told_with_the_file(tmp_path, number):
+    """An error of input and output, a file that is too large for the file system: from the system or safetensors."""
+    for error in (OSError(number, "refused"), SafetensorError(f"I/O error: refused (os error {number})")):
+        with pytest.raises(RunError, match="the disk refused to write .*step"), runs.atomic(tmp_path / "step"):
+            raise error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_in_the_way_to_a_file_is_named(tmp_path) -> None:
     (tmp_path / "taken").write_text("x")
     with pytest.raises(RunError, match="a file is in the way"), runs.atomic(tmp_path / "taken" / "x.mp4"):
