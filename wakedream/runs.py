@@ -81,6 +81,17 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def log_lines(file: Path) -> list[dict[str, Any]]:
+    """The complete lines of a run's metrics.jsonl; none without the file."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break  # the process died while writing it
+    return lines
+
+
 def _number(error: OSError | SafetensorError) -> int | None:
     """The system's number of the error; safetensors has it in its text alone."""
     if isinstance(error, OSError):

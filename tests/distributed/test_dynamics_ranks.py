@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from stages.conftest import small_dynamics, write_played, write_tokenizer
 from test_ranks import ALONE, PARALLEL, of, same, saved, start
 
+from wakedream.runs import log_lines
 from wakedream.stages.dynamics import train_dynamics
 from wakedream.training.distributed import Place
-from wakedream.training.metrics import read
 from wakedream.world.model import World
 
 
@@ -65,7 +65,7 @@ def test_both_ranks_have_trained_the_same_model(out, parallel) -> None:
 
 def test_sharded_steps_are_those_of_whole_models(out) -> None:
     """Those with bootstrap rows too, which the averaged model teaches, whole or in parts."""
-    runs = [read(out / f"real_{parallel}" / "metrics.jsonl") for parallel in ranks.PARALLEL]
+    runs = [log_lines(out / f"real_{parallel}" / "metrics.jsonl") for parallel in ranks.PARALLEL]
     for ours, theirs in zip(*runs, strict=True):
         for name in ours.keys() & {"flow", "bootstrap", "grad_norm", "psnr", "step"}:
             assert ours[name] == pytest.approx(theirs[name], rel=2e-3), (name, ours["step"])
@@ -81,5 +81,5 @@ def test_a_sharded_run_dreams_and_goes_on_alone(out, tmp_path, capsys) -> None:
     assert dream.step({"move": torch.tensor([2])}).isfinite().all()
     train_dynamics(small_dynamics(out / "tokenizer", steps=6), out / "data", run, "debug")
     assert "saved by 2 processes, going on with 1" in capsys.readouterr().err
-    steps = [line["step"] for line in read(run / "metrics.jsonl") if line["kind"] == "train"]
+    steps = [line["step"] for line in log_lines(run / "metrics.jsonl") if line["kind"] == "train"]
     assert steps == [1, 2, 3, 4, 5, 6]

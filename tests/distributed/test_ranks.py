@@ -16,9 +16,9 @@ from torch import Tensor
 
 from wakedream import Tokenizer
 from wakedream.errors import CheckpointError
+from wakedream.runs import log_lines
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.distributed import Place
-from wakedream.training.metrics import read
 from wakedream.training.stored import read_all
 from wakedream.training.tree import pack
 
@@ -92,8 +92,8 @@ def test_gradients_and_steps_are_those_of_one_rank_with_twice_the_batch(out, sin
     same(of(out, f"{parallel}_gradients"), ranks.gradients(ALONE), 1e-6)
     same(of(out, f"{parallel}_steps"), single, 1e-5)
     ranks.train(out / "one" / parallel, ALONE)
-    for ours, theirs in zip(*(read(out / run / "metrics.jsonl") for run in (f"{parallel}_steps", f"one/{parallel}")),
-                            strict=True):
+    logs = (log_lines(out / run / "metrics.jsonl") for run in (f"{parallel}_steps", f"one/{parallel}"))
+    for ours, theirs in zip(*logs, strict=True):
         for name in ours.keys() - {"kind", "elapsed", "frames_per_second"}:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5), name
 
@@ -167,7 +167,7 @@ def test_a_rank_killed_while_saving_leaves_the_last_checkpoint(out, single) -> N
 
 
 def test_the_tokenizer_trains_sharded_as_it_does_whole(out) -> None:
-    runs = [read(out / f"real_{parallel}" / "metrics.jsonl") for parallel in ranks.PARALLEL]
+    runs = [log_lines(out / f"real_{parallel}" / "metrics.jsonl") for parallel in ranks.PARALLEL]
     assert [line["kind"] for line in runs[0]].count("held_out") == 2
     for ours, theirs in zip(*runs, strict=True):
         for name in ours.keys() & {"mse", "grad_norm", "psnr", "step"}:
@@ -178,7 +178,7 @@ def test_the_tokenizer_trains_sharded_as_it_does_whole(out) -> None:
 
 def test_sharded_layers_come_together_in_bf16_and_a_model_may_have_no_registers(out) -> None:
     """In mixed precision; the numbers are those of whole models. The first process also looks, with whole weights."""
-    runs = [read(out / f"bf16_{parallel}" / "metrics.jsonl") for parallel in ranks.PARALLEL]
+    runs = [log_lines(out / f"bf16_{parallel}" / "metrics.jsonl") for parallel in ranks.PARALLEL]
     for ours, theirs in zip(*runs, strict=True):
         for name in ours.keys() - {"elapsed", "frames_per_second", "kind"}:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-2), name

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wakedream.data.readers.pictures import is_picture
 from wakedream.data.store import Store
 from wakedream.environments.config import RecordConfig
-from wakedream.environments.pixels import is_picture, to_rgb
+from wakedream.environments.pixels import to_rgb
 from wakedream.environments.play import cut, play_episode
 from wakedream.environments.record import record
 from wakedream.environments.registry import Environment, commanded, environment, make_policy

@@ -9,8 +9,8 @@ from wakedream.data.actions import ActionSpec
 from wakedream.data.episode import Episode
 from wakedream.data.writer import StoreWriter
 from wakedream.presets.tokenizer import tokenizer_preset
+from wakedream.runs import log_lines
 from wakedream.stages.tokenizer import train_tokenizer
-from wakedream.training.metrics import read
 
 GOLDEN = Path(__file__).with_name("debug_losses.json")
 STEPS = 20
@@ -23,7 +23,7 @@ def debug_losses(folder: Path) -> list[float]:
     train = replace(run.train, steps=STEPS, warmup_steps=5, precision="float32", compile="off", device="cpu",
                     log_every=1, seed=0)
     train_tokenizer(replace(run, train=train), folder / "data", folder / "run", "debug")
-    return [line["mse"] for line in read(folder / "run" / "metrics.jsonl") if line["kind"] == "train"]
+    return [line["mse"] for line in log_lines(folder / "run" / "metrics.jsonl") if line["kind"] == "train"]
 
 
 def write_data(path: Path) -> None:

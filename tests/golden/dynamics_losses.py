@@ -11,9 +11,9 @@ from wakedream.data.episode import Episode
 from wakedream.data.writer import StoreWriter
 from wakedream.presets.dynamics import dynamics_preset
 from wakedream.presets.tokenizer import tokenizer_preset
+from wakedream.runs import log_lines
 from wakedream.stages.dynamics import train_dynamics
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.training.metrics import read
 
 GOLDEN = Path(__file__).with_name("dynamics_losses.json")
 STEPS, BOOTSTRAP_FROM = 20, 10
@@ -32,7 +32,7 @@ def dynamics_losses(folder: Path) -> dict[str, list[float]]:
     objective = replace(run.objective, bootstrap_from=BOOTSTRAP_FROM)
     train_dynamics(replace(run, train=train, objective=objective, tokenizer=str(folder / "tokenizer")),
                    folder / "data", folder / "run", "debug")
-    lines = [line for line in read(folder / "run" / "metrics.jsonl") if line["kind"] == "train"]
+    lines = [line for line in log_lines(folder / "run" / "metrics.jsonl") if line["kind"] == "train"]
     return {name: [line[name] for line in lines if name in line] for name in ("flow", "bootstrap")}
 
 

@@ -21,12 +21,13 @@ from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsError
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.perceptual.trunks import trunk
+from wakedream.runs import log_lines
 from wakedream.stages import dynamics as stage
 from wakedream.stages.checks import Perception
 from wakedream.stages.dynamics import train_dynamics
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.checkpoint import read_json
-from wakedream.training.metrics import Check, read
+from wakedream.training.metrics import Check
 from wakedream.training.summary import describe
 from wakedream.world.model import World
 
@@ -40,7 +41,8 @@ CLOCKS = ("elapsed", "frames_per_second")
 
 def numbers(out: Path) -> list[dict]:
     """metrics.jsonl without what a clock measured."""
-    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in read(out / "metrics.jsonl")]
+    return [{name: value for name, value in line.items() if name not in CLOCKS}
+            for line in log_lines(out / "metrics.jsonl")]
 
 
 def final(out: Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -99,7 +101,7 @@ def test_the_run_folder(whole, played, eyes) -> None:
     out = whole["stored"]
     names = {path.name for path in out.iterdir()} - {".lock"}
     assert names == {"config.json", "metrics.jsonl", "tensorboard", "images", "checkpoints", "tokenizer", "best"}
-    lines = read(out / "metrics.jsonl")
+    lines = log_lines(out / "metrics.jsonl")
     assert ["bootstrap" in line for line in lines if line["kind"] == "train"] == [False, False, True, True]
     assert {"psnr", "psnr_1", "psnr_8", "psnr_16"} <= lines[-1].keys()
     world = World.from_pretrained(out)
@@ -203,7 +205,7 @@ def test_what_is_installed_later_changes_nothing_about_the_best_weights(tmp_path
     with monkeypatch.context() as here:
         with_lpips(here)
         assert train(tmp_path / "without", 4) == ("psnr", "PSNR of 4 dreams in larger steps")
-        assert "lpips" in read(tmp_path / "without" / "metrics.jsonl")[-1]  # it is told all the same
+        assert "lpips" in log_lines(tmp_path / "without" / "metrics.jsonl")[-1]  # it is told all the same
         assert train(tmp_path / "with", 2) == ("lpips", "LPIPS of 4 dreams")
     with pytest.raises(WeightsError, match="chooses its best weights by LPIPS, .*wakedream weights lpips"):
         train(tmp_path / "with", 4)

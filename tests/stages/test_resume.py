@@ -15,11 +15,10 @@ from safetensors.torch import load_file
 
 from wakedream import Tokenizer
 from wakedream.errors import CheckpointError, ConfigError, RunError
-from wakedream.runs import locked
+from wakedream.runs import locked, log_lines
 from wakedream.stages import tokenizer as stage
 from wakedream.stages.tokenizer import train_tokenizer
 from wakedream.tokenizer.objective import TokenizerObjective
-from wakedream.training.metrics import read
 
 
 class Killed(BaseException):
@@ -29,7 +28,7 @@ class Killed(BaseException):
 def numbers(out: Path) -> list[dict]:
     """metrics.jsonl without what a clock measured."""
     return [{name: value for name, value in line.items() if name not in ("elapsed", "frames_per_second")}
-            for line in read(out / "metrics.jsonl")]
+            for line in log_lines(out / "metrics.jsonl")]
 
 
 def tensors(out: Path) -> dict[str, torch.Tensor]:
@@ -68,7 +67,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(tmp_path, data, small, whole
 def test_the_run_folder(whole, data) -> None:
     names = {path.name for path in whole.iterdir()} - {".lock"}
     assert names == {"config.json", "metrics.jsonl", "tensorboard", "images", "checkpoints"}
-    assert [line["step"] for line in read(whole / "metrics.jsonl") if line["kind"] == "held_out"] == [2, 4]
+    assert [line["step"] for line in log_lines(whole / "metrics.jsonl") if line["kind"] == "held_out"] == [2, 4]
     saved, state = Tokenizer.from_pretrained(whole).state_dict(), tensors(whole)
     assert all(torch.equal(saved[name], state[f"ema.{name}"]) for name in saved)
     assert any(not torch.equal(saved[name], state[f"objective.model.{name}"]) for name in saved)
@@ -148,4 +147,4 @@ def test_a_signal_saves_and_stops(tmp_path, data, number) -> None:
     assert process.returncode == 128 + number, errors
     assert "the same command goes on" in errors
     latest = (out / "checkpoints" / "latest").read_text().strip()
-    assert read(out / "metrics.jsonl")[-1]["step"] == int(latest.removeprefix("step_"))
+    assert log_lines(out / "metrics.jsonl")[-1]["step"] == int(latest.removeprefix("step_"))

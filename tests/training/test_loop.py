@@ -10,9 +10,10 @@ import torch
 
 from wakedream.errors import Interrupted, RunError
 from wakedream.progress import ProgressBar
+from wakedream.runs import log_lines
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.gradients import clip_and_guard
-from wakedream.training.metrics import Check, read
+from wakedream.training.metrics import Check
 from wakedream.training.state import load_optimizer
 from wakedream.training.stored import read_all
 from wakedream.training.tree import all_finite, pack
@@ -24,7 +25,7 @@ class Killed(BaseException):
 
 def losses(folder) -> list[tuple]:
     names = ("step", "loss", "square", "grad_norm", "psnr")
-    return [tuple(line.get(name) for name in names) for line in read(folder / "metrics.jsonl")]
+    return [tuple(line.get(name) for name in names) for line in log_lines(folder / "metrics.jsonl")]
 
 
 def final(folder) -> dict[str, torch.Tensor]:
@@ -102,7 +103,7 @@ def test_a_second_signal_stops_at_once(tmp_path, kit) -> None:
 
 def test_one_bad_step_is_left_out_and_counted(tmp_path, kit) -> None:
     kit.run(tmp_path / "run", lambda: kit.Objective(range(2, 3)))
-    assert [line["skipped"] for line in read(tmp_path / "run" / "metrics.jsonl")] == [0, 0, 1, 1, 1, 1]
+    assert [line["skipped"] for line in log_lines(tmp_path / "run" / "metrics.jsonl")] == [0, 0, 1, 1, 1, 1]
     assert all_finite(final(tmp_path / "run"))
 
 
@@ -140,7 +141,7 @@ def test_a_finished_run_is_left_alone_and_may_be_prolonged(tmp_path, kit) -> Non
 def test_frames_are_counted_across_a_change_of_the_batch(tmp_path, kit) -> None:
     kit.run(tmp_path / "run", steps=2)
     assert kit.run(tmp_path / "run", steps=4, accumulate=2).frames == 48
-    assert [line["frames"] for line in read(tmp_path / "run" / "metrics.jsonl")] == [8, 16, 32, 48]
+    assert [line["frames"] for line in log_lines(tmp_path / "run" / "metrics.jsonl")] == [8, 16, 32, 48]
 
 
 def test_a_resumed_optimizer_has_the_options_of_where_it_goes_on(kit) -> None:

@@ -62,6 +62,11 @@ class ActionComponent:
         return int(self.low[0] or 0) if self.kind == "categorical" and self.low else 0
 
     @property
+    def given_values(self) -> str:
+        """As `values`, but choices counted as the environment counts."""
+        return f"{self.first} to {self.first + self.size - 1}" if self.kind == "categorical" else self.values
+
+    @property
     def reach(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Low and high of each dimension: two units from its bound where there is but one, -1 to 1 where none."""
         low, high = [], []

@@ -11,18 +11,20 @@ SPREAD = 256  # frames, evenly over the training split
 MOVES = 20  # of 255: a pixel moves where some channel is further than that from the background
 
 
+def stills(store: Store, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """`mean_image` and `background`, of frames that are read once."""
+    video = _spread(store, seed)
+    return _mean(video), _median(video)
+
+
 def mean_image(store: Store, seed: int = 0) -> Tensor:
     """The mean frame (c h w) of the training split, in [0, 1]: of all pictures the one with the least squared error."""
-    video = _spread(store, seed)
-    total = torch.stack([frames.float().sum((0, 1)) for frames in video.split(32)]).sum(0)
-    return total / (255 * video.shape[0])
+    return _mean(_spread(store, seed))
 
 
 def background(store: Store, seed: int = 0) -> Tensor:
     """The median frame (c h w) of the training split, in [0, 1]: without what is somewhere else every time."""
-    video = _spread(store, seed).squeeze(1)
-    rows = [video[:, :, row].median(dim=0).values for row in range(video.shape[2])]  # a row at a time: it sorts
-    return torch.stack(rows, dim=1).float() / 255
+    return _median(_spread(store, seed))
 
 
 def moving(frames: Frames, behind: Tensor) -> Tensor:
@@ -36,3 +38,14 @@ def moving(frames: Frames, behind: Tensor) -> Tensor:
 def _spread(store: Store, seed: int) -> Video:
     split = "train" if store.split("train") else "held_out"
     return evaluation_clips(store, split, SPREAD, 1, seed).video
+
+
+def _mean(video: Video) -> Tensor:
+    total = torch.stack([frames.float().sum((0, 1)) for frames in video.split(32)]).sum(0)
+    return total / (255 * video.shape[0])
+
+
+def _median(video: Video) -> Tensor:
+    video = video.squeeze(1)
+    rows = [video[:, :, row].median(dim=0).values for row in range(video.shape[2])]  # a row at a time: it sorts
+    return torch.stack(rows, dim=1).float() / 255

@@ -86,18 +86,17 @@ def _stored(component: ActionComponent, array: np.ndarray, known: np.ndarray) ->
     if array.dtype.kind not in "biuf" or array[0].size * len(array) != stored.size:
         raise DataError(f"the actions '{component.name}': {array.dtype} {array.shape}, expected {component.values} "
                         "for each frame")
-    given, first = array.reshape(stored.shape), 0
+    given = array.reshape(stored.shape)
     if component.kind == "categorical":
-        first = int(component.low[0] or 0) if component.low else 0
         if (given[known] != np.floor(given[known])).any():
             raise DataError(f"the actions '{component.name}': numbers that are not whole, expected choices")
-        stored[known] = given[known].astype(np.int64) - first
+        stored[known] = given[known].astype(np.int64) - component.first
     else:
         stored[known] = given[known]
     wrong = np.flatnonzero(known & ~_storable(component, stored))
     if len(wrong):
-        expected = f"{first} to {first + component.size - 1}" if component.kind == "categorical" else component.values
-        raise DataError(f"the actions '{component.name}', frame {wrong[0]}: got {given[wrong[0]]}, expected {expected}")
+        raise DataError(f"the actions '{component.name}', frame {wrong[0]}: got {given[wrong[0]]}, expected "
+                        f"{component.given_values}")
     return stored
 
 

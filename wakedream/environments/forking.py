@@ -5,8 +5,6 @@ from typing import Any
 
 import gymnasium
 
-WAYS = ("copy", "replay")
-
 
 def take_over(mine: gymnasium.Env, its: gymnasium.Env) -> None:
     """All attributes that can be copied, of every wrapper; an emulator's state where it gives it out, as ALE does.

@@ -6,9 +6,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from wakedream.environments.forking import WAYS, take_over
+from wakedream.data.readers.pictures import is_picture
+from wakedream.environments.forking import take_over
 from wakedream.environments.offered import offered, single
-from wakedream.environments.pixels import AnySize, as_bytes, both, is_board, is_picture, to_rgb
+from wakedream.environments.pixels import AnySize, as_bytes, both, is_board, to_rgb
 from wakedream.errors import ConfigError, MissingExtraError
 
 KEYS = ("screen", "rgb", "image", "pixels", "pov")  # of a Dict observation, the first that is a picture
@@ -40,7 +41,7 @@ class PictureEnv(gymnasium.Wrapper):
         super().__init__(env)
         self.source, self.size = source, both(size)
         self.frame = np.zeros((16, 16, 3), np.uint8)
-        self.way, self.begun, self.taken = WAYS[0], dict[str, Any](), list[Any]()
+        self.way, self.begun, self.taken = "copy", dict[str, Any](), list[Any]()
 
     def reset(self, **options: Any):
         observation, info = self.env.reset(**options)

@@ -6,7 +6,6 @@ import numpy as np
 
 from wakedream.errors import DataError
 
-LEAST = 16  # pixels each way: fewer are a board
 SYMBOLS = 16  # a first observation whose numbers are all below, and not all 0, is a board, not a picture
 Size = tuple[int, int]  # height, width
 AnySize = int | Size | None  # a square's side; None: the environment's own
@@ -14,17 +13,6 @@ AnySize = int | Size | None  # a square's side; None: the environment's own
 
 def both(size: AnySize) -> Size | None:
     return (size, size) if isinstance(size, int) else size
-
-
-def is_picture(shape: tuple[int, ...], dtype: np.dtype | type) -> bool:
-    """Whether an observation can be one: uint8 (h w), (h w 1 or 3) or (1 or 3 h w), at least 16 pixels each way.
-
-    Four channels are as often four moments as red, green, blue and alpha: they are not taken.
-    """
-    if dtype != np.uint8 or len(shape) not in (2, 3):
-        return False
-    sides = shape if len(shape) == 2 else shape[:2] if shape[2] in (1, 3) else shape[1:] if shape[0] in (1, 3) else (0,)
-    return min(sides) >= LEAST
 
 
 def is_board(picture: np.ndarray) -> bool:

@@ -16,7 +16,6 @@ from wakedream.device import pick_device
 from wakedream.errors import ConfigError
 from wakedream.evaluation.config import DYNAMICS, EVALUATE, TOKENIZER, EvaluateConfig
 from wakedream.evaluation.kinds import kind_of
-from wakedream.evaluation.page.plots import logged
 from wakedream.evaluation.page.report import foot, training, write_report
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.runs import run_of
@@ -87,7 +86,7 @@ def _training(run: Path) -> dict[str, Any]:
     config = run / "config.json"
     about = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
     found = {"preset": about["preset"]} if "preset" in about else {}
-    lines = [line for line in logged(run / "metrics.jsonl") if "elapsed" in line]
+    lines = [line for line in runs.log_lines(run / "metrics.jsonl") if "elapsed" in line]
     return found | ({"steps": lines[-1]["step"], "minutes": lines[-1]["elapsed"] / 60} if lines else {})
 
 

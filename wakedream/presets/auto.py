@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wakedream.config import from_dict
+from wakedream.perceptual.trunks import trunk
 from wakedream.presets.dynamics import dynamics_preset
 from wakedream.presets.tokenizer import tokenizer_preset
 from wakedream.stages.config import DynamicsRun, TokenizerRun
@@ -24,7 +25,6 @@ ENOUGH = 0.8  # share of the training frames that lie in episodes at least as lo
 SMALL = 96  # pixels of the shorter side, up to which the GPU's patches are 8 wide, beyond 16
 LATENTS = (16, 512)  # least and most; 16 for 64x64 pixels, and as many more as there are more pixels
 PACKED = 64  # latents above which two share a token of the dynamics model
-LEAST_PIXELS = 31  # of a side, for LPIPS
 
 
 def tokenizer_auto(arguments: Sequence[str]) -> TokenizerRun:
@@ -50,7 +50,7 @@ def tokenizer_for(data: "Manifest", base: TokenizerRun) -> TokenizerRun:
     length = clip_length(_train(data), base.loader.length)
     shape = replace(model, height=height, width=width, channels=channels, patch_size=patch, padded=None,
                     num_latents=latents_for(height, width), window=min(model.window, length))
-    seen = channels == 3 and least >= LEAST_PIXELS
+    seen = channels == 3 and least >= trunk(base.objective.lpips_net).min_size
     objective = base.objective if seen else replace(base.objective, lpips_weight=0.0)
     work = base.loader.batch_size * base.loader.length * (model.num_patches + model.num_latents)
     batch = max(1, round(work / (length * (shape.num_patches + shape.num_latents))))

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from einops import rearrange
 
-from wakedream.data.background import background, mean_image
+from wakedream.data.background import stills
 from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
 from wakedream.dynamics.batches import LatentBatches, evaluation_latents
@@ -18,7 +18,7 @@ from wakedream.errors import ConfigError
 from wakedream.evaluation.baseline import DREAMED, dream_verdict
 from wakedream.evaluation.dynamics.rollouts import pictures_of, roll_out
 from wakedream.evaluation.metrics import ReconstructionMetrics
-from wakedream.evaluation.tokenizer.reconstruction import SEEN
+from wakedream.evaluation.tokenizer.reconstruction import judging_split
 from wakedream.notation import Frames
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.stages.checks import SHOWN, Perception, picture
@@ -111,9 +111,7 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
     before, or early best ones would leave a run without what dreams in few steps need.
     """
     length = CONTEXT + HORIZON
-    split = store.judging_split
-    if split != "held_out" and place.writes:
-        print(f"{store.path} has no held-out episodes: {SEEN}", file=sys.stderr)
+    split = judging_split(store, place.writes)
     if not any(info.frames >= length for info in store.split(split)):
         if place.writes:
             print(f"{store.path} has no {split.replace('_', '-')} episode of {length} frames: training goes unchecked",
@@ -121,27 +119,29 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
         return None
     seen = (split, run.train.evaluation_clips, length)
     clip = evaluation_latents(store, latents, *seen).to(place.device)
-    video, behind = evaluation_clips(store, *seen).video.to(place.device).float() / 255, background(store)
+    video = evaluation_clips(store, *seen).video.to(place.device).float() / 255
+    mean, behind = (image.to(place.device) for image in stills(store))
     truth, last = video[:, CONTEXT:], video[:, CONTEXT - 1:CONTEXT]
 
     def measured(made: Frames, lpips: LPIPS | None) -> ReconstructionMetrics:
-        metrics = ReconstructionMetrics(lpips, behind.to(place.device))
+        metrics = ReconstructionMetrics(lpips, behind)
         metrics.update(made, truth)
         return metrics
 
-    still = {of: measured(frame.to(place.device).expand_as(truth), None)
-             for of, frame in (("last_frame", last), ("mean_image", mean_image(store)))}
+    still = {of: measured(frame.expand_as(truth), None) for of, frame in (("last_frame", last), ("mean_image", mean))}
     baselines = {of: metrics.compute() for of, metrics in still.items()}
     least = {f"psnr_moving_{of}": numbers["psnr_moving"]
              for of, numbers in baselines.items() if "psnr_moving" in numbers}
+    to_beat = [at(metrics.by_frame(), DREAMED) for metrics in still.values()]
 
     def evaluate(dynamics: Dynamics) -> Check:
         made = pictures_of(tokenizer, clip, roll_out(dynamics, clip, CONTEXT))
         metrics = measured(made, perception.lpips)
-        found = metrics.compute() | {f"psnr_{h}": at(metrics, h)["psnr"] for h in (1, 8, HORIZON)}
+        curves = metrics.by_frame()
+        found = metrics.compute() | {f"psnr_{h}": at(curves, h)["psnr"] for h in (1, 8, HORIZON)}
         found.pop("frames")
         found |= least
-        verdict = dream_verdict(*(at(one, DREAMED) for one in (metrics, *still.values())))
+        verdict = dream_verdict(at(curves, DREAMED), *to_beat)
         shown = torch.stack([truth[:SHOWN, [7, -1]], made[:SHOWN, [7, -1]]])
         rows = rearrange(shown, "kind b t c h w -> (t kind) b c h w").cpu()
         score, by = perception.score(found, len(truth))
@@ -150,6 +150,6 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
     return evaluate  # type: ignore[return-value]
 
 
-def at(metrics: ReconstructionMetrics, frame: int) -> dict[str, float]:
+def at(curves: dict[str, list[float]], frame: int) -> dict[str, float]:
     """What was measured of the frame of that number, from 1."""
-    return {name: values[frame - 1] for name, values in metrics.by_frame().items()}
+    return {name: values[frame - 1] for name, values in curves.items()}

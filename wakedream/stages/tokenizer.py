@@ -1,20 +1,19 @@
 """Stage 1: a tokenizer learns to reconstruct video."""
 
-import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wakedream.config import to_dict
-from wakedream.data.background import background, mean_image
+from wakedream.data.background import stills
 from wakedream.data.loader import Loader, evaluation_clips
 from wakedream.data.store import Store
 from wakedream.evaluation.baseline import reconstruction_verdict
 from wakedream.evaluation.metrics import ReconstructionMetrics
-from wakedream.evaluation.tokenizer.reconstruction import SEEN
+from wakedream.evaluation.tokenizer.reconstruction import judging_split
 from wakedream.notation import Frames, Video
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.stages.checks import SHOWN, Perception, picture
@@ -41,13 +40,18 @@ class TokenizerStage(Stage):
         super().__init__(run, store, place)
         check_frames(store, run.model)
 
+    @cached_property
+    def stills(self) -> tuple[Tensor, Tensor]:
+        """Mean image and background of what is learned from."""
+        return stills(self.store)
+
     def model(self) -> Tokenizer:
         return Tokenizer(self.run.model)
 
     def objective(self, model: Tokenizer, perception: Perception) -> TokenizerObjective:
         config = self.run.objective
         lpips = perception.of(config.lpips_net) if config.lpips_weight else None
-        behind = background(self.store) if config.moving_weight != 1 else None
+        behind = self.stills[1] if config.moving_weight != 1 else None
         return TokenizerObjective(model, config, lpips, behind)
 
     def batches(self) -> Loader:
@@ -58,10 +62,9 @@ class TokenizerStage(Stage):
     def check(self, perception: Perception) -> Evaluate | None:
         """Numbers and a picture of fixed held-out clips, nothing masked."""
         run, store, place = self.run, self.store, self.place
-        if store.judging_split != "held_out" and place.writes:
-            print(f"{store.path} has no held-out episodes: {SEEN}", file=sys.stderr)
-        video = evaluation_clips(store, store.judging_split, run.train.evaluation_clips, run.loader.length).video
-        mean, behind = mean_image(store).to(place.device), background(store).to(place.device)
+        split = judging_split(store, place.writes)
+        video = evaluation_clips(store, split, run.train.evaluation_clips, run.loader.length).video
+        mean, behind = (image.to(place.device) for image in self.stills)
         seen = partial(compare, video=video, batch_size=run.loader.batch_size, behind=behind)
         least = seen(lambda truth: mean.expand_as(truth), lpips=None).values
 

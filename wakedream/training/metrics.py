@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,17 +110,6 @@ class Metrics:
 def cut(file: Path, step: int) -> None:
     """Drop lines after `step`, and a last line that was not finished."""
     if file.exists():
-        kept = [line for line in read(file) if line["step"] <= step]
+        kept = [line for line in runs.log_lines(file) if line["step"] <= step]
         with runs.atomic(file) as beside:
             beside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    """The complete lines of a metrics.jsonl."""
-    lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break  # the process died while writing it
-    return lines

@@ -98,8 +98,7 @@ def _kinds(spec: ActionSpec, guessed: bool) -> ActionSpec:
 def _spanning(same: tuple[ActionComponent, ...]) -> ActionComponent:
     """One with the bounds and choices of all."""
     if same[0].kind == "categorical":
-        low = min(int(c.low[0] or 0) if c.low else 0 for c in same)
-        end = max(c.size + (int(c.low[0] or 0) if c.low else 0) for c in same)
+        low, end = min(c.first for c in same), max(c.first + c.size for c in same)
         return replace(same[0], low=(float(low),) if low else (), size=end - low)
     if same[0].kind == "continuous" and all(c.low for c in same):
         return replace(same[0], low=tuple(map(min, zip(*(c.low for c in same), strict=True))),

@@ -8,11 +8,14 @@ import numpy as np
 from wakedream.data.video import Fit, resize
 from wakedream.errors import ConfigError, DataError
 
-LEAST = 16  # pixels each way: smaller arrays are grids and states
+LEAST = 16  # pixels each way: smaller arrays are boards and states
 
 
 def is_picture(shape: tuple[int, ...], dtype: Any) -> bool:
-    """Whether uint8 (h w), (h w c) or (c h w), c 1 or 3: four may be moments of time as well as RGB and opacity."""
+    """Whether an array can be one: uint8 (h w), (h w c) or (c h w), c 1 or 3, at least 16 pixels each way.
+
+    Four channels are as often four moments as red, green, blue and opacity: they are not taken.
+    """
     if np.dtype(dtype) != np.uint8 or len(shape) not in (2, 3):
         return False
     if len(shape) == 3 and shape[2] not in (1, 3) and shape[0] not in (1, 3):

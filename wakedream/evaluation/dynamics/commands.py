@@ -84,9 +84,7 @@ def _value(component: ActionComponent, text: str) -> np.ndarray:
         possible = False
     if not possible:
         labels = f", or one of {', '.join(component.labels)}" if component.labels else ""
-        first = component.first
-        values = f"{first} to {first + component.size - 1}" if component.kind == "categorical" else component.values
-        raise ConfigError(f"--actions {component.name}={text}: expected {values}{labels}")
+        raise ConfigError(f"--actions {component.name}={text}: expected {component.given_values}{labels}")
     return value
 
 

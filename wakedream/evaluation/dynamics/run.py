@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wakedream.data.background import background, mean_image
+from wakedream.data.background import stills
 from wakedream.data.store import Store
 from wakedream.data.trajectory import Actions
 from wakedream.dynamics.noise import row_seeds
@@ -111,7 +111,7 @@ class DynamicsEvaluation:
         missing = [str(h) for h in HORIZONS if reached < h <= (self.config.length or 2**30) - self.context]
         if missing:
             self._leave_out(f"horizons {', '.join(missing)}: the longest clip has {reached} frames after its context")
-        mean, behind = (make(self.store, self.config.seed) for make in (mean_image, background))
+        mean, behind = stills(self.store, self.config.seed)
         table = horizon_table(self.world.tokenizer, self.clips, self.dreamed, mean, self.lpips, behind)
         judged = max(row["horizon"] for row in table if row["horizon"] <= DREAMED)
         rows = {row["of"]: row for row in table if row["horizon"] == judged}

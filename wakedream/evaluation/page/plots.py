@@ -1,11 +1,12 @@
 """Curves as SVG that takes its colours from the page and refers to nothing outside itself."""
 
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from wakedream import runs
 
 INK = "#010203"  # stands for the page's text colour
 COLOURS = ("#2f80c2", "#d9793a", "#3f9c6b", "#9a63b5")  # readable on white and on black
@@ -75,7 +76,7 @@ def plot(
 def training_curves(file: Path) -> dict[str, str]:
     """SVG by title from a run's metrics.jsonl: held-out numbers first, then losses. {} without the file; what was
     measured once is no curve."""
-    lines = logged(file)
+    lines = runs.log_lines(file)
     series = _series(lines)
     x_label = "minutes of training" if any("elapsed" in line for line in lines) else "step"
     plots = {}
@@ -88,12 +89,6 @@ def training_curves(file: Path) -> dict[str, str]:
         title = f"{kind.replace('_', '-')} {name}"
         plots[title] = plot({title: curve, **beside}, x_label, title, log)
     return plots
-
-
-def logged(file: Path) -> list[dict[str, Any]]:
-    """The complete lines of a run's metrics.jsonl; none without the file."""
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
 def _series(lines: list[dict[str, Any]]) -> dict[tuple[str, str], Growing]:

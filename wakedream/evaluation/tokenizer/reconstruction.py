@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wakedream.data.background import background, mean_image
+from wakedream.data.background import stills
 from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
 from wakedream.evaluation.metrics import ReconstructionMetrics
@@ -18,8 +18,6 @@ from wakedream.progress import ProgressBar
 from wakedream.tokenizer.fitting import check_frames
 from wakedream.tokenizer.tokenizer import Tokenizer
 
-SEEN = ("the model is judged by episodes that it was trained on, which says little of others. More episodes, or a "
-        "larger --held-out when they are recorded or ingested, would")
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9)
 DAYLIGHT, DAY = "daylight", 0.5  # by day: this per-frame extra is above that
 PIXELS, CPU_PIXELS = 4_000_000, 300_000  # in one pass, about: bounds memory; a CPU is faster with few
@@ -48,7 +46,7 @@ def evaluate_tokenizer(
     tokenizer.eval()
     clip = evaluation_clips(store, split, clips, length, seed)
     device = tokenizer.mask_token.device
-    mean, behind = (make(store, seed).to(device) for make in (mean_image, background))
+    mean, behind = (image.to(device) for image in stills(store, seed))
     found = {ratio: ReconstructionMetrics(lpips, behind) for ratio in ratios}
     of_mean = ReconstructionMetrics(lpips, behind)
     generator = torch.Generator(device).manual_seed(seed)
@@ -122,9 +120,17 @@ def row_batches(rows: int, frames: int, tokenizer: Tokenizer) -> Iterator[slice]
     return (slice(start, start + size) for start in range(0, rows, size))
 
 
+def judging_split(store: Store, says: bool = True) -> str:
+    """`store.judging_split`; that it is none of held-out episodes is said on the console."""
+    if says and store.judging_split != "held_out":
+        print(f"{store.path} has no held-out episodes: the model is judged by episodes that it was trained on, which "
+              "says little of others. More episodes, or a larger --held-out when they are recorded or ingested, would",
+              file=sys.stderr)
+    return store.judging_split
+
+
 def check_data(tokenizer: Tokenizer, store: Store) -> None:
     """ConfigError unless the frames are of the tokenizer's size. Where no episode is held out it is said on the console
     that models are judged by what they have learned from."""
     check_frames(store, tokenizer.config)
-    if store.judging_split != "held_out":
-        print(f"{store.path} has no held-out episodes: {SEEN}", file=sys.stderr)
+    judging_split(store)
