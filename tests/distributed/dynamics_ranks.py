@@ -63,11 +63,12 @@ def same_noise(place: Place) -> Iterator[None]:
     def draw(way):
         def drawn(batch: int, *rest):
             torch.manual_seed(3)
-            return tuple(numbers.repeat(batch, 1) for numbers in way(1, *rest))
+            first = [part[:1] if isinstance(part, Tensor) else part for part in rest]
+            return tuple(numbers.repeat(batch, 1) for numbers in way(1, *first))
 
         return drawn
 
-    def rows(batch: int, count: int, _):
+    def rows(batch: int, count: int, *_):
         return torch.arange(count) * 4 + 1 if count else None  # the second row of every four
 
     with mock.patch.multiple(forcing, draw_flow=draw(draw_flow), draw_bootstrap=draw(draw_bootstrap),

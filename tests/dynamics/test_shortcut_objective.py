@@ -64,15 +64,17 @@ def kinds_met(run, steps=4000) -> tuple[set, Counter]:
     segments, met, rows = row_segments(run.loader), set(), Counter()
     names = {0: "long", run.loader.length - 1: "images", run.loader.length // run.loader.short - 1: "short"}
     kinds = [names[int(last)] for last in segments[:, -1]]
+    rows_of = replace(clip(batch=len(segments), frames=segments.shape[1]), segments=segments)
     clean = torch.zeros(*segments.shape, 1, 1)
     torch.manual_seed(0)
     for step in range(steps):
         objective.prepare(step)
-        drawn = objective.draw(clean)
+        drawn = objective.draw(clean, rows_of.starts)
         if drawn.rows is not None:
             for row in drawn.rows.tolist():
                 rows[row] += 1
-                met |= {(kinds[row], index) for index in drawn.noised.step_indices[row].unique().tolist()}
+        indices = drawn.noised.step_indices
+        met |= {(kind, index) for row, kind in enumerate(kinds) for index in indices[row].unique().tolist()}
     return met, rows
 
 
@@ -84,6 +86,29 @@ def test_in_every_preset_each_kind_of_row_meets_each_step(name):
     assert kinds == {"images", "short", "long"}
     assert met == {(kind, index) for kind in kinds for index in range(run.model.finest_steps.bit_length())}
     assert len(rows) == run.loader.batch_size
+
+
+def test_where_a_dream_from_nothing_begins_larger_steps_are_never_rare():
+    """First frames of clips and images always take one in bootstrap rows, other frames half of the time; a row
+    of images is drawn three times as often as a row without a start."""
+    objective = make(batch_size=4, bootstrap_from=0)
+    segments = torch.zeros(4, 16, dtype=torch.int64)
+    segments[0], segments[1, 8:] = torch.arange(16), 1
+    one = clip(batch=4, frames=16, segments=segments)
+    assert one.starts.sum() == 16 + 2 + 2 and one.starts[0].all() and one.starts[1].nonzero().tolist() == [[0], [8]]
+    objective.prepare(0)
+    torch.manual_seed(0)
+    drawn, others = torch.zeros(4), []
+    for _ in range(4000):
+        found = objective.draw(torch.zeros(4, 16, 1, 1), one.starts)
+        drawn[found.rows] += 1
+        larger = found.noised.step_indices[found.rows] < 3
+        first = one.starts[found.rows]
+        assert larger[first].all()
+        others.append(larger[~first])
+    assert torch.cat(others).float().mean() == pytest.approx(0.5, abs=0.03)
+    assert drawn[0] / drawn[2:].mean() == pytest.approx(3 / 1.125, abs=0.3)
+    assert drawn[1] / drawn[2:].mean() == pytest.approx(1.25 / 1.125, abs=0.15)
 
 
 @pytest.mark.parametrize("batch", [*range(1, 9), 16, 39])

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
 from wakedream.data.trajectory import Recorded, Trajectory
 from wakedream.notation import FrameIds, Latents
 
@@ -19,3 +23,10 @@ class LatentClip(Recorded):
     latents: Latents
     trajectory: Trajectory
     segments: FrameIds
+
+    @property
+    def starts(self) -> Bool[Tensor, "b t"]:
+        """Frames that nothing stands before: the first of each segment."""
+        first = torch.ones_like(self.segments, dtype=torch.bool)
+        first[:, 1:] = self.segments[:, 1:] != self.segments[:, :-1]
+        return first

@@ -1,7 +1,7 @@
 """The steps of shortcut forcing, each by itself: draw, look, targets, losses (paper section 3.2, eq. 7 and 8).
 
-    rows = bootstrap_rows(batch, count, device)                     # which rows bootstrap, by number; None: none
-    drawn = draw(clean, finest, rows)                               # Drawn(noised, rows); all may be given
+    rows = bootstrap_rows(batch, count, device, clip.starts)        # which rows bootstrap, by number; None: none
+    drawn = draw(clean, finest, rows, starts=clip.starts)           # Drawn(noised, rows); all may be given
     look = dynamics(drawn.noised, clip.trajectory, segments=clip.segments)
     target = targets(teacher, clip, drawn, clean)                   # where each frame is to arrive
     losses = shortcut_losses(dynamics.config, look.latents, target, drawn, mask)
@@ -34,6 +34,7 @@ from wakedream.dynamics.shortcut import (
 )
 from wakedream.notation import Latents, Levels
 
+STARTS_WEIGH = 3.0
 Predict = Callable[[Noised, LatentClip], Latents]
 
 
@@ -44,25 +45,37 @@ class Drawn(NamedTuple):
     rows: Int[Tensor, " n"] | None
 
 
-def bootstrap_rows(batch: int, count: int, device: torch.device | str) -> Int[Tensor, " n"] | None:
-    """`count` different rows of the batch, drawn evenly on the device: every kind of row has its share."""
-    return torch.rand(batch, device=device).argsort()[:count] if count else None
+def bootstrap_rows(batch: int, count: int, device: torch.device | str,
+                   starts: Bool[Tensor, "b t"] | None = None) -> Int[Tensor, " n"] | None:
+    """`count` different rows of the batch, drawn on the device: every kind of row has its share.
+
+    starts: frames that nothing stands before; a row of them alone (images) has `STARTS_WEIGH` times the weight of a row
+    without. None: all rows weigh the same.
+    """
+    if not count:
+        return None
+    keys = torch.rand(batch, device=device).log()
+    if starts is not None:
+        keys = keys / (1 + (STARTS_WEIGH - 1) * starts.float().mean(1))  # Efraimidis and Spirakis 2006
+    return keys.argsort(descending=True)[:count]
 
 
 def draw(clean: Latents, finest: int, rows: Int[Tensor, " n"] | None = None, *, levels: Levels | None = None,
-         step_indices: Levels | None = None, noise: Latents | None = None,
+         step_indices: Levels | None = None, noise: Latents | None = None, starts: Bool[Tensor, "b t"] | None = None,
          at_commit: Bool[Tensor, "b t"] | None = None) -> Drawn:
     """Signal levels, steps and noise for clean latents (b t l e), standardised.
 
     All frames are flow frames, at the smallest step, but for those of the bootstrap rows that draw_bootstrap gives a
-    larger one. levels, step_indices, noise: given instead of drawn. at_commit: frames that stand at the commit level
+    larger one. levels, step_indices, noise: given instead of drawn. starts: frames that nothing stands before, which
+    always take a larger step in bootstrap rows. at_commit: frames that stand at the commit level
     with the smallest step, as the past of a dream does.
     """
     batch, num_frames = clean.shape[:2]
     if levels is None or step_indices is None:
         drawn, indices = draw_flow(batch, num_frames, finest, clean.device)
         if rows is not None:
-            drawn[rows], indices[rows] = draw_bootstrap(len(rows), num_frames, finest, clean.device)
+            first = None if starts is None else starts[rows]
+            drawn[rows], indices[rows] = draw_bootstrap(len(rows), num_frames, finest, clean.device, first)
         levels, step_indices = drawn if levels is None else levels, indices if step_indices is None else step_indices
     if at_commit is not None:
         levels = torch.where(at_commit, commit_level(finest), levels)

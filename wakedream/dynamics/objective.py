@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from wakedream.dynamics.clip import LatentClip
@@ -19,7 +20,9 @@ class DynamicsObjective(nn.Module):
     flow        frames at the smallest step: how far the prediction is from the data
     bootstrap   frames at larger steps: how far from where two steps of half the size lead, taken by the same weights.
                 From step `config.bootstrap_from` on, in `config.bootstrap_fraction` of the rows, drawn anew for every
-                batch; where a batch is too small for one, in one row of every n-th batch
+                batch; where a batch is too small for one, in one row of every n-th batch. Frames that nothing stands
+                before always take larger steps there, and rows of images are drawn more often: what a dream from
+                nothing begins with is rare among rows
     shortcut    all frames. Brought to one scale by itself, the far smaller bootstrap would drown the flow
 
     Made of the steps in forcing.py; `draw`, `look` and `losses` are where another objective steps in.
@@ -53,13 +56,15 @@ class DynamicsObjective(nn.Module):
 
     def forward(self, clip: LatentClip) -> dict[str, Tensor]:
         clean = self.model.standardise(clip.latents)
-        drawn = self.draw(clean)
+        drawn = self.draw(clean, clip.starts)
         return self.losses(clip, clean, drawn, self.look(clip, drawn.noised))
 
-    def draw(self, clean: Latents) -> Drawn:
+    def draw(self, clean: Latents, starts: Bool[Tensor, "b t"] | None = None) -> Drawn:
+        """starts: frames that nothing stands before (`LatentClip.starts`)."""
         batch = len(clean)
         count = max(1, int(self.config.bootstrap_fraction * batch)) if self.bootstraps else 0
-        return draw(clean, self.model.config.finest_steps, bootstrap_rows(batch, count, clean.device))
+        rows = bootstrap_rows(batch, count, clean.device, starts)
+        return draw(clean, self.model.config.finest_steps, rows, starts=starts)
 
     def look(self, clip: LatentClip, noised: Noised) -> Look:
         return self.model(noised, clip.trajectory, segments=clip.segments)

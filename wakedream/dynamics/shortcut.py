@@ -15,7 +15,7 @@ Levels and step indices are int64 (b t): every frame has its own.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wakedream.notation import Latents, Levels
@@ -85,11 +85,18 @@ def draw_flow(batch: int, num_frames: int, finest: int, device: torch.device) ->
     return levels, torch.full_like(levels, finest_index(finest))
 
 
-def draw_bootstrap(batch: int, num_frames: int, finest: int, device: torch.device) -> tuple[Levels, Levels]:
+def draw_bootstrap(batch: int, num_frames: int, finest: int, device: torch.device,
+                   starts: Bool[Tensor, "b t"] | None = None) -> tuple[Levels, Levels]:
     """Levels and step indices of bootstrap rows: half of the frames take larger steps, each as often as the others,
-    from a level on its grid. The other half are at the smallest step, which is what sampling finds around a frame."""
+    from a level on its grid. The other half are at the smallest step, which is what sampling finds around a frame.
+
+    starts: frames that nothing stands before. They all take larger steps: dreams from nothing begin there, and they
+    are few.
+    """
     levels, indices = draw_flow(batch, num_frames, finest, device)
     larger = torch.rand(levels.shape, device=device) < 0.5
+    if starts is not None:
+        larger = larger | starts
     coarse = torch.randint(finest_index(finest), levels.shape, device=device)
     grid = torch.bitwise_left_shift(torch.ones_like(coarse), coarse)  # steps of that size: 2^index
     on_grid = (torch.rand(levels.shape, device=device) * grid).long() * (finest // grid)
