@@ -22,6 +22,7 @@ from wakedream.errors import ConfigError, DataError, RunError
 T = TypeVar("T")
 
 CONFIG, TENSORS = "config.json", "model.safetensors"  # of a weights folder
+NAME = 240  # bytes of a name that leave room for what temporary files add to it: file systems take 255
 BEST = "best"  # in a run folder: the weights that did best on held-out data, where the stage judges them
 
 
@@ -103,7 +104,7 @@ def _number(error: OSError | SafetensorError) -> int | None:
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write a file or folder to; moved into place only when complete."""
-    beside = path.with_name(f".{path.name}.partial")
+    beside = path.with_name(f".{_short_enough(path.name)}.partial")
     remove(beside)
     try:
         with disk_errors(path):
@@ -115,6 +116,14 @@ def atomic(path: Path) -> Iterator[Path]:
             os.replace(beside, path)
     finally:
         remove(beside)
+
+
+def _short_enough(name: str) -> str:
+    """Itself, or of a name as long as file systems allow (255 bytes) its end and a digest, with room for more."""
+    bytes_of = os.fsencode(name)
+    if len(bytes_of) <= NAME:
+        return name
+    return f"{hashlib.sha256(bytes_of).hexdigest()[:16]}-{bytes_of[-100:].decode(errors='ignore')}"
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path, content, match):
     ({"move": [None] * 5}, r"actions of 'move' 5, actions of 'keys' 6, .*rewards 6; expected one"),
     ({"rewards": [0] * 7}, "rewards 7"),
     ({"move": [None, 1, 0, 1, 1, 1]}, "'move', frame 2: got 0, expected an integer, 1 to 3"),
-    ({"move": [None, 4, 1, 1, 1, 1]}, "'move', frame 1: got 4"), ({"move": [None, 1.0, 1, 1, 1, 1]}, "got 1.0"),
+    ({"move": [None, 4, 1, 1, 1, 1]}, "'move', frame 1: got 4"), ({"move": [None, 1.5, 1, 1, 1, 1]}, "got 1.5"),
     ({"move": [None, True, 1, 1, 1, 1]}, "got True"), ({"move": [None, 10**30, 1, 1, 1, 1]}, "got 1000000"),
     ({"keys": [None, [0, 2], *[[0, 0]] * 4]}, r"'keys', frame 1: got \[0, 2\], expected 2 of 0 or 1"),
     ({"keys": [None, [0], *[[0, 0]] * 4]}, r"got \[0\]"), ({"keys": [None, "01", *[[0, 0]] * 4]}, "got '01'"),

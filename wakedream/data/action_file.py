@@ -71,7 +71,7 @@ def digest(path: Path) -> str | None:
 def read_actions(path: Path) -> VideoActions:
     """DataError, with the file's name, what came and what was expected, unless everything in it is right."""
     try:
-        values = json.loads(_bytes(path).decode("utf-8"))
+        values = json.loads(_bytes(path).decode("utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error})") from None
     try:
@@ -151,7 +151,8 @@ def _column(component: ActionComponent, entries: list[Any]) -> tuple[np.ndarray,
 def _stored(component: ActionComponent, entry: Any) -> np.ndarray | None:
     """An entry as the store keeps it; None when it is of another type or size. Its range is checked elsewhere."""
     if component.kind == "categorical":
-        return component.encode(entry) if type(entry) is int and abs(entry) < 2**62 else None
+        whole = type(entry) is int or (type(entry) is float and entry.is_integer())  # 1.0: a table with gaps wrote it
+        return component.encode(int(entry)) if whole and abs(entry) < 2**62 else None
     try:
         array = np.asarray(entry)
     except ValueError:  # lists of several lengths

@@ -1,6 +1,8 @@
 """`wakedream ingest`: video files, with actions beside them, to a data set; each video whole or not at all."""
 
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,14 +15,18 @@ from wakedream.data.action_file import SUFFIX, VideoActions, actions_beside, dif
 from wakedream.data.actions import ActionSpec
 from wakedream.data.config import IngestConfig, parse_size
 from wakedream.data.episode import Episode
-from wakedream.data.manifest import EpisodeInfo, read_manifest
+from wakedream.data.film import opened
+from wakedream.data.images import SUFFIXES as IMAGES
+from wakedream.data.images import images_in
+from wakedream.data.manifest import FILE, EpisodeInfo, read_manifest
 from wakedream.data.video import read_video
 from wakedream.data.writer import StoreWriter, begun
-from wakedream.errors import DataError
+from wakedream.errors import DataError, Interrupted
 from wakedream.progress import ProgressBar
 
-SUFFIXES = (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg",
-            ".mpg", ".ogv", ".ts", ".webm", ".wmv", ".y4m")
+SUFFIXES = (".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg",
+            ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".qt", ".ts", ".vob", ".webm",
+            ".wmv", ".y4m")
 
 
 def ingest(config: IngestConfig) -> None:
@@ -29,18 +35,17 @@ def ingest(config: IngestConfig) -> None:
     _tell_passed_over(files, passed_over)
     options = {name: asdict(config)[name] for name in ("size", "fit", "fps")} | {"episode_frames": config.video_frames}
     out, bad = Path(config.out), {}
-    with StoreWriter(out, _spec(out, files), frame_shape=(*parse_size(config.size), 3), held_out=config.held_out,
-                     info={"source": "ingest", "ingest": options}) as writer:
-        if writer.header.info.get("ingest") != options:
-            raise DataError(f"the data set {out} was made with {writer.header.info.get('ingest')}, now it is "
-                            f"{options}: use the same options, or choose another --out")
+    spec = _spec(goes_on(out, "ingest", options), files)
+    with told_when_interrupted(out), StoreWriter(out, spec, frame_shape=(*parse_size(config.size), 3),
+                                                 held_out=config.held_out,
+                                                 info={"source": "ingest", "ingest": options}) as writer:
         before: dict[str, list[EpisodeInfo]] = {}
         for info in writer.added:
-            before.setdefault(info.info["source"], []).append(info)
+            before.setdefault(str(Path(info.info["source"]).resolve()), []).append(info)
         with ProgressBar("ingesting", float(len(files)), "videos") as bar:
             for file in files:
                 try:
-                    _add_video(writer, file, config, before.get(str(file), []))
+                    _add_video(writer, file, config, before.get(source_of(file), []))
                 except DataError as error:
                     bad[file] = str(error)
                 bar.advance(1.0, frames=f"{writer.frames:,}", bad=len(bad))
@@ -48,10 +53,41 @@ def ingest(config: IngestConfig) -> None:
     report(out, len(files), list(bad.values()), config.skip_bad and not empty)
 
 
-def find_videos(paths: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
-    """The files to read, sorted within each folder, and those whose names are not videos'.
+def goes_on(out: Path, what: str, options: dict[str, Any]) -> ActionSpec | None:
+    """The actions of the data set that the command goes on with; None if there is none. DataError, and nothing is
+    touched, where it was made by another command or with other options, which it tells under the name `what`."""
+    header = begun(out)
+    if header is None:
+        return None
+    if (there := header.info.get(what)) != options:
+        made = f"with {there}" if there else "by another command"
+        raise DataError(f"the data set {out} was made {made}, now it is {options}: use the same options, or choose "
+                        "another --out")
+    return header.actions
 
-    DataError when a path does not exist or no video is found. Hidden files are ignored.
+
+@contextlib.contextmanager
+def told_when_interrupted(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = read_manifest(out).episodes if (out / FILE).exists() else ()
+        frames = sum(info.frames for info in kept)
+        raise Interrupted(signal.SIGINT, f"interrupted: {out} has {len(kept)} whole episodes, {frames:,} frames; the "
+                          "same command goes on from there") from None
+
+
+def source_of(file: Path) -> str:
+    """The name that a file is known by, whatever it is called by: absolute, without links. Bytes that are no UTF-8 are
+    spelled out."""
+    return os.fsencode(file.resolve()).decode(errors="backslashreplace")
+
+
+def find_videos(paths: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
+    """The files to read and folders of images, in order within each folder, and the files that are passed over.
+
+    Links are followed. A folder of two images or more and no video is a video itself. DataError when a path does not
+    exist or no video is found. Hidden files are ignored.
     """
     files: list[Path] = []
     passed_over: list[Path] = []
@@ -61,12 +97,32 @@ def find_videos(paths: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
         if not path.is_dir():
             (passed_over if path.name.endswith(SUFFIX) else files).append(path)
             continue
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            if not any(part.startswith(".") for part in file.relative_to(path).parts):
-                (files if file.suffix.lower() in SUFFIXES else passed_over).append(file)
+        for folder in _folders(path):
+            inside = sorted(file for file in folder.iterdir() if not file.is_dir() and not file.name.startswith("."))
+            videos = [file for file in inside if file.suffix.lower() in SUFFIXES and file.is_file()]
+            images = [] if videos else images_in(folder)
+            files += [folder] if len(images) > 1 else videos
+            taken = {*videos, *(images if len(images) > 1 else ())}
+            passed_over += [file for file in inside if file not in taken]
     if not files:
-        raise DataError(f"no videos in {', '.join(paths)}: expected files ending in {' '.join(SUFFIXES)}")
-    return list(dict.fromkeys(files)), passed_over
+        raise DataError(f"no videos in {', '.join(paths)}: expected files ending in {' '.join(SUFFIXES)}, or "
+                        f"folders of images ending in {' '.join(IMAGES)}")
+    known: dict[str, Path] = {}
+    for file in files:
+        known.setdefault(source_of(file), file)
+    return list(known.values()), passed_over
+
+
+def _folders(top: Path) -> Iterator[Path]:
+    """It and all beneath it that are not hidden, each once, in order."""
+    known = set()
+    for folder, names, _ in os.walk(top, followlinks=True):
+        if (place := os.path.realpath(folder)) in known:  # a link back, or a second one
+            names.clear()
+            continue
+        known.add(place)
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        yield Path(folder)
 
 
 def _tell_passed_over(files: list[Path], passed_over: list[Path]) -> None:
@@ -78,13 +134,14 @@ def _tell_passed_over(files: list[Path], passed_over: list[Path]) -> None:
         print(f"{len(alone)} action files passed over, no video of that name is beside them: {_some(alone)}",
               file=sys.stderr)
     if foreign:
-        print(f"{len(foreign)} files passed over, not videos by their names: {_some(foreign)}", file=sys.stderr)
+        print(f"{len(foreign)} files passed over, no videos by their names, or links to nothing: {_some(foreign)}",
+              file=sys.stderr)
 
 
-def _spec(out: Path, files: list[Path]) -> ActionSpec:
-    """That of the data set, where it was begun before; else of the first action file that is right."""
-    if (spec := begun(out)) is not None:
-        return spec
+def _spec(before: ActionSpec | None, files: list[Path]) -> ActionSpec:
+    """`before`, that of the data set where it was begun; else of the first action file that is right."""
+    if before is not None:
+        return before
     for path in map(actions_beside, files):
         with contextlib.suppress(DataError):  # told when its video's turn comes
             if path.exists():
@@ -94,7 +151,7 @@ def _spec(out: Path, files: list[Path]) -> ActionSpec:
 
 def _add_video(writer: StoreWriter, file: Path, config: IngestConfig, written: list[EpisodeInfo]) -> None:
     """`written`: its episodes that are in already, from before an interruption or all of them."""
-    about: dict[str, Any] = {"source": str(file), "bytes": file.stat().st_size}
+    about: dict[str, Any] = {"source": source_of(file), "bytes": _bytes(file)}
     if (beside := digest(actions_beside(file))) is not None:
         about["actions"] = beside
     for what, path in (("bytes", file), ("actions", actions_beside(file))):
@@ -117,6 +174,13 @@ def _add_video(writer: StoreWriter, file: Path, config: IngestConfig, written: l
                        else actions.episode(video, first, last, info))
 
 
+def _bytes(file: Path) -> int:
+    try:
+        return sum(part.stat().st_size for part in (images_in(file) if file.is_dir() else [file]))
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})") from error
+
+
 def _actions(writer: StoreWriter, file: Path, config: IngestConfig) -> VideoActions:
     """The actions beside a video; DataError when they are not the data set's or cannot be kept at --fps."""
     path = actions_beside(file)
@@ -134,11 +198,9 @@ def _actions(writer: StoreWriter, file: Path, config: IngestConfig) -> VideoActi
 
 def _frame_rate(file: Path) -> float | None:
     """Frames per second; None when that cannot be told, and `read_video` will say why."""
-    import av
-
-    with contextlib.suppress(av.FFmpegError), av.open(str(file)) as container:
-        rates = [stream.average_rate or stream.guessed_rate for stream in container.streams.video]
-        return float(rates[0]) if rates and rates[0] else None
+    with contextlib.suppress(DataError), opened(file) as (_, stream):
+        rate = stream.average_rate or stream.guessed_rate
+        return float(rate) if rate else None
     return None
 
 

@@ -1,7 +1,8 @@
 """Video files: read any that PyAV reads, write ones that browsers play."""
 
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -10,9 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from wakedream import runs
+from wakedream.data.film import Decoded, opened
+from wakedream.data.images import pictures
 from wakedream.errors import DataError
 
 Fit = Literal["crop", "pad", "stretch"]
+UNSPECIFIED, RESERVED = 2, 3  # colour spaces of ITU-T H.273
 
 
 def read_video(path: Path | str, size: tuple[int, int], fit: Fit = "crop", fps: float | int | None = None,
@@ -20,74 +24,34 @@ def read_video(path: Path | str, size: tuple[int, int], fit: Fit = "crop", fps: 
     """Frames uint8 (h w 3) of `size` (height, width), upright, at `fps` or as they come.
 
     DataError when it is no video, holds no frame, or (after its last readable frame) breaks off early, unless
-    `keep_truncated`. At another frame rate, frames are left out or repeated, never mixed.
+    `keep_truncated`. At another frame rate, frames are left out or repeated, never mixed; a gap of over ten seconds,
+    and a clock that goes back, are closed up. A folder of images is a video without times.
     """
-    import av
-
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path} is not a file: expected a video")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes): expected a video")
-    try:
-        container = av.open(str(path))
-    except av.FFmpegError as error:
-        raise DataError(f"{path} is not a video that can be read, or its end with the index is missing "
-                        f"({error.strerror})") from error
-    with container:
-        if not container.streams.video:
-            others = ", ".join(s.type for s in container.streams) or "nothing"
-            raise DataError(f"{path} is not a video: it holds no video stream, only {others}")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        decoded = _Decoded(path, container, stream, keep_truncated)
+    if path.is_dir():
+        if fps is not None:
+            raise DataError(f"{path} holds images, which have no times: leave --fps {fps:g} away")
+        yield from (_named(file, resize, frame, size, fit) for file, frame in pictures(path))
+        return
+    with opened(path) as (container, stream):
+        decoded = Decoded(path, container, stream, keep_truncated)
+        aspect = float(stream.sample_aspect_ratio or 1)
         for frame in (decoded if fps is None else _at_rate(decoded, fps)):
-            yield resize(frame, size, fit)
+            yield _named(path, resize, frame, size, fit, aspect)
+    if decoded.skipped:
+        print(f"{path}: begins amid pictures that need others before them; taken from the first whole one on",
+              file=sys.stderr)
 
 
-class _Decoded:
-    """The frames of a stream with their times in seconds; notices when they end too soon."""
-
-    def __init__(self, path: Path, container: Any, stream: Any, keep_truncated: bool):
-        self.path, self.container, self.stream, self.keep_truncated = path, container, stream, keep_truncated
-        self.rate = float(stream.average_rate or stream.guessed_rate or 25)
-        self.count, self.time = 0, 0.0
-
-    def __iter__(self) -> Iterator[Any]:
-        import av
-
-        broken, first = "", None
-        try:
-            for frame in self.container.decode(self.stream):
-                if frame.is_corrupt:
-                    broken = "a damaged frame"
-                    break
-                time = frame.time if frame.time is not None else self.count / self.rate
-                first = time if first is None else first
-                self.time = time - first
-                self.count += 1
-                yield frame
-        except av.FFmpegError as error:
-            broken = str(error.strerror)
-        if self.count == 0:
-            raise DataError(f"{self.path} holds no frame that can be read ({broken or 'zero length'})")
-        expected = self._expected()
-        if not broken and self.count < expected - max(2, expected // 100):
-            broken = "the file is shorter than it says"
-        if broken and not self.keep_truncated:
-            of = f" of about {expected}" if expected else ""
-            raise DataError(f"{self.path} breaks off after {self.count} frames{of} ({broken}): get it whole, "
-                            "or keep what could be read with --keep-truncated")
-
-    def _expected(self) -> int:
-        """Frames that the file says it has; 0 if it does not say."""
-        if self.stream.frames:
-            return int(self.stream.frames)
-        alone = len(self.container.streams) == 1
-        return int(self.container.duration / 1e6 * self.rate) if alone and self.container.duration else 0
+def _named(path: Path, work: Callable[..., np.ndarray], *args: Any) -> np.ndarray:
+    """What `work` makes; what it raises begins with the file's name."""
+    try:
+        return work(*args)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
-def _at_rate(decoded: _Decoded, fps: float | int) -> Iterator[Any]:
+def _at_rate(decoded: Decoded, fps: float | int) -> Iterator[Any]:
     """At each k / fps the latest frame that had appeared by then."""
     shown, k = None, 0
     for frame in decoded:
@@ -99,11 +63,12 @@ def _at_rate(decoded: _Decoded, fps: float | int) -> Iterator[Any]:
         yield shown
 
 
-def resize(frame: Any, size: tuple[int, int], fit: Fit) -> np.ndarray:
-    """An av.VideoFrame as uint8 (h w 3), turned upright, scaled and cropped or padded about its middle."""
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4  # counter-clockwise
+def resize(frame: Any, size: tuple[int, int], fit: Fit, aspect: float = 1.0) -> np.ndarray:
+    """An av.VideoFrame as uint8 (h w 3), turned upright, scaled and cropped or padded about its middle. aspect: width
+    of its pixels by their height."""
+    mirrored = _mirrored(frame)
+    turns = round((frame.rotation or 0) / 90 + 2 * mirrored) % 4  # counter-clockwise, after the mirroring
     height, width = size if turns % 2 == 0 else size[::-1]
-    aspect = float(frame.sample_aspect_ratio or 1) if hasattr(frame, "sample_aspect_ratio") else 1.0
     scales = height / frame.height, width / (frame.width * aspect)
     if fit == "stretch":
         scaled = height, width
@@ -111,8 +76,29 @@ def resize(frame: Any, size: tuple[int, int], fit: Fit) -> np.ndarray:
         scale = max(scales) if fit == "crop" else min(scales)
         scaled = (max(1, round(frame.height * scale)), max(1, round(frame.width * aspect * scale)))
     how = "AREA" if min(scales) < 1 else "BICUBIC"
-    image = frame.reformat(width=scaled[1], height=scaled[0], format="rgb24", interpolation=how).to_ndarray()
-    return np.ascontiguousarray(np.rot90(_centre(image, height, width), turns))
+    image = _centre(_rgb(frame, *scaled, how), height, width)
+    return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, turns))
+
+
+def _mirrored(frame: Any) -> bool:
+    """Whether the file asks for a mirrored picture, of which `frame.rotation` tells no more than half."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(np.int64)
+    return bool(a * d - b * c < 0)
+
+
+def _rgb(frame: Any, height: int, width: int, how: str) -> np.ndarray:
+    import av
+
+    if frame.colorspace == RESERVED:  # says nothing
+        frame.colorspace = UNSPECIFIED
+    try:
+        return frame.reformat(width=width, height=height, format="rgb24", interpolation=how).to_ndarray()
+    except (av.FFmpegError, ValueError) as error:
+        raise DataError(f"its colours cannot be told (colour space {int(frame.colorspace)}, {error}): convert it "
+                        "before, for instance to H.264 with bt709") from error
 
 
 def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -137,7 +123,7 @@ class Mp4:
     def __enter__(self) -> "Mp4":
         import av
 
-        self.container = av.open(str(self.path), "w", format="mp4", options={"movflags": "+faststart"})
+        self.container = av.open(f"file:{self.path}", "w", format="mp4", options={"movflags": "+faststart"})
         return self
 
     def add(self, frame: np.ndarray) -> None:

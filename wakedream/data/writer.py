@@ -167,11 +167,11 @@ class StoreWriter:
         self._next = max([self._next, *(info.id + 1 for info in episodes)])
 
 
-def begun(path: Path) -> ActionSpec | None:
-    """The actions of a data set that was begun at `path` before; None if there is none."""
+def begun(path: Path) -> Header | None:
+    """What is common to a data set that was begun at `path` before; None if there is none."""
     for shard in sorted((path / SHARDS).glob("[0-9]*.safetensors")):
         with contextlib.suppress(DataError):  # a damaged one is told by the writer
-            return Shard(shard).header.actions
+            return Shard(shard).header
     return None
 
 

@@ -84,7 +84,7 @@ def test_a_missing_video_is_named_and_the_other_episodes_kept(tmp_path: Path) ->
     place = copied(tmp_path, "lerobot_v21")
     lost = place / "videos/chunk-000/observation.images.top/episode_000001.mp4"
     lost.unlink()
-    with pytest.raises(DataError, match=r"1 of 3 source episodes(.|\n)*episode_000001.mp4 is missing"):
+    with pytest.raises(DataError, match=r"1 of 3 source episodes(.|\n)*episode_000001.mp4 is not a file"):
         read(place, tmp_path / "data")
     assert [info.frames for info in Store.open(tmp_path / "data").episodes] == [12, 15]
     shutil.copy(FOREIGN / lost.relative_to(place.parent), lost)

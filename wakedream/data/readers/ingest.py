@@ -18,7 +18,7 @@ from wakedream.data.manifest import EpisodeInfo
 from wakedream.data.readers.pictures import fitted
 from wakedream.data.readers.registry import open_source, split
 from wakedream.data.readers.source import Play, Source
-from wakedream.data.writer import StoreWriter, begun
+from wakedream.data.writer import StoreWriter
 from wakedream.errors import ConfigError, DataError
 from wakedream.progress import ProgressBar
 
@@ -48,15 +48,13 @@ def ingest(config: IngestConfig) -> None:
 
 def _ingest(config: IngestConfig, sources: dict[str, Source]) -> None:
     out = Path(config.out)
-    spec = _spec(out, sources)
     options = {"size": config.size, "fit": config.fit, "camera": config.camera, "episode_frames": config.episode_frames}
+    spec = _spec(out, videos.goes_on(out, "readers", options), sources)
     bad: list[str] = []
     total = sum(len(source.episodes) for source in sources.values())
-    with StoreWriter(out, spec, frame_shape=(*parse_size(config.size), 3), held_out=config.held_out,
-                     info={"source": "ingest", "readers": options}) as writer:
-        if (there := writer.header.info.get("readers")) != options:
-            raise DataError(f"the data set {out} was made {f'with {there}' if there else 'by another command'}, now it "
-                            f"is {options}: use the same options, or choose another --out")
+    with videos.told_when_interrupted(out), StoreWriter(out, spec, frame_shape=(*parse_size(config.size), 3),
+                                                        held_out=config.held_out,
+                                                        info={"source": "ingest", "readers": options}) as writer:
         before: Written = {}
         for info in writer.added:
             before.setdefault((info.info["source"], info.info["name"]), []).append(info)
@@ -73,9 +71,8 @@ def _ingest(config: IngestConfig, sources: dict[str, Source]) -> None:
     videos.report(out, total, bad, config.skip_bad and not empty, "source episodes")
 
 
-def _spec(out: Path, sources: dict[str, Source]) -> ActionSpec:
-    """That of the data set if it was begun before, else what spans the actions of all sources."""
-    before = begun(out)
+def _spec(out: Path, before: ActionSpec | None, sources: dict[str, Source]) -> ActionSpec:
+    """`before`, that of the data set if it was begun, else what spans the actions of all sources."""
     specs = {**({f"the data set {out}": before} if before is not None else {}),
              **{text: source.spec for text, source in sources.items()}}
     guessed = all(source.guessed for source in sources.values())

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from wakedream.data.actions import ActionSpec
+from wakedream.data.film import frames_at
 from wakedream.data.plain import plain_columns
-from wakedream.data.readers.film import frames_at
 from wakedream.data.readers.lerobot_index import Entry, read_index, read_info, read_tasks
 from wakedream.data.readers.pictures import choose
 from wakedream.data.readers.source import Play, Values, by_component, readable

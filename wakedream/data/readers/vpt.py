@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from wakedream.data.actions import ActionComponent, ActionSpec
+from wakedream.data.film import count_frames, frames_of
 from wakedream.data.plain import plain_columns
-from wakedream.data.readers.film import count_frames, frames_of
 from wakedream.data.readers.source import Play, readable
 from wakedream.errors import DataError
 
