@@ -18,15 +18,16 @@ def spaces():
     s = pytest.importorskip("gymnasium.spaces")
     return {
         "one choice": s.Discrete(4), "choices from -1": s.Discrete(3, start=-1),
-        "many choices": s.MultiDiscrete([[2, 3], [4, 5]]), "bits": s.MultiBinary((2, 2)),
-        "box": s.Box(-2, 3, (2, 2)), "half open": s.Box(-np.inf, 1, ()), "tuple": s.Tuple((s.Discrete(2),)),
+        "many choices": s.MultiDiscrete([[2, 3], [4, 5]]), "from 1 and -2": s.MultiDiscrete([2, 3], start=[1, -2]),
+        "bits": s.MultiBinary((2, 2)), "box": s.Box(-2, 3, (2, 2)), "half open": s.Box(-np.inf, 1, ()),
+        "tuple": s.Tuple((s.Discrete(2),)),
         "nested": s.Dict(a=s.Discrete(2), action=s.Box(0, 1, (3,)),
                          b=s.Tuple((s.MultiDiscrete([2, 3]), s.Dict(c=s.MultiBinary(2))))),
     }
 
 
-@pytest.mark.parametrize("name", ["one choice", "choices from -1", "many choices", "bits", "box", "half open",
-                                  "tuple", "nested"])
+@pytest.mark.parametrize("name", ["one choice", "choices from -1", "many choices", "from 1 and -2", "bits", "box",
+                                  "half open", "tuple", "nested"])
 def test_any_action_of_a_space_fits_its_spec(name):
     space = spaces()[name]
     space.seed(0)
@@ -51,6 +52,22 @@ def test_nested_names_and_values_come_apart_in_order():
     assert (bounds.size, bounds.low, bounds.high) == (4, (-2.0,) * 4, (3.0,) * 4)
     half = ActionSpec.from_space(spaces()["half open"]).components[0]
     assert (half.low, half.high, half.reach) == ((None,), (1.0,), ((-1.0,), (1.0,)))
+
+
+def test_a_box_keeps_the_bounds_that_it_has():
+    gym_spaces = pytest.importorskip("gymnasium.spaces")
+    largest, none = np.finfo(np.float32).max, np.inf  # many spaces say the first and mean the second
+    space = gym_spaces.Box(np.float32([-none, 0, -largest, 3]), np.float32([1, none, largest, 4]))
+    spec = ActionSpec.from_space(space)
+    box = spec.components[0]
+    assert (box.low, box.high) == ((None, 0.0, None, 3.0), (1.0, None, None, 4.0))
+    assert box.reach == ((-1.0, 0.0, -1.0, 3.0), (1.0, 2.0, 1.0, 4.0))
+    assert from_dict(ActionSpec, to_dict(spec)) == spec
+    values = np.float32([[1, 0, 0, 3], [-9e9, 9e9, -9e9, 4], [1.1, 0, 0, 3], [1, -.1, 0, 3], [1, 0, 0, 4.1],
+                         [-none, 0, 0, 3]])
+    assert box.possible(values).tolist() == [True, True, False, False, False, False]
+    unbounded = ActionSpec.from_space(gym_spaces.Box(-none, none, (2,))).components[0]
+    assert (unbounded.low, unbounded.high) == ((), ())
 
 
 def test_other_spaces_are_refused():
@@ -79,6 +96,14 @@ def test_what_does_not_fit_is_refused(wrong):
 def test_components_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError, match="action component"):
         ActionComponent(**wrong)
+
+
+def test_names_that_lead_through_folders_are_refused():
+    for name in ("../x", "a/../b", "..", ".", "/a", "a/", "a//b", "a\\b", "a\nb", "a\0"):
+        with pytest.raises(ConfigError, match="expected a name, or names with slashes between"):
+            ActionComponent(name, "binary", 1)
+    for name in ("a", "arm/0", "cam era", "..x", "größe"):
+        assert ActionComponent(name, "binary", 1).name == name
 
 
 @pytest.mark.parametrize("cache_gib", [0, 1], ids=["unpacked batch by batch", "unpacked whole"])

@@ -104,6 +104,20 @@ def test_without_bounds_values_are_clipped_and_that_is_said():
     assert not torch.equal(tokens[2], tokens[3])
 
 
+def test_with_one_bound_values_are_clipped_two_units_from_it_and_that_is_said():
+    spec = ActionSpec((ActionComponent("a", "continuous", 2, (3.0, None), (None, 1.0)),))
+    with pytest.warns(UserWarning, match=r"'a' .* clipped to \(3.0, -1.0\) .. \(5.0, 1.0\)"):
+        embed = ActionEmbedding(spec, 8)
+    full = embedding(ActionSpec((ActionComponent("a", "continuous", 2, (3.0, -1.0), (5.0, 1.0)),)), dim=8)
+    embed.load_state_dict(full.state_dict())
+    x = torch.tensor([[3.0, -1.0], [4.5, 0.2], [5.0, 1.0], [9.0, -7.0]])[None]
+    has_action = torch.ones(1, 4, dtype=torch.bool)
+    assert torch.equal(embed({"a": x}, has_action), full({"a": x}, has_action))
+    check_actions(spec, {"a": x}, has_action)
+    with pytest.raises(DataError, match=r"at \(0, 1\)"):
+        check_actions(spec, {"a": x - torch.tensor([[0.0], [2.0], [0.0], [0.0]])}, has_action)
+
+
 def test_a_dimension_with_one_possible_value_is_no_trouble():
     embed = embedding(ActionSpec((ActionComponent("a", "continuous", 2, (3.0, 0.0), (3.0, 1.0)),)))
     tokens = embed({"a": torch.tensor([[[3.0, 1.0]]])}, torch.ones(1, 1, dtype=torch.bool))

@@ -125,6 +125,17 @@ def test_words_to_actions():
     assert many["push"].shape == (3, 4, 2)
 
 
+def test_choices_are_given_as_the_environment_counts_and_kept_from_0():
+    one = ActionComponent("turn", "categorical", 3, low=(1.0,), labels=("left", "stay", "right"))
+    spec = ActionSpec((one,))
+    for number, label in zip((1, 2, 3), one.labels, strict=True):
+        for text in (number, label):
+            assert parse(spec, (f"turn={text}",))["turn"] == one.encode(number) == number - 1
+    for number in (0, 4, 10**30):
+        with pytest.raises(ConfigError, match=f"turn={number}: expected 1 to 3, or one of left, stay, right"):
+            parse(spec, (f"turn={number}",))
+
+
 def test_random_actions_are_possible_and_kept():
     drawn = random_actions(MIXED, 2, 50, 8, seed=0)
     for row in range(2):
@@ -143,6 +154,9 @@ def test_commands_of_an_environment_or_of_the_data(played, tmp_path):
     recorded = write_played(tmp_path / "recorded", [8, 8], env="crafter")
     assert {name: int(action["action"]) for name, action in commands(spec, recorded).items()} == {
         "noop": 0, "left": 1, "right": 2, "up": 3, "down": 4}
+    from_one = ActionSpec((ActionComponent("move", "categorical", 5, low=(1.0,)), *SPEC.components[1:]))
+    assert {name: int(action["move"]) for name, action in commands(from_one, played).items()} == {
+        f"move {i + 1}": i for i in range(5)}
     ends = commands(ActionSpec(MIXED.components[2:]), played)
     assert {name: action["push"].tolist() for name, action in ends.items()} == {
         "nothing": [0, 0], "low push 0": [0, 0], "high push 0": [4, 0], "low push 1": [0, 0], "high push 1": [0, 9]}

@@ -125,6 +125,7 @@ class Workers:
 def _work(play: Play, connection: Connection, scratch: str) -> None:
     """A process's life: make the environment, then play whatever episode it is asked for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    sys.unraisablehook = _unraisable
     made: list[Any] = []
     with contextlib.suppress(_Stopped):
         signal.signal(signal.SIGTERM, _stop)
@@ -174,6 +175,12 @@ class _Stopped(BaseException):
 def _stop(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _Stopped
+
+
+def _unraisable(swallowed: Any) -> None:
+    """Where Python clears up it prints and drops what is raised. A stop there is no news: the next episode ends it."""
+    if swallowed.exc_type is not _Stopped:
+        sys.__unraisablehook__(swallowed)
 
 
 def _see_beside(env: str) -> None:

@@ -80,7 +80,7 @@ def _value(component: ActionComponent, text: str) -> np.ndarray:
         else:
             value = np.asarray([float(part) for part in text.split(",")], np.float32)
         possible = value.shape == component.zeros(1).shape[1:] and component.possible(value[None]).all()
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or one of too many digits
         possible = False
     if not possible:
         labels = f", or one of {', '.join(component.labels)}" if component.labels else ""
