@@ -139,3 +139,14 @@ def test_differences_of_specs_are_told():
     assert difference(ActionSpec((*SPEC.components[:2], wider)), SPEC) == (
         "the action component 'mouse' with low (-2.0, -2.0), expected (-1.0, -1.0)")
     assert actions_beside(Path("a/b.c.mp4")) == Path("a/b.c.actions.json")
+
+
+def test_files_of_other_tools_are_taken(tmp_path):
+    """A byte order mark, choices as 1.0 (a table with gaps), bits as true and false."""
+    values = {"components": [{"name": "move", "kind": "categorical", "size": 3},
+                             {"name": "keys", "kind": "binary", "size": 2}],
+              "actions": {"move": [None, 1.0, 2.0], "keys": [None, [True, False], [False, True]]}}
+    path = tmp_path / "a.actions.json"
+    path.write_text(json.dumps(values), encoding="utf-8-sig")
+    found = read_actions(path)
+    assert found.actions["move"].tolist() == [0, 1, 2] and found.actions["keys"].tolist() == [[0, 0], [1, 0], [0, 1]]

@@ -111,7 +111,7 @@ class Decoded:
         if broken and not self.keep_truncated:
             of = f", {missing:.1f} s before its end" if missing else ""
             raise DataError(f"{self.path} breaks off after {self.count} frames{of} ({broken}): get it whole, "
-                            "or keep what could be read with --keep-truncated")
+                            "or keep what could be read with `wakedream ingest --keep-truncated`")
 
     def _tick(self, frame: Any) -> None:
         now = frame.time
@@ -144,6 +144,13 @@ class Decoded:
             return 0.0
         missing = begin + length - self._end
         return missing if missing > max(2.5 * self._step, 2 * self._longest, length / 100) else 0.0
+
+
+def frame_rate(path: Path) -> float | None:
+    """Frames per second; None when the file does not say."""
+    with opened(path) as (_, stream):
+        rate = stream.average_rate or stream.guessed_rate
+    return float(rate) if rate else None
 
 
 def frames_at(path: Path, times: np.ndarray, rate: float) -> Iterator[Any]:

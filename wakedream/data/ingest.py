@@ -15,7 +15,7 @@ from wakedream.data.action_file import SUFFIX, VideoActions, actions_beside, dif
 from wakedream.data.actions import ActionSpec
 from wakedream.data.config import IngestConfig, parse_size
 from wakedream.data.episode import Episode
-from wakedream.data.film import opened
+from wakedream.data.film import frame_rate
 from wakedream.data.images import SUFFIXES as IMAGES
 from wakedream.data.images import images_in
 from wakedream.data.manifest import FILE, EpisodeInfo, read_manifest
@@ -188,20 +188,12 @@ def _actions(writer: StoreWriter, file: Path, config: IngestConfig) -> VideoActi
     if found := difference(actions.spec, writer.header.actions):
         raise DataError(f"{path} has {found} as in the rest of the data set {writer.path}: make them alike, or choose "
                         "another --out")
-    rate = _frame_rate(file) if config.fps else None
+    rate = frame_rate(file) if config.fps and file.is_file() else None
     if config.fps and rate and abs(config.fps / rate - 1) > 0.01:
         raise DataError(f"{file} has {rate:g} frames/s and actions that led into each of them; at --fps {config.fps:g} "
                         "frames are left out or repeated, and the actions would no longer fit: leave --fps away, or "
                         f"convert the video and {path.name} before")
     return actions
-
-
-def _frame_rate(file: Path) -> float | None:
-    """Frames per second; None when that cannot be told, and `read_video` will say why."""
-    with contextlib.suppress(DataError), opened(file) as (_, stream):
-        rate = stream.average_rate or stream.guessed_rate
-        return float(rate) if rate else None
-    return None
 
 
 def _check_length(file: Path, actions: VideoActions, frames: int, last: bool) -> None:

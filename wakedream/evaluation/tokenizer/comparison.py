@@ -1,12 +1,12 @@
 """`wakedream reconstruct`: truth, reconstruction and error of a video or a data set, side by side."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from wakedream import runs
+from wakedream.data.film import frame_rate
 from wakedream.data.store import Store
 from wakedream.data.video import Mp4, read_video
 from wakedream.device import pick_device
@@ -67,7 +67,7 @@ def _source(config: ReconstructConfig, tokenizer: Tokenizer) -> tuple[Iterator[t
         )
     video = read_video(config.source, tokenizer.config.frame_size, config.fit, config.fps)
     first = next(video)  # what is no video says so before anything is written
-    return _video(first, video), config.fps or _rate(config.source)
+    return _video(first, video), config.fps or frame_rate(config.source) or DATA_FPS
 
 
 def _video(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
@@ -82,14 +82,6 @@ def _episodes(store: Store) -> Iterator[tuple[np.ndarray, bool]]:
             part = store.read(info.id, start, min(start + READ_FRAMES, info.frames)).video
             for i, frame in enumerate(part):
                 yield frame, start + i == 0
-
-
-def _rate(path: Path) -> float:
-    import av
-
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        return float(stream.average_rate or stream.guessed_rate or 25)
 
 
 def _bar(config: ReconstructConfig) -> ProgressBar:
