@@ -48,6 +48,24 @@ def test_round_trip_and_pruning(saved: Checkpoints) -> None:
     assert names == {"state.json", "state.safetensors", "model/model.safetensors"}
 
 
+def test_a_copy_that_a_user_keeps_beside_them_is_no_checkpoint_of_the_run(saved: Checkpoints, kit) -> None:
+    """However it is called: neither gone on from nor removed, and the run's own are kept as without it."""
+    names = {"step_00000002_copy", "step_00000003 (good)", "step_000002", "step_1", "step_before"}
+    for name in names:
+        shutil.copytree(saved.latest(), saved.folder / name)
+    (saved.folder / "latest").unlink()
+    assert saved.latest().name == "step_00000003"
+    saved.save(4, STATE, kit.Model())
+    assert [path.name for path in saved.all()] == ["step_00000003", "step_00000004"]
+    assert names < {path.name for path in saved.folder.iterdir()}
+
+
+def test_more_steps_than_eight_digits_have_are_in_order(saved: Checkpoints) -> None:
+    for step in (99_999_999, 100_000_000):
+        saved.path(step).mkdir()
+    assert saved.all()[-2:] == [saved.path(99_999_999), saved.path(100_000_000)]
+
+
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json", "model/model.safetensors"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damage_is_found_and_the_one_before_named(saved: Checkpoints, name: str, damage: str) -> None:
