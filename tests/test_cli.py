@@ -123,6 +123,18 @@ def test_a_bug_keeps_its_traceback(capsys, monkeypatch) -> None:
         run(capsys, "inspect", "x")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_terminal_cannot_print_ends_no_work(tmp_path, encoding: str) -> None:
+    """Names beyond its letters, and those that are no text at all, in output and in errors."""
+    code = ("import sys; from wakedream import cli\n"
+            r"cli.inspect = lambda config: print('x\u266b\udcff: done')" "\n"
+            r"sys.exit(cli.main(['inspect', 'x']) or cli.main(['inspect', 'x', '--short', '\u266b\udcff']))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60,
+                          env=os.environ | {"PYTHONIOENCODING": encoding})
+    assert b": done" in done.stdout and b"Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 2
+
+
 @pytest.mark.parametrize("arguments", ["'--help'", "'record'", "'train', 'tokenizer', 'debug', '--help'",
                                        "'evaluate', '--nonsense'"])
 def test_help_and_wrong_arguments_do_not_load_torch(arguments: str) -> None:

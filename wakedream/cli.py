@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import os
 import select
 import signal
@@ -84,6 +85,7 @@ TRAIN_USAGE = "STAGE PRESET --data DATA --out RUN [--a.b value ...]"
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the user can mend it, 128 + signal stopped; a bug keeps its traceback (1)."""
+    _printable()
     try:
         with _sigterm_interrupts(), _flushed():
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
@@ -210,6 +212,14 @@ def _help() -> str:
 def _table(rows: dict[str, str]) -> str:
     width = max(map(len, rows))
     return "\n".join(f"  {name:<{width}}  {text}".rstrip() for name, text in rows.items())
+
+
+def _printable() -> None:
+    """Letters that the terminal's encoding lacks are written as numbers: no work is lost for the line that tells of
+    it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
