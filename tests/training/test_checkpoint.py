@@ -1,5 +1,6 @@
 """A checkpoint is complete or absent; damage is found and the way out is named."""
 
+import os
 import shutil
 
 import pytest
@@ -147,6 +148,26 @@ def test_whatever_else_the_disk_refuses_for_is_told_with_the_file(tmp_path, numb
         with pytest.raises(RunError, match="the disk refused to write .*step"), runs.atomic(tmp_path / "step"):
             raise error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_may_read_a_file_is_up_to_the_umask(saved: Checkpoints, kit, tmp_path) -> None:
+    """Weights and state as all others: safetensors by itself makes files that their owner alone can read."""
+    for mask in (0o022, 0o077, 0o002):
+        before = os.umask(mask)
+        try:
+            saved.save(4, STATE, kit.Model())
+        finally:
+            os.umask(before)
+        files = [file for file in saved.path(4).rglob("*") if file.is_file()]
+        assert len(files) == 3
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~mask}
+        shutil.rmtree(saved.path(4))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(RunError, match="no permission to write"), runs.atomic(tmp_path / "x.mp4"):
+        raise AssertionError("there is nowhere to write")
 
 
 def test_a_file_in_the_way_to_a_file_is_named(tmp_path) -> None:
