@@ -148,9 +148,11 @@ def test_help_and_wrong_arguments_do_not_load_torch(arguments: str) -> None:
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train", "tokenizer", "debug", "--data", "nowhere", "--out", "run"], "there is no data set at nowhere"),
     (["train", "dynamics", "debug", "--data", "empty", "--out", "run"], "empty is not a data set"),
-    (["train", "tokenizer", "debug", "--data", "data", "--out", "file/run"], "file/run cannot be made, a file is in the"),
+    (["train", "tokenizer", "debug", "--data", "data", "--out", "file/run"], "file/run cannot be made"),
     (["evaluate", "TOKENIZER", "--data", "nowhere"], "there is no data set at nowhere"),
-    (["dream", "run", "--data", "data", "--out", "file/x.mp4"], "file/x.mp4 cannot be made"),
+    (["dream", "nowhere", "--out", "x.mp4"], "nowhere does not exist: give a run folder"),
+    (["train", "dynamics", "debug", "--data", "data", "--out", "run", "--tokenizer", "nowhere"], "nowhere does not"),
+    (["dream", "empty", "--data", "data", "--out", "file/x.mp4"], "file/x.mp4 cannot be made"),
     (["inspect", "data", "--sheet", "file/x.png"], "file/x.png cannot be made"),
     (["inspect", "empty"], "empty is not a data set"),
 ])

@@ -173,6 +173,10 @@ def _train_command(preset: Any) -> type:
 def check_paths(command: Any) -> None:
     """What is wrong with them at first sight, before seconds go by until torch is there; a UserError says what."""
     data, out = getattr(command, "data", None), getattr(command, "out", None)
+    run = getattr(command, "run", None)
+    weights = run if isinstance(run, Path) else Path(getattr(run, "tokenizer", ""))  # "": the working folder, is there
+    if not weights.exists():
+        raise CheckpointError(f"{weights} does not exist: give a run folder or a weights folder")
     if data is not None:
         find("wakedream.data.manifest:check_there")(Path(data))
     if out is not None:

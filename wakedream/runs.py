@@ -194,7 +194,8 @@ def read_versioned(file: Path, cls: type[T], *, format: str, versions: Sequence[
 
     made_by, remedy, again   what writes such files; what mends one; what to do with a version that is not read
 
-    DataError when it is damaged, something else, not to be read, or of another version. That it is missing is left to the caller.
+    DataError when it is damaged, something else, not to be read, or of another version. That it is missing is left to
+    the caller.
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))

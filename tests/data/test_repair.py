@@ -159,7 +159,8 @@ def test_a_sheet_that_cannot_be_written_is_refused_first(made, tmp_path, capsys)
     (tmp_path / "link.png").symlink_to(folder / "manifest.json")
     (tmp_path / "file").write_text("x")
     for sheet, error, message in (
-            (folder / "manifest.json", ConfigError, "is what is read"), (tmp_path / "link.png", ConfigError, "is what is"),
+            (folder / "manifest.json", ConfigError, "is what is read"),
+            (tmp_path / "link.png", ConfigError, "is what is read"),
             (folder / "shards" / "000000.safetensors", ConfigError, "is what is read"),
             (folder, ConfigError, "is a folder: give the name of a file"),
             (tmp_path / "file" / "x.png", RunError, "a file is in the way")):

@@ -119,8 +119,8 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Oldest first. A folder still being written has another name, and so has a copy that the user keeps."""
-        steps = (int(path.name[5:]) for path in self.folder.glob("step_*") if re.fullmatch(r"step_[0-9]{8,}", path.name))
-        return [path for path in map(self.path, sorted(steps)) if path.is_dir()]
+        own = (re.fullmatch(r"step_([0-9]{8,})", path.name) for path in self.folder.glob("step_*"))
+        return [path for path in map(self.path, sorted(int(name[1]) for name in own if name)) if path.is_dir()]
 
     def clean(self) -> None:
         """Remove what a killed process left half-written."""

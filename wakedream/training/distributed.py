@@ -124,8 +124,8 @@ def join(device: str = "auto") -> Iterator[Place]:
     missing = [name for name in MEETING if name not in os.environ]
     if world_size > 1 and missing:
         raise ConfigError(f"WORLD_SIZE is {world_size} in the environment, but {', '.join(missing)} "
-                          f"{'is' if len(missing) == 1 else 'are'} not there: unset WORLD_SIZE to train in one process, "
-                          "or start several with torchrun, which sets them all")
+                          f"{'is' if len(missing) == 1 else 'are'} not there: unset WORLD_SIZE to train in one "
+                          "process, or start several with torchrun, which sets them all")
     if not 0 <= rank < world_size:
         raise ConfigError(f"RANK is {rank} in the environment and WORLD_SIZE {world_size}: expected a rank from 0 to "
                           f"{world_size - 1}; unset both to train in one process, or use torchrun, which sets them")

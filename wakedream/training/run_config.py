@@ -59,10 +59,9 @@ def check_same(folder: Path, own: Identity) -> Changes:
     """
     if is_run(folder):
         return _compare(folder, read(folder), own)
-    with runs.disk_errors(folder):
-        with contextlib.suppress(FileNotFoundError):
-            if any(not path.name.startswith(".") for path in folder.iterdir()):
-                raise RunError(f"{folder} is not empty and holds no run: choose another --out")
+    with runs.disk_errors(folder), contextlib.suppress(FileNotFoundError):
+        if any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise RunError(f"{folder} is not empty and holds no run: choose another --out")
     runs.check_place(folder)
     return {}
 
