@@ -33,6 +33,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list:
         return (lambda *given: notes.append(given)) if place in verbs else find(place)
 
     monkeypatch.setattr(cli, "find", note)
+    monkeypatch.setattr(cli, "check_paths", lambda command: None)
     return notes
 
 
@@ -106,6 +107,7 @@ def test_positional_arguments(capsys, called) -> None:
     (DataError("the disk is made of cheese"), 2, "error: the disk is made of cheese\n"),
     (KeyboardInterrupt(), 130, "interrupted"),
     (Interrupted(15, "stopped and saved"), 143, "stopped and saved"),
+    (PermissionError(13, "Permission denied", "d/x"), 2, "error: d/x may not be read or written (Permission denied)"),
 ])
 def test_exit_codes(capsys, monkeypatch, error, code, message) -> None:
     def fails(config) -> None:
@@ -123,12 +125,49 @@ def test_a_bug_keeps_its_traceback(capsys, monkeypatch) -> None:
         run(capsys, "inspect", "x")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_terminal_cannot_print_ends_no_work(tmp_path, encoding: str) -> None:
+    """Names beyond its letters, and those that are no text at all, in output and in errors."""
+    code = ("import sys; from wakedream import cli\n"
+            r"cli.inspect = lambda config: print('x\u266b\udcff: done')" "\n"
+            r"sys.exit(cli.main(['inspect', 'x']) or cli.main(['inspect', 'x', '--short', '\u266b\udcff']))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60,
+                          env=os.environ | {"PYTHONIOENCODING": encoding})
+    assert b": done" in done.stdout and b"Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 2
+
+
 @pytest.mark.parametrize("arguments", ["'--help'", "'record'", "'train', 'tokenizer', 'debug', '--help'",
                                        "'evaluate', '--nonsense'"])
 def test_help_and_wrong_arguments_do_not_load_torch(arguments: str) -> None:
     code = ("import sys; from wakedream.cli import main\n"
             f"try: main([{arguments}])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["train", "tokenizer", "debug", "--data", "nowhere", "--out", "run"], "there is no data set at nowhere"),
+    (["train", "dynamics", "debug", "--data", "empty", "--out", "run"], "empty is not a data set"),
+    (["train", "tokenizer", "debug", "--data", "data", "--out", "file/run"], "file/run cannot be made"),
+    (["evaluate", "TOKENIZER", "--data", "nowhere"], "there is no data set at nowhere"),
+    (["dream", "nowhere", "--out", "x.mp4"], "nowhere does not exist: give a run folder"),
+    (["train", "dynamics", "debug", "--data", "data", "--out", "run", "--tokenizer", "nowhere"], "nowhere does not"),
+    (["dream", "empty", "--data", "data", "--out", "file/x.mp4"], "file/x.mp4 cannot be made"),
+    (["inspect", "data", "--sheet", "file/x.png"], "file/x.png cannot be made"),
+    (["inspect", "empty"], "empty is not a data set"),
+])
+def test_what_is_wrong_at_first_sight_is_said_before_torch_is_loaded(tmp_path, arguments, message) -> None:
+    """Which takes seconds."""
+    formats = Path(__file__).parent / "formats" / "v1"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "data").symlink_to(formats / "data")
+    given = [str(formats / "tokenizer") if word == "TOKENIZER" else word for word in arguments]
+    code = (f"import sys; from wakedream.cli import main\ncode = main({given})\n"
+            "sys.exit(code if 'torch' not in sys.modules else 'torch was loaded')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, text=True, cwd=tmp_path,
+                          env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)})
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "tokenizer", "debug", "--help"]])

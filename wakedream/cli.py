@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
-from wakedream import __version__
+from wakedream import __version__, runs
 from wakedream.config import find, suggest
 from wakedream.errors import CheckpointError, ConfigError, Interrupted, UserError
 
@@ -84,6 +85,7 @@ TRAIN_USAGE = "STAGE PRESET --data DATA --out RUN [--a.b value ...]"
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the user can mend it, 128 + signal stopped; a bug keeps its traceback (1)."""
+    _printable()
     try:
         with _sigterm_interrupts(), _flushed():
             return _dispatch(sys.argv[1:] if arguments is None else arguments)
@@ -94,6 +96,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except PermissionError as error:
+        print(f"error: {error.filename} may not be read or written ({error.strerror}): give yourself the permission, "
+              "or another path", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'interrupted'}", file=sys.stderr)
@@ -113,6 +119,7 @@ def _dispatch(arguments: list[str]) -> int:
         config_type = find(verb.resolver)(rest) if verb.resolver else find(verb.config)
         about = cleandoc(config_type.__doc__ or "") if verb.resolver else verb.help
         config = _parse(_positional(config_type, verb.positional), rest, f"wakedream {name}", about)
+        check_paths(config)
         find(verb.run)(config)  # imports torch, so only now
     else:
         raise suggest("command", name, [*VERBS, "train"])
@@ -137,6 +144,7 @@ def _train(arguments: list[str]) -> None:
     command_type = _train_command(preset)
     command = _parse(command_type, arguments[2:], f"wakedream train {words[0]} {name}",
                      f"Train the preset '{name}'. The same command goes on where it was stopped.")
+    check_paths(command)
     if name == AUTO:
         print(find("wakedream.presets.auto:described")(command.run), file=sys.stderr)
     find(stage.run)(command.run, command.data, command.out, name)
@@ -160,6 +168,19 @@ def _train_command(preset: Any) -> type:
         ("out", Annotated[Path, tyro.conf.arg(help="the run's folder")]),
         ("run", run, dataclasses.field(default=preset)),
     ], frozen=True)
+
+
+def check_paths(command: Any) -> None:
+    """What is wrong with them at first sight, before seconds go by until torch is there; a UserError says what."""
+    data, out = getattr(command, "data", None), getattr(command, "out", None)
+    run = getattr(command, "run", None)
+    weights = run if isinstance(run, Path) else Path(getattr(run, "tokenizer", ""))  # "": the working folder, is there
+    if not weights.exists():
+        raise CheckpointError(f"{weights} does not exist: give a run folder or a weights folder")
+    if data is not None:
+        find("wakedream.data.manifest:check_there")(Path(data))
+    if out is not None:
+        runs.check_place(Path(out))
 
 
 def _positional(config: type, names: tuple[str, ...]) -> type:
@@ -210,6 +231,14 @@ def _help() -> str:
 def _table(rows: dict[str, str]) -> str:
     width = max(map(len, rows))
     return "\n".join(f"  {name:<{width}}  {text}".rstrip() for name, text in rows.items())
+
+
+def _printable() -> None:
+    """Letters that the terminal's encoding lacks are written as numbers: no work is lost for the line that tells of
+    it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +55,47 @@ def locked(folder: Path) -> Iterator[None]:
         handle.write(str(os.getpid()))
         handle.flush()
         yield
+
+
+def holder(folder: Path) -> str | None:
+    """The number of another process that holds the folder's lock."""
+    try:
+        handle = open(folder / ".lock")  # noqa: SIM115
+    except OSError:
+        return None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = handle.read().strip()
+            return None if owner == str(os.getpid()) else owner or "unknown"
+    return None
+
+
+def check_place(path: Path) -> None:
+    """RunError unless a file or a folder can be made, replaced or filled at `path`; nothing is written."""
+    with disk_errors(path):
+        there = path if path.is_dir() else next(above for above in path.absolute().parents if above.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(there))
+        if not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, "not writable", str(there))
+
+
+def check_file(path: Path, read: Iterable[Path] = (), option: str = "--out") -> None:
+    """Before long work: ConfigError where `path` is a folder or one of what is `read`, RunError where no file can be
+    made."""
+    if path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder: give the name of a file")
+    check_apart(path, read, option)
+    check_place(path)
+
+
+def check_apart(path: Path, read: Iterable[Path], option: str = "--out") -> None:
+    """ConfigError where `path`, to be written, is one of what is `read`, under whatever name."""
+    for source in read if path.exists() else ():
+        if source.exists() and path.samefile(source):
+            raise ConfigError(f"{option} {path} is what is read, which would be lost: choose another name")
 
 
 REFUSED = (errno.EFBIG, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENAMETOOLONG)
@@ -109,6 +150,7 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            check_place(path.parent)  # before the work whose result would have no place
             yield beside
             _flush(beside)
             if beside.is_dir():
@@ -161,10 +203,16 @@ def read_versioned(file: Path, cls: type[T], *, format: str, versions: Sequence[
 
     made_by, remedy, again   what writes such files; what mends one; what to do with a version that is not read
 
-    DataError when it is damaged, something else, or of another version. That it is missing is left to the caller.
+    DataError when it is damaged, something else, not to be read, or of another version. That it is missing is left to
+    the caller.
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}): give yourself the permission, or another path"
+                        ) from None
     except ValueError as error:  # no JSON, or no text
         raise DataError(f"{file} is damaged ({error}): {remedy}") from None
     if not isinstance(values, dict) or values.pop("format", None) != format:
@@ -187,7 +235,12 @@ def remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
+    """On the disk, and readable by whom the umask lets: safetensors' own files are their owner's alone."""
+    umask = os.umask(0o077)  # it cannot be read but by setting it
+    os.umask(umask)
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        with contextlib.suppress(PermissionError):  # a disk that knows no permissions
+            file.chmod(0o666 & ~umask)
         descriptor = os.open(file, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from making import SHAPE, SPEC, episode, flip, frames_position, make_store, same
 
@@ -7,7 +8,7 @@ from wakedream.data.config import InspectConfig
 from wakedream.data.inspect import inspect_data
 from wakedream.data.repair import repair_data
 from wakedream.data.store import Store, StoreWriter
-from wakedream.errors import DataError
+from wakedream.errors import ConfigError, DataError, RunError
 
 LENGTHS = [40, 20, 17, 64, 33, 16]
 
@@ -144,4 +145,39 @@ def test_inspect_tells_what_is_there_and_draws_it(made, tmp_path, capsys):
                  "daylight", "2 episodes of fewer than 18 frames: 2, 5", "of raw", "6 episodes whole"):
         assert fact in told, fact
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (12 * (24 * 4 + 2) + 2, 6 * (16 * 4 + 2) + 2)
+        pictures = 12 * (24 * 4 + 2) + 2
+        assert sheet.size[0] > pictures and sheet.size[1] == 6 * (16 * 4 + 2) + 2
+        labels = np.asarray(sheet)[:, :-pictures].reshape(sheet.size[1], -1)
+    rows = [labels[2 + row * 66:66 + row * 66] for row in range(6)]
+    assert all((row < 128).any() for row in rows) and not any(np.array_equal(rows[0], row) for row in rows[1:])
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_first(made, tmp_path, capsys):
+    """In the place of what is read, of a folder, or beneath a file."""
+    folder, _ = made
+    manifest = (folder / "manifest.json").read_bytes()
+    (tmp_path / "link.png").symlink_to(folder / "manifest.json")
+    (tmp_path / "file").write_text("x")
+    for sheet, error, message in (
+            (folder / "manifest.json", ConfigError, "is what is read"),
+            (tmp_path / "link.png", ConfigError, "is what is read"),
+            (folder / "shards" / "000000.safetensors", ConfigError, "is what is read"),
+            (folder, ConfigError, "is a folder: give the name of a file"),
+            (tmp_path / "file" / "x.png", RunError, "a file is in the way")):
+        with pytest.raises(error, match=message):
+            inspect_data(InspectConfig(str(folder), sheet=str(sheet)))
+    assert (folder / "manifest.json").read_bytes() == manifest
+    assert capsys.readouterr().out == ""
+
+
+def test_what_was_dropped_just_now_was_not_dropped_before(made, capsys):
+    folder, _ = made
+    for episode_id, before in ((5, 0), (0, 1)):
+        path, position = frames_position(Store.open(folder), episode_id)
+        flip(path, position + 9)
+        inspect_data(InspectConfig(str(folder), repair=True))
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith(f"dropped episode {episode_id}")
+        assert len([line for line in lines if line.startswith("dropped before")]) == before
+    inspect_data(InspectConfig(str(folder)))
+    assert capsys.readouterr().out.count("dropped before") == 2

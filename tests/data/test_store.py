@@ -205,6 +205,33 @@ def test_what_is_no_data_set_is_told(tmp_path):
         Store.open(tmp_path / "d")
 
 
+def test_a_data_set_that_is_being_made_is_told_as_such(tmp_path):
+    """By another process; before its first shard as after."""
+    folder = tmp_path / "d"
+    with StoreWriter(folder, SPEC, frame_shape=SHAPE) as writer:
+        for message in ("is not a data set", "was interrupted"):  # this process knows of itself
+            with pytest.raises(DataError, match=message):
+                Store.open(folder)
+            (folder / ".lock").write_text("4711")
+            with pytest.raises(DataError, match=r"is being recorded or ingested \(process 4711\): wait"):
+                Store.open(folder)
+            (folder / ".lock").write_text(str(os.getpid()))
+            writer.add(episode(8, 0))
+            writer.flush()
+    assert Store.open(folder).frames() == 16
+
+
+def test_a_manifest_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    make_store(tmp_path / "d", [8])
+
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(DataError, match=r"manifest\.json cannot be read \(Permission denied\)"):
+        Store.open(tmp_path / "d")
+
+
 def test_the_writer_checks_episodes(tmp_path):
     with StoreWriter(tmp_path / "d", SPEC, frame_shape=SHAPE) as writer:
         for name, value in {"rewards": np.zeros(3, np.float32), "video": np.zeros((8, *SHAPE), np.float32),

@@ -1,5 +1,8 @@
 """`wakedream dream`, and actions that are held."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from squares import SPEC, write_played
 
 from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.video import read_video
-from wakedream.errors import CheckpointError, ConfigError, DataError
+from wakedream.errors import CheckpointError, ConfigError, DataError, RunError
 from wakedream.evaluation.config import DreamConfig
 from wakedream.evaluation.dynamics import video as dream_video
 from wakedream.evaluation.dynamics.commands import commands, held, parse, random_actions
@@ -57,6 +60,44 @@ def test_other_actions_begin_after_the_context(world_run, played, tmp_path, roll
     assert clip.has_action[:, 5:].all()
 
 
+def test_more_dreams_than_the_data_has_are_not_promised(world_run, tmp_path, capsys):
+    data = write_played(tmp_path / "data", [10] * 4)
+    dream(DreamConfig(world_run, tmp_path / "x.mp4", data.path, context=5, frames=4, clips=1000, scale=1, device="cpu"))
+    there = 2 * len(data.split("held_out"))
+    assert f"{there} dreams (of 1000: the data has no more clips so long) of 4 frames after" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("actions", [(), ("move=3",)])
+def test_dreams_are_as_long_as_short_episodes_allow(world_run, tmp_path, capsys, actions):
+    data = write_played(tmp_path / "short", [9] * 6)
+    dream(DreamConfig(world_run, tmp_path / "x.mp4", data.path, context=5, frames=64, clips=2, scale=1,
+                      actions=actions, device="cpu"))
+    assert "2 dreams of 4 frames (of 64: the episodes are no longer) after 5" in capsys.readouterr().out
+    assert len(frames_of(tmp_path / "x.mp4", 66, 66)) == 5 + 4
+
+
+@pytest.mark.parametrize(("lengths", "frames"), [
+    ([80, 30, 30], 64),  # as asked for, if only one is so long
+    ([50] * 4, 34), ([50, 40, 45, 20], 24),  # else as long as each of three in an episode of its own
+    ([50, 20, 20], 16), ([30, 20, 20], 14),  # but not ever shorter for it
+    ([50], 34),
+])
+def test_how_far_dreams_go(lengths, frames):
+    store = SimpleNamespace(judging_split="train",
+                            split=lambda name: [SimpleNamespace(frames=length) for length in lengths])
+    assert dream_video._reach(DreamConfig(Path("run"), Path("x.mp4"), Path("data")), store) == frames
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_loaded(world_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(dream_video.World, "from_pretrained", lambda path: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="a file is in the way"):
+        dream(DreamConfig(world_run, tmp_path / "file" / "x.mp4"))
+    data = write_played(tmp_path / "data.mp4", [8, 8])
+    with pytest.raises(ConfigError, match="is a folder"):
+        dream(DreamConfig(world_run, data.path, data.path))
+
+
 def test_from_nothing(world_run, tmp_path, rolled, capsys):
     dream(DreamConfig(world_run, tmp_path / "x.mp4", frames=12, clips=3, scale=1, device="cpu"))
     assert "3 dreams of 12 frames from nothing" in capsys.readouterr().out
@@ -98,8 +139,11 @@ def test_bad_input_is_named_and_nothing_is_written(world_run, played, tmp_path):
             dream(DreamConfig(run, tmp_path / "out.mp4", device="cpu", **options))
 
     refused(CheckpointError, "expected a dynamics model", run=world_run / "tokenizer")
-    refused(DataError, "16 of context|16 frames of context and 500 to dream are 516, but the longest .* has",
-            data=played.path, frames=500)
+    refused(DataError, "a dream is shown 500 frames .* but the longest held-out episode has", data=played.path,
+            context=500)
+    (tmp_path / "out.mp4").mkdir()
+    refused(ConfigError, "is a folder: give the name of a file")
+    (tmp_path / "out.mp4").rmdir()
     refused(ConfigError, "sampling_steps is 3", sampling_steps=3)
     refused(ConfigError, "did you mean 'move'", actions=("mov=3",))
     refused(ConfigError, "expected 0 to 4", actions=("move=5",))

@@ -9,6 +9,7 @@ import torch
 from wakedream.dynamics.dynamics import Dynamics, Look
 from wakedream.dynamics.shortcut import Noised, draw_flow, noised, ramp, signal_of
 from wakedream.evaluation.dynamics.losses import NONE, OTHERS, TIMES, TRUE, action_losses, level_losses
+from wakedream.evaluation.dynamics.report import _levels
 from wakedream.evaluation.dynamics.windows import dream_clips
 
 
@@ -92,7 +93,9 @@ def test_every_pair_of_the_grid_and_no_other(world, clip):
     assert sum(cell["frames"] for cell in cells) == 8 * clip.has_action.numel()
     flow_only = copy.deepcopy(world.dynamics)
     flow_only.shortcut.fill_(False)
-    assert {cell["step_size"] for cell in level_losses(flow_only, clip)} == {0.125}
+    alone = level_losses(flow_only, clip)
+    assert {cell["step_size"] for cell in alone} == {0.125}
+    assert ("has met the smallest step alone" in _levels(alone)) and ("smallest step alone" not in _levels(cells))
 
 
 def test_the_error_stands_in_its_cell(world, clip):

@@ -10,7 +10,7 @@ from wakedream.errors import ConfigError
 from wakedream.evaluation.metrics import psnr
 from wakedream.evaluation.tokenizer.latents import latent_influence, latent_statistics
 from wakedream.evaluation.tokenizer.pictures import Pictures, take_pictures
-from wakedream.evaluation.tokenizer.reconstruction import evaluate_tokenizer
+from wakedream.evaluation.tokenizer.reconstruction import _shares, evaluate_tokenizer
 from wakedream.evaluation.tokenizer.report import sections
 from wakedream.tokenizer.tokenizer import Tokenizer
 
@@ -51,6 +51,17 @@ def test_by_day_counts_the_bright_frames_alone(measured, tokenizer, store):
     with torch.no_grad():
         error = (tokenizer.reconstruct(video) - video).square()
     assert row["psnr"] == pytest.approx(psnr(error[day].mean()), abs=1e-3)
+
+
+def test_no_row_says_what_another_said():
+    """By day only where some frames are not; beyond the training length only where there are such frames."""
+    def named(length, training_length, daylight):
+        return list(_shares(2, length, training_length, daylight))
+
+    for daylight in (None, torch.ones(2, 4)):
+        assert named(4, None, daylight) == named(4, 4, daylight) == ["all", "first frame of a clip"]
+    assert named(4, 2, torch.tensor([[1.0, 0, 1, 0]] * 2)) == [
+        "within the training length", "by day", "first frame of a clip", "beyond the training length"]
 
 
 def test_every_table_has_the_mean_image(measured, store):

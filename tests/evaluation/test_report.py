@@ -97,6 +97,15 @@ def test_bad_input_is_named_and_nothing_is_written(run, store, tmp_path, monkeyp
     assert not out.exists() or not [path for path in out.iterdir() if path.name != ".lock"]
 
 
+def test_a_page_is_not_written_where_it_reads(run, store, tmp_path):
+    (tmp_path / "link").symlink_to(run)
+    for out in (run, run / "model", tmp_path / "link", store.path, store.path / "shards"):
+        before = sorted(out.iterdir())
+        with pytest.raises(ConfigError, match="is what is read, which would be lost"):
+            evaluate(EvaluateConfig(run, store.path, out, device="cpu", clips=1, lpips=False))
+        assert sorted(out.iterdir()) == before
+
+
 def test_streamed_reconstruction_equals_the_whole(tokenizer, store):
     """Frame by frame with caches, each episode from a fresh start."""
     videos = [store.read(info.id).video for info in store.split("held_out")[:2]]

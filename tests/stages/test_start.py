@@ -58,10 +58,19 @@ def test_what_is_no_better_than_nothing_is_said_in_the_end(tmp_path, data, playe
     for run, source, baseline, words in ((small_run(steps=2), data, "mean_image", "does not draw what matters"),
                                          (small_dynamics(eyes, steps=2), played, "last_frame", "that stands still")):
         start(run, source, tmp_path / baseline)
-        assert words in capsys.readouterr().err
+        said = capsys.readouterr()
+        assert words in said.err and "2 steps." in said.out
+        assert "Next" not in said.out  # what was said names what to try
         looks = [json.loads(line) for line in (tmp_path / baseline / "metrics.jsonl").read_text().splitlines()]
         last = [look for look in looks if look["kind"] == "held_out"][-1]
         assert {"psnr_moving", f"psnr_moving_{baseline}"} <= last.keys()
+
+
+def test_paths_may_be_plain_strings_and_what_is_next_is_said(tmp_path, data, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("wakedream.stages.tokenizer.reconstruction_verdict", lambda own, mean: "")
+    train_tokenizer(small_run(steps=1), str(data), str(tmp_path / "run"))
+    out = tmp_path / "run"
+    assert f"{out}: 1 steps. Next: wakedream evaluate {out} --data {data}" in capsys.readouterr().out
 
 
 def test_a_first_step_that_fails_leaves_no_trace(tmp_path, data, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """A checkpoint is complete or absent; damage is found and the way out is named."""
 
+import os
 import shutil
 
 import pytest
@@ -46,6 +47,24 @@ def test_round_trip_and_pruning(saved: Checkpoints) -> None:
     assert same(read_all(saved.load(saved.latest())), STATE)
     names = {str(file.relative_to(saved.latest())) for file in saved.latest().rglob("*") if file.is_file()}
     assert names == {"state.json", "state.safetensors", "model/model.safetensors"}
+
+
+def test_a_copy_that_a_user_keeps_beside_them_is_no_checkpoint_of_the_run(saved: Checkpoints, kit) -> None:
+    """However it is called: neither gone on from nor removed, and the run's own are kept as without it."""
+    names = {"step_00000002_copy", "step_00000003 (good)", "step_000002", "step_1", "step_before"}
+    for name in names:
+        shutil.copytree(saved.latest(), saved.folder / name)
+    (saved.folder / "latest").unlink()
+    assert saved.latest().name == "step_00000003"
+    saved.save(4, STATE, kit.Model())
+    assert [path.name for path in saved.all()] == ["step_00000003", "step_00000004"]
+    assert names < {path.name for path in saved.folder.iterdir()}
+
+
+def test_more_steps_than_eight_digits_have_are_in_order(saved: Checkpoints) -> None:
+    for step in (99_999_999, 100_000_000):
+        saved.path(step).mkdir()
+    assert saved.all()[-2:] == [saved.path(99_999_999), saved.path(100_000_000)]
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json", "model/model.safetensors"])
@@ -129,6 +148,26 @@ def test_whatever_else_the_disk_refuses_for_is_told_with_the_file(tmp_path, numb
         with pytest.raises(RunError, match="the disk refused to write .*step"), runs.atomic(tmp_path / "step"):
             raise error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_may_read_a_file_is_up_to_the_umask(saved: Checkpoints, kit, tmp_path) -> None:
+    """Weights and state as all others: safetensors by itself makes files that their owner alone can read."""
+    for mask in (0o022, 0o077, 0o002):
+        before = os.umask(mask)
+        try:
+            saved.save(4, STATE, kit.Model())
+        finally:
+            os.umask(before)
+        files = [file for file in saved.path(4).rglob("*") if file.is_file()]
+        assert len(files) == 3
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~mask}
+        shutil.rmtree(saved.path(4))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(RunError, match="no permission to write"), runs.atomic(tmp_path / "x.mp4"):
+        raise AssertionError("there is nowhere to write")
 
 
 def test_a_file_in_the_way_to_a_file_is_named(tmp_path) -> None:

@@ -8,6 +8,7 @@ import torch
 from test_world import context, world
 
 from wakedream.errors import ConfigError, DataError
+from wakedream.model.pretrained import in_words
 from wakedream.world.model import World
 
 FRAMES, ACTIONS = context()
@@ -133,11 +134,17 @@ def test_one_dream_becomes_many():
     torch.testing.assert_close(made[1:2], dream.step({"move": 1}), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("count", "said"), [(999, "999"), (1000, "1 thousand"), (34_567, "34.6 thousand"),
+                                             (999_499, "999 thousand"), (999_500, "1.0 M"), (12_700_000, "12.7 M")])
+def test_small_models_are_counted_in_thousands(count, said):
+    assert in_words(count) == said
+
+
 def test_what_is_printed_says_what_it_is():
     one = world()
     shown = repr(one)
     for part in ("World(Tokenizer(16x16 frames of 3 channels, 4x6 latents each", "Dynamics(4x6 latents a frame",
-                 "actions move (categorical, 0 to 2)", "M weights (float32) on cpu"):
+                 "actions move (categorical, 0 to 2)", " thousand weights (float32) on cpu"):
         assert part in shown, shown
     assert repr(one.dream(batch_size=2, seed=[7, 8])) == (
         "WorldDream(2 dreams, 4 sampling steps a frame, seeds [7, 8], on cpu)")

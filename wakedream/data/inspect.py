@@ -7,25 +7,26 @@ import numpy as np
 
 from wakedream import runs
 from wakedream.data.config import InspectConfig
-from wakedream.data.manifest import EpisodeInfo, repair
+from wakedream.data.manifest import FILE, SHARDS, EpisodeInfo, repair
 from wakedream.data.repair import repair_data
+from wakedream.data.sheet import write_sheet
 from wakedream.data.store import Store
 from wakedream.errors import DataError
-
-ROWS, COLUMNS, GAP = 10, 12, 2
 
 
 def inspect_data(config: InspectConfig) -> None:
     """Print what the data set holds and verify every byte; DataError when it is damaged and not repaired."""
-    path = Path(config.path)
+    path, repaired = Path(config.path), list[str]()
+    if config.sheet:
+        runs.check_file(Path(config.sheet), [path / FILE, *(path / SHARDS).glob("*")], "--sheet")
     if config.repair:
-        for line in repair_data(path) or ["nothing to repair"]:
-            print(line)
+        repaired = repair_data(path)
+        print("\n".join(repaired or ["nothing to repair"]))
     store = Store.open(path)
-    print("\n".join(describe_data(store, config.short)))
+    print("\n".join(describe_data(store, config.short, len(repaired))))
     damages = store.verify()
     if config.sheet:
-        _write_sheet(store, Path(config.sheet))
+        write_sheet(store, Path(config.sheet))
         print(f"contact sheet   {config.sheet}")
     if damages:
         raise DataError("\n".join([*(damage.message for damage in damages),
@@ -33,9 +34,10 @@ def inspect_data(config: InspectConfig) -> None:
     print(f"checksums       all {len(store.manifest.shards)} shards, {len(store.episodes)} episodes whole")
 
 
-def describe_data(store: Store, short: int = 16) -> list[str]:
-    """The facts, a line each."""
+def describe_data(store: Store, short: int = 16, told: int = 0) -> list[str]:
+    """The facts, a line each. told: how many of the last that were dropped need no line of their own."""
     manifest, info = store.manifest, store.manifest.header.info
+    before = manifest.dropped[:len(manifest.dropped) - told]
     h, w, c = store.frame_shape
     per_frame, raw = manifest.stored_bytes / store.frames(), h * w * c
     few = [episode.id for episode in store.episodes if episode.frames < short]
@@ -54,38 +56,7 @@ def describe_data(store: Store, short: int = 16) -> list[str]:
               for a in store.spec.components] or ["actions         none"]
     if few:
         lines.append(f"short           {len(few)} episodes of fewer than {short} frames: {_some(few)}")
-    return lines + [f"dropped before  {shorten(line, 160)}" for line in manifest.dropped]
-
-
-def contact_sheet(store: Store) -> np.ndarray:
-    """Some episodes, a row each, evenly over the data set and their frames: uint8 (h w c). Damaged: black."""
-    h, w, c = store.frame_shape
-    scale = max(1, 64 // h)
-    cell_h, cell_w = h * scale + GAP, w * scale + GAP
-    rows = min(ROWS, len(store.episodes))
-    sheet = np.full((cell_h * rows + GAP, cell_w * COLUMNS + GAP, c), 255, np.uint8)
-    for row, index in enumerate(_spread(len(store.episodes), rows)):
-        info = store.episodes[index]
-        for column, t in enumerate(_spread(info.frames, COLUMNS)):
-            try:
-                frame = store.read(info.id, t, t + 1).video[0]
-            except DataError:
-                frame = np.zeros((h, w, c), np.uint8)
-            top, left = row * cell_h + GAP, column * cell_w + GAP
-            sheet[top:top + h * scale, left:left + w * scale] = frame.repeat(scale, 0).repeat(scale, 1)
-    return sheet
-
-
-def _spread(total: int, count: int) -> list[int]:
-    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
-
-
-def _write_sheet(store: Store, path: Path) -> None:
-    from PIL import Image
-
-    sheet = contact_sheet(store)
-    with runs.atomic(path) as beside:
-        Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet).save(beside, format="PNG")
+    return lines + [f"dropped before  {shorten(line, 160)}" for line in before]
 
 
 def _split_line(name: str, episodes: list[EpisodeInfo]) -> str:

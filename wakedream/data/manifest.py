@@ -118,12 +118,18 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """DataError when `folder` is not a data set, was interrupted, is damaged, or is of a newer format."""
+    """DataError when `folder` is not a data set, was interrupted, is being made, is damaged, or of a newer format."""
     try:
         return runs.read_versioned(folder / FILE, Manifest, format=FORMAT, versions=VERSIONS, made_by=MAKERS,
                                    remedy=repair(folder), again="make the data set again")
     except (FileNotFoundError, NotADirectoryError):
         raise _not_a_data_set(folder) from None
+
+
+def check_there(folder: Path) -> None:
+    """DataError when there is no data set, without reading it."""
+    if not (folder / FILE).exists():
+        raise _not_a_data_set(folder)
 
 
 def repair(folder: Path) -> str:
@@ -133,6 +139,9 @@ def repair(folder: Path) -> str:
 def _not_a_data_set(folder: Path) -> DataError:
     if not folder.exists():
         return DataError(f"there is no data set at {folder}: make one with {MAKERS}")
+    if owner := runs.holder(folder):
+        return DataError(f"the data set {folder} is being recorded or ingested (process {owner}): wait until that is "
+                         "done, or stop it, which keeps what there is")
     if any((folder / SHARDS).glob("*.safetensors")):
         return DataError(f"the data set {folder} was interrupted before its manifest was written: run the "
                          f"same command again to go on, or keep what is there: {repair(folder)}")

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from wakedream import __version__, runs
+from wakedream.data.manifest import SHARDS
 from wakedream.data.store import Store
 from wakedream.device import pick_device
 from wakedream.errors import ConfigError
@@ -44,9 +45,11 @@ def evaluate(config: EvaluateConfig) -> None:
     ConfigError for frames of another size, DataError for other actions or no held-out episodes that are long enough,
     WeightsError without LPIPS weights: all before anything is written.
     """
+    out = config.out or place_of(config.run)
+    runs.check_apart(out, _read(config))
+    runs.check_place(out)
     device = pick_device(config.device)
     evaluation = _of_kind(config, device)
-    out = config.out or place_of(config.run)
     with runs.locked(out):
         started = time.perf_counter()
         measured = evaluation.measure()
@@ -56,6 +59,13 @@ def evaluate(config: EvaluateConfig) -> None:
         parts = [*evaluation.sections(results, out), curves, foot(results)]
         page = write_report(out, f"wakedream: {evaluation.title}", results, parts)
     print("\n".join([*evaluation.lines(results), f"page: {page}"]))
+
+
+def _read(config: EvaluateConfig) -> list[Path]:
+    """Folders in which a page and its numbers would spoil something."""
+    run = run_of(config.run)
+    inside = ("checkpoints", "model", runs.BEST, "tokenizer", "dynamics")
+    return [config.run, run, *(run / name for name in inside), config.data, config.data / SHARDS]
 
 
 def place_of(run: Path) -> Path:

@@ -61,7 +61,7 @@ class Pretrained(nn.Module):
         """Its weights, in words: "1.2 M weights (float32) on cpu"."""
         weights = list(self.parameters())
         count = sum(weight.numel() for weight in weights)
-        return f"{count / 1e6:.1f} M weights ({str(weights[0].dtype).removeprefix('torch.')}) on {weights[0].device}"
+        return f"{in_words(count)} weights ({str(weights[0].dtype).removeprefix('torch.')}) on {weights[0].device}"
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """As any module's; ConfigError, in words, for a GPU that there is not."""
@@ -89,6 +89,13 @@ class Pretrained(nn.Module):
     def frozen(self, precision: str | None = None) -> Self:
         """A copy for inference alone: "float32", "bf16" but for the output, or None: as it is. See model/frozen.py."""
         return frozen(self, precision, self.OUTPUT)
+
+
+def in_words(count: int) -> str:
+    """1.2 M; below a million 345 thousand, below a thousand as it is."""
+    if count >= 999_500:
+        return f"{count / 1e6:.1f} M"
+    return f"{count / 1e3:.3g} thousand" if count >= 1000 else str(count)
 
 
 def refuse_foreign(folder: Path, kind: str) -> None:

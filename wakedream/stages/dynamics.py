@@ -35,7 +35,7 @@ CONTEXT, HORIZON = 16, 16  # frames of the dreams that training is judged by
 LARGER = " in larger steps"
 
 
-def train_dynamics(run: DynamicsRun, data: Path, out: Path, preset: str = "custom") -> None:
+def train_dynamics(run: DynamicsRun, data: Path | str, out: Path | str, preset: str = "custom") -> None:
     """On the data set as `run.tokenizer` encodes it; see `train_stage`."""
     if not run.tokenizer:
         raise ConfigError("--tokenizer: expected the run folder of a tokenizer: wakedream train tokenizer ...")

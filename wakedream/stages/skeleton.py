@@ -16,6 +16,7 @@ from wakedream.stages.init import begin_with, starting_weights
 from wakedream.training.checkpoint import Checkpoints, judged_by
 from wakedream.training.distributed import Place, join
 from wakedream.training.loop import Evaluate, Objective, fit
+from wakedream.training.metrics import Check
 from wakedream.training.optim import build_optimizers
 from wakedream.training.run_config import Identity, Source, check_same, claim, is_run, read
 from wakedream.training.state import Batches
@@ -63,11 +64,13 @@ class Stage:
         """What else belongs into the run folder."""
 
 
-def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path, out: Path, preset: str) -> None:
+def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path | str, out: Path | str,
+                preset: str) -> None:
     """Train on the data set `data` into the run folder `out`, going on from its latest checkpoint.
 
     UserError (DataError, ConfigError, ...) before anything is written there; Interrupted after saving.
     """
+    data, out, verdict = Path(data), Path(out), ""
     with join(run.train.device) as place, contextlib.ExitStack() as stack:
         store, goes_on, checkpoints = Store.open(data), is_run(out), Checkpoints(out / "checkpoints", 1)
         held = place.writes and (goes_on or (out / ".lock").exists())  # else made with the first step
@@ -86,7 +89,14 @@ def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path
         stage.prepare(model, begin_with(model, run.init) if run.init and not resumes else None)
         objective = stage.objective(model, perception)
         batches: Any = stack.enter_context(stage.batches())  # type: ignore[arg-type]
-        check = stage.check(perception)
+        look = stage.check(perception)
+
+        def check(model: Any) -> Check:
+            nonlocal verdict
+            assert look is not None
+            found = look(model)
+            verdict = found.verdict
+            return found
 
         def take() -> None:
             """The folder becomes this run's."""
@@ -99,6 +109,7 @@ def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path
 
         torch.manual_seed(run.train.seed + place.rank)  # every process draws its own masks and noise
         state = fit(objective, lambda model: build_optimizers(model, run.optim), batches, run.train, place, out,
-                    run.loader.batch_size * run.loader.length, check, label=stage.NAME, claim=take)
+                    run.loader.batch_size * run.loader.length, look and check, label=stage.NAME, claim=take)
     if place.writes:
-        print(f"{out}: {state.step:,} steps. Next: wakedream evaluate {out} --data {data}")
+        following = "" if verdict else f" Next: wakedream evaluate {out} --data {data}"  # else it said what to try
+        print(f"{out}: {state.step:,} steps.{following}")

@@ -27,7 +27,7 @@ from wakedream.training.loop import Evaluate
 from wakedream.training.metrics import Check
 
 
-def train_tokenizer(run: TokenizerRun, data: Path, out: Path, preset: str = "custom") -> None:
+def train_tokenizer(run: TokenizerRun, data: Path | str, out: Path | str, preset: str = "custom") -> None:
     """See `train_stage`."""
     train_stage(TokenizerStage, run, data, out, preset)
 

@@ -8,6 +8,7 @@
     RUN/checkpoints/latest                           the name of the newest one
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,9 @@ class Checkpoints:
         return self.folder / f"step_{step:08d}"
 
     def all(self) -> list[Path]:
-        """Oldest first. A folder still being written has another name."""
-        return sorted(path for path in self.folder.glob("step_*") if path.is_dir())
+        """Oldest first. A folder still being written has another name, and so has a copy that the user keeps."""
+        own = (re.fullmatch(r"step_([0-9]{8,})", path.name) for path in self.folder.glob("step_*"))
+        return [path for path in map(self.path, sorted(int(name[1]) for name in own if name)) if path.is_dir()]
 
     def clean(self) -> None:
         """Remove what a killed process left half-written."""

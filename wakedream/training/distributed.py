@@ -21,11 +21,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from wakedream.device import pick_device
+from wakedream.errors import ConfigError
 from wakedream.training.config import TrainConfig
 from wakedream.training.shards import shard
 
 RECOMPILES = 64  # of a layer's code: by kind, what it keeps, clip shape; the default of 8 is for whole models
 PATIENCE = datetime.timedelta(days=7)
+MEETING = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torch must know where there are several processes
 LONG_MINUTES, LONG_STEPS = 2.0, 1000  # a CPU run longer than this earns back the time of compiling
 
 
@@ -105,11 +107,29 @@ def _unpack(message: Tensor) -> tuple[dict[str, Tensor], Any]:
     return load(data), json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["plain"])
 
 
+def _from_environment(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise ConfigError(f"{name} is '{text}' in the environment: expected a whole number; unset it to train in one "
+                          "process, or use torchrun, which sets it")
+    return int(text)
+
+
 @contextlib.contextmanager
 def join(device: str = "auto") -> Iterator[Place]:
-    """This process's place; under torchrun, one of several that train together."""
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    chosen = pick_device(device, int(os.environ.get("LOCAL_RANK", 0)) if world_size > 1 else None)
+    """This process's place; under torchrun, one of several that train together. ConfigError when the environment
+    says that it is one of several, but not which, or not where they meet."""
+    world_size = _from_environment("WORLD_SIZE", 1)
+    rank = _from_environment("RANK", 0) if world_size > 1 else 0
+    missing = [name for name in MEETING if name not in os.environ]
+    if world_size > 1 and missing:
+        raise ConfigError(f"WORLD_SIZE is {world_size} in the environment, but {', '.join(missing)} "
+                          f"{'is' if len(missing) == 1 else 'are'} not there: unset WORLD_SIZE to train in one "
+                          "process, or start several with torchrun, which sets them all")
+    if not 0 <= rank < world_size:
+        raise ConfigError(f"RANK is {rank} in the environment and WORLD_SIZE {world_size}: expected a rank from 0 to "
+                          f"{world_size - 1}; unset both to train in one process, or use torchrun, which sets them")
+    chosen = pick_device(device, _from_environment("LOCAL_RANK", 0) if world_size > 1 else None)
     if world_size == 1:
         yield Place(chosen)
         return

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import platform
 import sys
 from dataclasses import dataclass, field
@@ -60,13 +59,10 @@ def check_same(folder: Path, own: Identity) -> Changes:
     """
     if is_run(folder):
         return _compare(folder, read(folder), own)
-    with runs.disk_errors(folder):
-        with contextlib.suppress(FileNotFoundError):
-            if any(not path.name.startswith(".") for path in folder.iterdir()):
-                raise RunError(f"{folder} is not empty and holds no run: choose another --out")
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not os.access(there, os.W_OK):
-            raise PermissionError(13, "not writable", str(there))
+    with runs.disk_errors(folder), contextlib.suppress(FileNotFoundError):
+        if any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise RunError(f"{folder} is not empty and holds no run: choose another --out")
+    runs.check_place(folder)
     return {}
 
 

@@ -8,6 +8,7 @@ from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.pictures import ERROR_GAIN, png
 from wakedream.evaluation.page.plots import plot
 from wakedream.evaluation.page.report import DIGITS, UNITS, judged_on, number, trained, videos
+from wakedream.model.pretrained import in_words
 
 BINS = 8
 NAMES = {"early": "dreamed, frames 16 to 116", "late": "dreamed, last 100 frames",
@@ -58,7 +59,7 @@ def _head(results: dict[str, Any]) -> str:
                                                 f"{_share(found['chance'])})"))
     text = [f"{seen['clips']} clips of up to {seen['length']} frames, {seen['context']} of them context, "
             f"{judged_on(seen)}; K = {seen['sampling_steps']} sampling steps",
-            f"{about['parameters'] / 1e6:.1f} M parameters, window of {about['window']} frames, K up to "
+            f"{in_words(about['parameters'])} parameters, window of {about['window']} frames, K up to "
             f"{about['finest_steps']}",
             trained(results), *(str(results[name]) for name in ("device", "date") if name in results)]
     about = page.html.escape("; ".join(filter(None, text)))

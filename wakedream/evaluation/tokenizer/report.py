@@ -9,6 +9,7 @@ from wakedream.evaluation.page.pictures import enlarge, png
 from wakedream.evaluation.page.plots import plot
 from wakedream.evaluation.page.report import UNITS, judged_on, number, trained, videos
 from wakedream.evaluation.tokenizer.pictures import Pictures
+from wakedream.model.pretrained import in_words
 
 DEAD_SHOWN = 8
 PICTURE = "reconstruction.png"
@@ -48,7 +49,7 @@ def _head(results: dict[str, Any]) -> str:
     lines = [f"{frames}, {judged_on(seen)}", trained(results)]
     if "parameters" in about:
         size = " x ".join(map(str, about["frame_size"]))
-        lines.append(f"{about['parameters'] / 1e6:.1f} M parameters, frames of {size}")
+        lines.append(f"{in_words(about['parameters'])} parameters, frames of {size}")
     lines += [str(results[name]) for name in ("device", "date") if name in results]
     text = page.html.escape("; ".join(filter(None, lines)))
     return f"<h1>Tokenizer</h1><p>{text}</p>" + page.warning(results.get("verdict", "")) + page.numbers(shown)
