@@ -77,3 +77,27 @@ def test_the_mask_changes_from_batch_to_batch_and_follows_the_config():
     uniform, fixed = build(), build(mask="fixed", mask_ratio=0.75)
     assert not torch.equal(uniform.draw_mask(2, 4), uniform.draw_mask(2, 4))
     assert (fixed.draw_mask(2, 4).sum(-1) == round(0.75 * 9)).all()
+
+
+def test_what_is_moved_is_what_is_to_be_drawn_and_weighs_where_it_came_to():
+    """A model that draws the clips where they were errs; one that draws them where they are now does not."""
+    batch, still = clip(), torch.zeros(3, 20, 24)
+    batch.video.zero_()
+    batch.video[:, :, :, 8:10, 8:10] = 255
+    objective = build(still, moving_weight=5.0, shift=4)
+    seen = []
+
+    def draw(frames, mask):
+        seen.append(frames)
+        return torch.zeros_like(frames), None
+
+    objective.model.forward = draw
+    torch.manual_seed(3)
+    for _ in range(8):
+        losses = objective(batch)
+        frames = seen[-1]
+        assert (frames.sum((3, 4)) == 4).all()  # whole, wherever it is
+        weighed = 5 * 4 / (5 * 4 + 20 * 24 - 4)
+        torch.testing.assert_close(losses["moving"], torch.tensor(weighed))
+    assert len({tuple(frames[0, 0, 0].nonzero()[0].tolist()) for frames in seen}) > 2
+    assert all(torch.equal(frames[:, 0], frames[:, 3]) for frames in seen)

@@ -26,7 +26,7 @@ def training_step(run: TokenizerRun, device: torch.device) -> tuple[Stepper, Tok
     """One optimizer step: masks, losses, balance, backward, clipping, optimizers, averaged weights; and the model."""
     torch.manual_seed(run.train.seed)
     drawn = clips(run, device)
-    behind = next(drawn).video[0, 0].float() / 255 if run.objective.needs_background else None
+    behind = None if run.objective.moving_weight == 1 else next(drawn).video[0, 0].float() / 255
     place, objective = Place(device), TokenizerObjective(Tokenizer(run.model), run.objective, background=behind)
     state = begin(objective, lambda model: build_optimizers(model, run.optim), drawn, run.train, place)
     return Stepper(wrap(objective, run.train, place), state, run.train), objective.model

@@ -51,7 +51,7 @@ class TokenizerStage(Stage):
     def objective(self, model: Tokenizer, perception: Perception) -> TokenizerObjective:
         config = self.run.objective
         lpips = perception.of(config.lpips_net) if config.lpips_weight else None
-        behind = self.stills[1] if config.needs_background else None
+        behind = self.stills[1] if config.moving_weight != 1 else None
         return TokenizerObjective(model, config, lpips, behind)
 
     def batches(self) -> Loader:

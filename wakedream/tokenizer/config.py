@@ -113,10 +113,8 @@ class TokenizerObjectiveConfig:
     """weight of the squared error where a pixel moves, that is, differs from the background of the training data (its
     median frame), beside 1 elsewhere; their mean is 1. In worlds that scroll, where nearly all moves, it says little"""
     shift: int = added(0, was=0)
-    """pixels by which half of the clips are moved at most, up or down and to a side; 0: none. Against learning by
-    heart where things stood"""
-    shift_what: Literal["moving", "picture"] = added("moving", was="moving")
-    """moving: what differs from the background of the training data, which stays; picture: all of it"""
+    """pixels by which half of the clips are moved at most, up or down and to a side, their edges repeated; 0: none.
+    Against learning by heart where things stood"""
     lpips_weight: float = 0.2
     """weight of LPIPS beside MSE, both divided by their running RMS; 0 needs no LPIPS weights"""
     lpips_fraction: float = 0.5
@@ -130,7 +128,3 @@ class TokenizerObjectiveConfig:
         check(self.shift >= 0, f"shift must not be negative, got {self.shift}")
         check(self.lpips_weight >= 0, f"lpips_weight must not be negative, got {self.lpips_weight}")
         check(0 < self.lpips_fraction <= 1, f"lpips_fraction must be in (0, 1], got {self.lpips_fraction}")
-
-    @property
-    def needs_background(self) -> bool:
-        return self.moving_weight != 1 or self.shift > 0

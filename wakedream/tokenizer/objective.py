@@ -10,7 +10,7 @@ from wakedream.notation import Frames, PatchMask
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.tokenizer.config import TokenizerObjectiveConfig
 from wakedream.tokenizer.masking import fixed_mask, uniform_mask
-from wakedream.tokenizer.shift import shifted
+from wakedream.tokenizer.shift import draw_shift, shifted
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 
@@ -28,13 +28,12 @@ class TokenizerObjective(nn.Module):
     def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig, lpips: LPIPS | None = None,
                  background: Tensor | None = None):
         """lpips: the network if it is already there, by default loaded. background: of the training data (c h w), with
-        a `moving_weight` or a `shift`. ConfigError when frames are too small."""
+        a `moving_weight`. ConfigError when frames are too small."""
         super().__init__()
         self.model, self.config = tokenizer, config
         self.weights = {"mse": 1.0}
-        if config.needs_background:
-            assert background is not None, "what moves is told from a background"
         if config.moving_weight != 1:
+            assert background is not None, "what moves is told from a background"
             self.weights = {"moving": 1.0, "mse": 0.0}
         self.register_buffer("background", background, persistent=False)
         self.lpips = None
@@ -58,26 +57,20 @@ class TokenizerObjective(nn.Module):
         return False
 
     def forward(self, clip: Clip) -> dict[str, Tensor]:
-        frames, where = self.drawn(clip)
+        frames = clip.video.float() / 255
+        where = None if self.background is None else moving(frames, self.background)
+        if self.config.shift:
+            by = draw_shift(len(frames), self.config.shift, frames.device)
+            frames, where = shifted(frames, *by), None if where is None else shifted(where, *by)
         prediction, _ = self.model(frames, self.draw_mask(*frames.shape[:2]))
         errors = (prediction.float() - frames).square()
         losses = {"mse": errors.mean()}
-        if where is not None and self.config.moving_weight != 1:
+        if where is not None:
             weights = torch.where(where, self.config.moving_weight, 1.0).expand_as(errors)
             losses["moving"] = (errors * weights).sum() / weights.sum()
         if self.lpips is not None:
             losses["lpips"] = self._perceptual(self.lpips, prediction, frames)
         return losses
-
-    def drawn(self, clip: Clip) -> tuple[Frames, Tensor | None]:
-        """What is to be reconstructed, in [0, 1], and where it moves, bool (b t 1 h w), if that is needed."""
-        frames, config = clip.video.float() / 255, self.config
-        if self.background is None:
-            return frames, None
-        where = moving(frames, self.background)
-        if not config.shift:
-            return frames, where
-        return shifted(frames, where, config.shift, self.background if config.shift_what == "moving" else None)
 
     def draw_mask(self, batch: int, num_frames: int) -> PatchMask:
         draw = uniform_mask if self.config.mask == "uniform" else fixed_mask
