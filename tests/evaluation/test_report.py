@@ -143,7 +143,7 @@ def test_the_video_that_is_read_is_not_written_over_whatever_it_is_called(run, t
     (tmp_path / "x.mp4").write_bytes(b"a film")
     (tmp_path / "link.mp4").symlink_to(tmp_path / "x.mp4")
     for source, out in (("x.mp4", "x.mp4"), ("x.mp4", "link.mp4"), ("link.mp4", "x.mp4")):
-        with pytest.raises(ConfigError, match="is the video that is read"):
+        with pytest.raises(ConfigError, match="is what is read"):
             reconstruct(ReconstructConfig(run, tmp_path / source, tmp_path / out))
     assert (tmp_path / "x.mp4").read_bytes() == b"a film"
     assert not list(tmp_path.glob("*out*"))

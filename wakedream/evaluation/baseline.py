@@ -16,8 +16,9 @@ def reconstruction_verdict(own: Numbers, mean_image: Numbers) -> str:
     return short and (
         f"this tokenizer does not draw what matters: {short}. Dreams of it would lack the same. Train longer "
         "(--train.minutes), with a lower rate (--optim.lr 0.005 --optim.muon-on linear), without masking "
-        "(--objective.mask-ratio 0), with more weight on what moves (--objective.moving-weight 20), or with more "
-        "latents (--model.num-latents)")
+        "(--objective.mask-ratio 0), with more weight on what moves (--objective.moving-weight 20), with more latents "
+        "(--model.num-latents), or, where the training data are drawn well, with shifted clips (--objective.shift 4) "
+        "or more data")
 
 
 def dream_verdict(own: Numbers, last_frame: Numbers, mean_image: Numbers) -> str:

@@ -27,8 +27,7 @@ def reconstruct(config: ReconstructConfig) -> None:
     """Write `config.out`; one frame at a time with the past in the tokenizer's caches, so any length fits."""
     if config.out.suffix.lower() != ".mp4":
         raise ConfigError(f"--out {config.out}: expected a name that ends in .mp4")
-    if config.out.exists() and config.source.exists() and config.out.samefile(config.source):
-        raise ConfigError(f"--out {config.out} is the video that is read, which would be lost: choose another name")
+    runs.check_file(config.out, [config.source])
     tokenizer = Tokenizer.from_pretrained(config.run).to(pick_device(config.device)).eval()
     frames, fps = _source(config, tokenizer)
     scale = config.scale or max(1, round(HEIGHT / tokenizer.config.height))
