@@ -24,7 +24,7 @@ import torch
 from wakedream.bench.machine import device_name
 from wakedream.device import pick_device
 
-STRIPS = 5  # of a report's picture: truth, reconstruction, error, and two of masked frames
+STRIPS = 3  # of a report's picture: truth, reconstruction, error; where there was masking, two of masked frames
 KEPT = ("psnr", "psnr_moving", "lpips", "ssim")
 
 
@@ -79,8 +79,7 @@ def main() -> None:
              "date": time.strftime("%Y-%m-%d"), "preset": options.preset, "options": options.options}
     (options.out / "games.json").write_text(json.dumps({**about, "games": rows}, indent=1) + "\n")
     print(table(rows))
-    reports = [options.out / data.name / "report" / "reconstruction.png" for data in options.data]
-    picture(reports, options.out / "games.png")
+    picture([options.out / data.name / "report" for data in options.data], options.out / "games.png")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -100,8 +99,12 @@ def picture(reports: list[Path], out: Path) -> None:
     """The reports' first two strips, below one another."""
     from PIL import Image
 
-    images = [Image.open(path) for path in reports if path.exists()]
-    images = [image.crop((0, 0, image.width, image.height * 2 // STRIPS)) for image in images]
+    images = []
+    for report in reports:
+        if (path := report / "reconstruction.png").exists():
+            image, results = Image.open(path), json.loads((report / "metrics.json").read_text())
+            strips = STRIPS + 2 * any(row["ratio"] for row in results["by_mask_ratio"])
+            images.append(image.crop((0, 0, image.width, image.height * 2 // strips)))
     if images:
         whole = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
         top = 0

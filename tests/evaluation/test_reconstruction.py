@@ -7,11 +7,13 @@ from squares import write_store
 
 from wakedream.data.loader import evaluation_clips
 from wakedream.errors import ConfigError
+from wakedream.evaluation.config import EvaluateTokenizerConfig
 from wakedream.evaluation.metrics import psnr
 from wakedream.evaluation.tokenizer.latents import latent_influence, latent_statistics
 from wakedream.evaluation.tokenizer.pictures import Pictures, take_pictures
 from wakedream.evaluation.tokenizer.reconstruction import _shares, evaluate_tokenizer
 from wakedream.evaluation.tokenizer.report import sections
+from wakedream.evaluation.tokenizer.run import TokenizerEvaluation
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 
@@ -130,6 +132,24 @@ def test_pictures_of_the_same_moments(tokenizer, store):
     clip = evaluation_clips(store, "held_out", 8, 6).video
     assert (pictures.strips["truth"][:, :32] == clip[0, -1].permute(1, 2, 0).numpy()).all()
     assert [video.shape for video in pictures.videos] == [(24, 32, 5 * 34 - 2, 3)] * 3
+
+
+def test_a_tokenizer_that_was_trained_without_masking_is_shown_without(tmp_path, tokenizer, store):
+    """As the run's own options say; with masking, and where nothing is known of the training, with it."""
+    def shown(run):
+        tokenizer.save_pretrained(run / "best")
+        config = EvaluateTokenizerConfig(run, store.path, videos=False, clips=2, length=4)
+        evaluation = TokenizerEvaluation(config, store, torch.device("cpu"), None)
+        page = "".join(evaluation.sections(evaluation.measure(), run))
+        return "masked" in page, "By share of masked patches" in page
+
+    assert shown(tmp_path / "weights") == (True, True)
+    for ratio, expected in ((0.0, (False, False)), (0.5, (True, True))):
+        run = tmp_path / str(ratio)
+        run.mkdir()
+        config = {"objective": {"mask_ratio": ratio}}
+        (run / "config.json").write_text(json.dumps({"stage": "tokenizer", "config": config}))
+        assert shown(run) == expected
 
 
 def test_where_no_episode_is_held_out_the_model_is_judged_by_what_it_learned_from_and_that_is_said(tokenizer, tmp_path,

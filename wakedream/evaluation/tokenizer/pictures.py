@@ -37,36 +37,35 @@ def take_pictures(
     length: int,
     videos: bool = True,
     seed: int = 0,
+    masked: bool = True,
 ) -> Pictures:
-    """The last frame of each of 8 clips of `length` frames, and 3 clips of up to 64 frames as videos."""
+    """The last frame of each of 8 clips of `length` frames, and 3 clips of up to 64 frames as videos. masked: with what
+    is made of three quarters masked input, too."""
     split = store.judging_split
-    views = _views(tokenizer, evaluation_clips(store, split, COLUMNS, length, seed).video, seed)
+    views = _views(tokenizer, evaluation_clips(store, split, COLUMNS, length, seed).video, seed, masked)
     pictures = Pictures({name: strip(frames[:, -1]) for name, frames in views.items()})
     if videos:
         longest = max(info.frames for info in store.split(split))
         clip = evaluation_clips(store, split, VIDEOS, min(VIDEO_FRAMES, longest), seed)
         for number, video in enumerate(clip.video):
-            kinds = torch.cat(list(_views(tokenizer, video[None], seed + number).values()))
+            kinds = torch.cat(list(_views(tokenizer, video[None], seed + number, masked).values()))
             frames = [strip(kinds[:, t]) for t in range(kinds.shape[1])]
             pictures.videos.append(np.stack(frames))
     return pictures
 
 
-def _views(tokenizer: Tokenizer, video: Tensor, seed: int) -> dict[str, Frames]:
+def _views(tokenizer: Tokenizer, video: Tensor, seed: int, masked: bool) -> dict[str, Frames]:
     """By name: what was there, what the tokenizer was shown, and what it made of it; (b t c h w) each."""
     device = tokenizer.mask_token.device
     frames = video.to(device).float() / 255
-    generator = torch.Generator(device).manual_seed(seed)
-    mask = tokenizer.patch_mask(len(frames), frames.shape[1], MASK_RATIO, generator)
     made = tokenizer.reconstruct(frames)
-    hidden = f"{MASK_RATIO:.0%} masked"
-    views = {
-        "truth": frames,
-        "reconstruction": made,
-        f"error x {ERROR_GAIN}": error(made, frames),
-        hidden: tokenizer.show_mask(frames, mask),
-        f"reconstruction, {hidden}": tokenizer.reconstruct(frames, mask),
-    }
+    views = {"truth": frames, "reconstruction": made, f"error x {ERROR_GAIN}": error(made, frames)}
+    if masked:
+        generator = torch.Generator(device).manual_seed(seed)
+        mask = tokenizer.patch_mask(len(frames), frames.shape[1], MASK_RATIO, generator)
+        hidden = f"{MASK_RATIO:.0%} masked"
+        views |= {hidden: tokenizer.show_mask(frames, mask),
+                  f"reconstruction, {hidden}": tokenizer.reconstruct(frames, mask)}
     return {name: view.cpu() for name, view in views.items()}
 
 

@@ -22,6 +22,7 @@ def sections(results: dict[str, Any], pictures: Pictures, fps: float = 10.0) -> 
         _pictures(pictures),
         _videos(pictures, fps),
         _tables(results),
+        _masked(results),
         _by_frame(results),
         _latents(results, pictures),
     ]
@@ -58,7 +59,9 @@ def _head(results: dict[str, Any]) -> str:
 def _pictures(pictures: Pictures) -> str:
     if not pictures.strips:
         return ""
-    text = "One frame from each of several clips; every column is the same moment. Masked patches are grey."
+    text = "One frame from each of several clips; every column is the same moment."
+    if any("masked" in name for name in pictures.strips):
+        text += " Masked patches are grey."
     return page.section(
         "Reconstructions", text, page.strips([(name, png(strip)) for name, strip in pictures.strips.items()])
     )
@@ -79,26 +82,29 @@ def _tables(results: dict[str, Any]) -> str:
         [[row["frames_of"], row["of"], *(number(row, n) for n in names), f"{row['frames']:,}"] for row in rows],
         text_columns=2,
     )
-    second = page.table(
-        ["masked", "", *headings],
-        [
-            [
-                "" if row["ratio"] is None else f"{row['ratio']:.0%}",
-                row["of"],
-                *(number(row, n) for n in names),
-            ]
-            for row in results["by_mask_ratio"]
-        ],
-        text_columns=2,
-    )
     text = (
         "PSNR of the error pooled over all pixels; SSIM and LPIPS are means over frames. The mean image of "
         "the training data is the least to beat."
     )
     if results.get("lpips_net"):
         text += f" LPIPS v0.1 ({results['lpips_net']})."
-    more = "A random share of every frame's patches is hidden from the encoder; all pixels count."
-    return page.section("Numbers", text, first) + page.section("By share of masked patches", more, second)
+    return page.section("Numbers", text, first)
+
+
+def _masked(results: dict[str, Any]) -> str:
+    """Nothing of a tokenizer that was trained without masking."""
+    rows = results["by_mask_ratio"]
+    if not any(row["ratio"] for row in rows):
+        return ""
+    names = [name for name in UNITS if name in rows[0]]
+    table = page.table(
+        ["masked", "", *(UNITS[name] for name in names)],
+        [["" if row["ratio"] is None else f"{row['ratio']:.0%}", row["of"], *(number(row, n) for n in names)]
+         for row in rows],
+        text_columns=2,
+    )
+    text = "A random share of every frame's patches is hidden from the encoder; all pixels count."
+    return page.section("By share of masked patches", text, table)
 
 
 def _by_frame(results: dict[str, Any]) -> str:

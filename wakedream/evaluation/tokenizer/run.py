@@ -11,7 +11,7 @@ from wakedream.evaluation.baseline import reconstruction_verdict
 from wakedream.evaluation.config import EvaluateTokenizerConfig
 from wakedream.evaluation.page.report import UNITS
 from wakedream.evaluation.tokenizer.pictures import heat, take_pictures
-from wakedream.evaluation.tokenizer.reconstruction import check_data, evaluate_tokenizer
+from wakedream.evaluation.tokenizer.reconstruction import RATIOS, check_data, evaluate_tokenizer
 from wakedream.evaluation.tokenizer.report import sections, write_picture
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.runs import run_of
@@ -29,19 +29,22 @@ class TokenizerEvaluation:
         self.config, self.store, self.lpips = config, store, lpips
         self.tokenizer = Tokenizer.from_pretrained(config.run).to(device).eval()
         check_data(self.tokenizer, store)
-        self.trained = _training_length(config.run)
+        training = _training(config.run)
+        self.trained = training.get("loader", {}).get("length")
+        self.masked = training.get("objective", {}).get("mask_ratio") != 0  # else it was never asked to fill gaps
         self.length = config.length or _fitting_length(store, self.trained or DEFAULT_LENGTH)
 
     def measure(self) -> dict[str, Any]:
         results, self.maps = evaluate_tokenizer(
             self.tokenizer, self.store, clips=self.config.clips or DEFAULT_CLIPS, length=self.length,
-            training_length=self.trained, lpips=self.lpips, seed=self.config.seed)
+            training_length=self.trained, lpips=self.lpips, ratios=RATIOS if self.masked else (0.0,),
+            seed=self.config.seed)
         own, mean = results["reconstruction"][:2]
         return self._about() | {"verdict": reconstruction_verdict(own, mean)} | results
 
     def sections(self, results: dict[str, Any], out: Path) -> list[str]:
         pictures = take_pictures(self.tokenizer, self.store, self.length, videos=self.config.videos,
-                                 seed=self.config.seed)
+                                 seed=self.config.seed, masked=self.masked)
         pictures.maps = dict(zip(results["latents"]["influence"]["latent"], heat(self.maps), strict=True))
         write_picture(out, pictures)
         return sections(results, pictures)
@@ -64,11 +67,11 @@ class TokenizerEvaluation:
         }  # fmt: skip
 
 
-def _training_length(run: Path) -> int | None:
-    """Frames per clip in training, from the run's config.json; None for a bare weights folder."""
+def _training(run: Path) -> dict[str, Any]:
+    """Options of training, from the run's config.json; none of a bare weights folder."""
     file = run_of(run) / "config.json"
     values = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return values.get("config", {}).get("loader", {}).get("length")
+    return dict(values.get("config", {}))
 
 
 def _fitting_length(store: Store, trained: int) -> int:
