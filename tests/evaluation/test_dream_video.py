@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from squares import SPEC, write_played
 
 from wakedream.data.actions import ActionComponent, ActionSpec
+from wakedream.data.store import Store
 from wakedream.data.video import read_video
 from wakedream.errors import CheckpointError, ConfigError, DataError, RunError
 from wakedream.evaluation.config import DreamConfig
@@ -83,8 +85,8 @@ def test_dreams_are_as_long_as_short_episodes_allow(world_run, tmp_path, capsys,
     ([50], 34),
 ])
 def test_how_far_dreams_go(lengths, frames):
-    store = SimpleNamespace(judging_split="train",
-                            split=lambda name: [SimpleNamespace(frames=length) for length in lengths])
+    store = Mock(spec=Store, judging_split="train")
+    store.split.return_value = [SimpleNamespace(frames=length) for length in lengths]
     assert dream_video._reach(DreamConfig(Path("run"), Path("x.mp4"), Path("data")), store) == frames
 
 

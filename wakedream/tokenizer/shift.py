@@ -2,9 +2,8 @@
 all, and what stands elsewhere in held-out play is then drawn where it stood before (docs/log.md)."""
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
-
-from wakedream.notation import Frames, Video
 
 SHARE = 0.5  # of the clips; the others stay where they are, as all do once it is trained
 
@@ -16,8 +15,8 @@ def draw_shift(batch: int, most: int, device: torch.device) -> tuple[Tensor, Ten
     return down, right
 
 
-def shifted(frames: Frames | Video, down: Tensor, right: Tensor) -> Tensor:
-    """Clips (b t c h w) of any type, all frames of one moved alike; the edge is repeated."""
+def shifted(frames: Shaped[Tensor, "b t c h w"], down: Tensor, right: Tensor) -> Shaped[Tensor, "b t c h w"]:
+    """Clips of any type, all frames of one moved alike; the edge is repeated."""
     height, width = frames.shape[-2:]
     rows = _sources(height, down)[:, None, None, :, None].expand(*frames.shape)
     columns = _sources(width, right)[:, None, None, None, :].expand(*frames.shape)
