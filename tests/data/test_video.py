@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
 from making import cut_film, film, write_film
 
-from wakedream.data.video import encode_mp4, read_video, write_video
+from wakedream.data.video import Mp4, encode_mp4, read_video, write_video
 from wakedream.errors import DataError
 
 
@@ -120,3 +122,11 @@ def test_a_video_without_frames_is_told(tmp_path):
         container.start_encoding()
     with pytest.raises(DataError, match=r"no frame|not a video"):
         read(tmp_path / "a.mkv")
+
+
+def test_a_name_with_colons_is_written_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Mp4(Path("10:30:45.mp4"), 10) as video:
+        for frame in film(3):
+            video.add(frame)
+    assert len(read(tmp_path / "10:30:45.mp4")) == 3
