@@ -67,42 +67,20 @@ class Decoded:
         self.count, self.time, self.skipped = 0, 0.0, False
         self._step = 1 / float(stream.guessed_rate or stream.average_rate or 25)
         self._last: float | None = None  # by the file's clock
+        self._amid: bool | None = None  # whether its first packet needs others before it
         self._jumped, self._longest = False, 0.0
 
     def __iter__(self) -> Iterator[Any]:
-        import av
-
-        broken, amid = "", None
-        packets = self.container.demux(self.stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                frames = [] if packet is None else packet.decode()
-            except av.FFmpegError as error:
-                broken = str(error.strerror)
-                if self.count:
-                    break
-                if packet is None:
-                    break
+        broken = ""
+        for frame, broken in self._attempts():
+            begins = not broken and (frame.key_frame or not self.skipped)
+            if self.count == 0 and not begins:
                 self.skipped = True
                 continue
-            if packet is None:
+            if broken:
                 break
-            if amid is None:
-                amid = packet.pts is not None and not packet.is_keyframe
-            for frame in frames:
-                if self.count == 0 and (frame.is_corrupt or (self.skipped and not frame.key_frame)):
-                    broken, self.skipped = "a damaged frame", True
-                    continue
-                if frame.is_corrupt:
-                    broken = "a damaged frame"
-                    break
-                broken = ""
-                self.skipped |= self.count == 0 and amid and bool(frame.key_frame)
-                self._tick(frame)
-                yield frame
-            if broken and self.count:
-                break
+            self._tick(frame)
+            yield frame
         if self.count == 0:
             raise DataError(f"{self.path} holds no frame that can be read ({broken or 'zero length'})")
         missing = self._missing()
@@ -112,6 +90,26 @@ class Decoded:
             of = f", {missing:.1f} s before its end" if missing else ""
             raise DataError(f"{self.path} breaks off after {self.count} frames{of} ({broken}): get it whole, "
                             "or keep what could be read with `wakedream ingest --keep-truncated`")
+
+    def _attempts(self) -> Iterator[tuple[Any, str]]:
+        """A frame and "", or what is wrong with it, or with what should have become one."""
+        import av
+
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                yield None, str(error.strerror)
+                continue
+            if self._amid is None:  # decoders say nothing of pictures that they leave out for it
+                self._amid = packet.pts is not None and not packet.is_keyframe
+            for frame in frames:
+                self.skipped |= self.count == 0 and self._amid and bool(frame.key_frame)
+                yield frame, "a damaged frame" if frame.is_corrupt else ""
 
     def _tick(self, frame: Any) -> None:
         now = frame.time
