@@ -13,9 +13,9 @@ from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.store import Store
 from wakedream.data.video import read_video
 from wakedream.errors import CheckpointError, ConfigError, DataError, RunError
+from wakedream.evaluation.commands import commands, held, parse, random_actions
 from wakedream.evaluation.config import DreamConfig
 from wakedream.evaluation.dynamics import video as dream_video
-from wakedream.evaluation.dynamics.commands import commands, held, parse, random_actions
 from wakedream.evaluation.dynamics.pictures import from_nothing, under_commands
 from wakedream.evaluation.dynamics.rollouts import roll_out
 from wakedream.evaluation.dynamics.video import dream

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wakedream.evaluation.dynamics.commands import Held, held
+from wakedream.evaluation.commands import Held, held
 from wakedream.evaluation.dynamics.rollouts import RollOut, continued, decoded_from, until
 from wakedream.evaluation.dynamics.windows import DreamClips, evenly, without_context
 from wakedream.evaluation.page.pictures import VIDEO_FRAMES, VIDEOS, error, strip

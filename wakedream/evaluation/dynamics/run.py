@@ -14,10 +14,10 @@ from wakedream.data.trajectory import Actions
 from wakedream.dynamics.noise import row_seeds
 from wakedream.errors import ConfigError, UserError
 from wakedream.evaluation.baseline import DREAMED, dream_verdict
+from wakedream.evaluation.commands import commands
 from wakedream.evaluation.config import CHUNK, EvaluateDynamicsConfig
 from wakedream.evaluation.dynamics.branching import branches, recorded_seeds
 from wakedream.evaluation.dynamics.chunks import Reference
-from wakedream.evaluation.dynamics.commands import commands
 from wakedream.evaluation.dynamics.control import control
 from wakedream.evaluation.dynamics.drift import drift
 from wakedream.evaluation.dynamics.horizons import DREAM, HORIZONS, LAST, MEAN, horizon_table

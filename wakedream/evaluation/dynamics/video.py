@@ -9,8 +9,8 @@ from wakedream.data.trajectory import Actions, Trajectory
 from wakedream.data.video import Mp4
 from wakedream.device import pick_device
 from wakedream.dynamics.clip import LatentClip
+from wakedream.evaluation.commands import held, parse, random_actions
 from wakedream.evaluation.config import DreamConfig
-from wakedream.evaluation.dynamics.commands import held, parse, random_actions
 from wakedream.evaluation.dynamics.pictures import beside, side_by_side
 from wakedream.evaluation.dynamics.rollouts import decoded_from, roll_out, until
 from wakedream.evaluation.dynamics.windows import LEAST, check_world, dream_clips
