@@ -37,8 +37,8 @@ def demo() -> TokenizerRun:
 
 
 def crafter() -> TokenizerRun:
-    """64x64 games on one GPU, eight minutes: recommended. 16 latents x 32. After 80 seconds (one H100) Pong has 46.9 dB on
-    what moves, LunarLander 36.4 (docs/log.md)."""
+    """64x64 games on one GPU, eight minutes: recommended. 16 latents x 32. After 80 seconds (one H100): 46.9 dB on what
+    moves in Pong, 36.4 in LunarLander (docs/log.md)."""
     return TokenizerRun(
         model=SHAPES["crafter"],
         objective=TokenizerObjectiveConfig(mask_ratio=0.0, moving_weight=20.0, shift=4),
