@@ -8,12 +8,12 @@ from typing import Any
 from wakedream.data.film import opened
 from wakedream.errors import DataError
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def images_in(folder: Path) -> list[Path]:
     """By name, numbers in it as numbers: 2.png before 10.png. Hidden files are ignored."""
-    found = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+    found = [file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
     return sorted((file for file in found if file.is_file()), key=in_order)
 
 

@@ -16,8 +16,7 @@ from wakedream.data.actions import ActionSpec
 from wakedream.data.config import IngestConfig, parse_size
 from wakedream.data.episode import Episode
 from wakedream.data.film import frame_rate
-from wakedream.data.images import SUFFIXES as IMAGES
-from wakedream.data.images import images_in
+from wakedream.data.images import IMAGES, images_in
 from wakedream.data.manifest import FILE, EpisodeInfo, read_manifest
 from wakedream.data.video import read_video
 from wakedream.data.writer import StoreWriter, begun
@@ -36,9 +35,7 @@ def ingest(config: IngestConfig) -> None:
     options = {name: asdict(config)[name] for name in ("size", "fit", "fps")} | {"episode_frames": config.video_frames}
     out, bad = Path(config.out), {}
     spec = _spec(goes_on(out, "ingest", options), files)
-    with told_when_interrupted(out), StoreWriter(out, spec, frame_shape=(*parse_size(config.size), 3),
-                                                 held_out=config.held_out,
-                                                 info={"source": "ingest", "ingest": options}) as writer:
+    with writing(config, spec, "ingest", options) as writer:
         before: dict[str, list[EpisodeInfo]] = {}
         for info in writer.added:
             before.setdefault(str(Path(info.info["source"]).resolve()), []).append(info)
@@ -67,9 +64,13 @@ def goes_on(out: Path, what: str, options: dict[str, Any]) -> ActionSpec | None:
 
 
 @contextlib.contextmanager
-def told_when_interrupted(out: Path) -> Iterator[None]:
+def writing(config: IngestConfig, spec: ActionSpec, what: str, options: dict[str, Any]) -> Iterator[StoreWriter]:
+    """The data set that the command makes or goes on with; an interruption says what is kept."""
+    out, info = Path(config.out), {"source": "ingest", what: options}
     try:
-        yield
+        with StoreWriter(out, spec, frame_shape=(*parse_size(config.size), 3), held_out=config.held_out,
+                         info=info) as writer:
+            yield writer
     except KeyboardInterrupt:
         kept = read_manifest(out).episodes if (out / FILE).exists() else ()
         frames = sum(info.frames for info in kept)
@@ -101,8 +102,9 @@ def find_videos(paths: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
             inside = sorted(file for file in folder.iterdir() if not file.is_dir() and not file.name.startswith("."))
             videos = [file for file in inside if file.suffix.lower() in SUFFIXES and file.is_file()]
             images = [] if videos else images_in(folder)
-            files += [folder] if len(images) > 1 else videos
-            taken = {*videos, *(images if len(images) > 1 else ())}
+            sequence = len(images) > 1
+            files += [folder] if sequence else videos
+            taken = set(images if sequence else videos)
             passed_over += [file for file in inside if file not in taken]
     if not files:
         raise DataError(f"no videos in {', '.join(paths)}: expected files ending in {' '.join(SUFFIXES)}, or "

@@ -52,9 +52,7 @@ def _ingest(config: IngestConfig, sources: dict[str, Source]) -> None:
     spec = _spec(out, videos.goes_on(out, "readers", options), sources)
     bad: list[str] = []
     total = sum(len(source.episodes) for source in sources.values())
-    with videos.told_when_interrupted(out), StoreWriter(out, spec, frame_shape=(*parse_size(config.size), 3),
-                                                        held_out=config.held_out,
-                                                        info={"source": "ingest", "readers": options}) as writer:
+    with videos.writing(config, spec, "readers", options) as writer:
         before: Written = {}
         for info in writer.added:
             before.setdefault((info.info["source"], info.info["name"]), []).append(info)
