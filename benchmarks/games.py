@@ -40,9 +40,11 @@ def run(data: Path, options: argparse.Namespace, gpus: "queue.Queue[str]") -> di
     with open(out / "log.txt", "a") as log:
         for command in commands:
             words = [sys.executable, "-m", "wakedream", *command]
-            if subprocess.run(words, env=environment, stdout=log, stderr=log).returncode:
+            failed = subprocess.run(words, env=environment, stdout=log, stderr=log).returncode
+            if command[0] == "train":
+                gpus.put(gpu)  # the next compiles while this one is evaluated
+            if failed:
                 break
-    gpus.put(gpu)
     found = result(data, out)
     print(json.dumps({**found, "seconds": round(time.perf_counter() - began)}), flush=True)
     return found
@@ -73,7 +75,7 @@ def main() -> None:
     gpus: queue.Queue[str] = queue.Queue()
     for gpu in [*options.gpus] * options.together:
         gpus.put(gpu)
-    with ThreadPoolExecutor(gpus.qsize()) as pool:
+    with ThreadPoolExecutor(2 * gpus.qsize()) as pool:  # half of them evaluate
         rows = list(pool.map(lambda data: run(data, options, gpus), options.data))
     about = {"device": device_name(pick_device("auto")), "torch": str(torch.__version__),
              "date": time.strftime("%Y-%m-%d"), "preset": options.preset, "options": options.options}
