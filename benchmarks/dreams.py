@@ -3,11 +3,11 @@
     python benchmarks/dreams.py runs/pong --data data/pong --field 10 57 8 55 --out dreams/pong
     python benchmarks/dreams.py runs/cartpole --data data/cartpole --out dreams/cartpole
 
-Leaves OUT.png, three held-out clips (with a ball in the field throughout), truth above dream: the last frame of the context and every fifth after it; and,
-where a field is given (rows from and to, columns from and to, in which nothing but the ball moves), OUT.json: of the
-dreams whose true ball is in the field at that frame and has been since the context, how many show one, how many
-show one that moved since the frame before, and how far from the true one; of those without a true ball, how many
-show one.
+Leaves OUT.png, three held-out clips, truth above dream: the last frame of the context and every fifth after it. Where a
+field is given (rows from and to, columns from and to, in which nothing but the ball moves) they are clips with a ball
+in it throughout, and OUT.json tells: of the dreams whose true ball is in the field at that frame and has been since
+the context, how many show one, how many show one that moved since the frame before, and how far from the true one;
+of those without a true ball, how many show one.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """What a path stands for: files and folders by whatever name and link, folders of images; each file once."""
 
+import json
 import os
 import signal
 
@@ -102,6 +103,11 @@ def test_a_folder_of_images_is_a_video(tmp_path, suffix):
     assert np.abs(store.read(1).video.astype(int) - film(12)).mean() < 3
     with pytest.raises(DataError, match="one holds images, which have no times: leave --fps 5 away"):
         ingest(config(tmp_path / "other", tmp_path / "all" / "one", fps=5))
+    moves = {"components": [{"name": "move", "kind": "categorical", "size": 3}], "actions": {"move": [0] * 12}}
+    (tmp_path / "all" / "one.actions.json").write_text(json.dumps(moves))
+    with pytest.raises(DataError, match="one holds images, which have no times: leave --fps 5 away"):
+        ingest(config(tmp_path / "acted", tmp_path / "all" / "one", fps=5))
+    (tmp_path / "all" / "one.actions.json").unlink()
     (tmp_path / "all" / "one" / f"frame5{suffix}").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"frame5.* cannot be read"):
         ingest(config(tmp_path / "other", tmp_path / "all" / "one"))

@@ -162,7 +162,7 @@ def _add_video(writer: StoreWriter, file: Path, config: IngestConfig, written: l
     if any(info.info["last"] for info in written):
         return
     actions = _actions(writer, file, config) if beside else None
-    fps = config.fps if actions is None else None
+    fps = config.fps if actions is None or file.is_dir() else None  # a folder of images has no times, and says so
     frames = read_video(file, parse_size(config.size), config.fit, fps, config.keep_truncated)
     parts = {info.info["first_frame"] for info in written}
     with writer.all_or_nothing():
