@@ -40,7 +40,7 @@ class Stage:
     run: str  # "module:function", called with (config, data, out, preset)
     preset: str  # "module:function", a preset's name to its config
     presets: str  # "module:dict", all presets by name; the first lines of their docstrings are shown
-    auto: str  # "module:function", the arguments to the config of the preset `auto`
+    auto: str = ""  # "module:function", the arguments to the config of the preset `auto`, if there is one
 
 
 VERBS = {
@@ -76,7 +76,12 @@ STAGES = {
     "dynamics": Stage("past latents and actions to the next", "wakedream.stages.dynamics:train_dynamics",
                       "wakedream.presets.dynamics:dynamics_preset", "wakedream.presets.dynamics:PRESETS",
                       "wakedream.presets.auto:dynamics_auto"),
+    "agent": Stage("cloned play, rewards and ends beside the world", "wakedream.stages.agent:train_agent",
+                   "wakedream.presets.agent:agent_preset", "wakedream.presets.agent:AGENTS"),
+    "imagination": Stage("practice inside the dream", "wakedream.stages.imagination:train_imagination",
+                         "wakedream.presets.agent:imagination_preset", "wakedream.presets.agent:IMAGINATIONS"),
 }
+MADE_FROM = ("tokenizer", "world", "agent")  # options of stages: the run before
 AUTO = "auto"  # the preset that is derived from the data set
 LATENTS = "latents.json"  # as dynamics/latents.py, which imports torch, has it
 TRAIN_HELP = "train a stage; the same command resumes"
@@ -136,16 +141,17 @@ def _train(arguments: list[str]) -> None:
         raise suggest("stage", words[0], STAGES)
     stage = STAGES[words[0]]
     if len(words) == 1:
-        table = {AUTO: find(stage.auto), **find(stage.presets)}
+        table = ({AUTO: find(stage.auto)} if stage.auto else {}) | find(stage.presets)
         presets = {name: (preset.__doc__ or "").split("\n")[0] for name, preset in table.items()}
         return _ask_for("a preset", f"wakedream train {words[0]} PRESET", presets, arguments)
     name = words[1]
-    preset = find(stage.auto)(arguments[2:]) if name == AUTO else find(stage.preset)(name)
+    derived = name == AUTO and bool(stage.auto)
+    preset = find(stage.auto)(arguments[2:]) if derived else find(stage.preset)(name)
     command_type = _train_command(preset)
     command = _parse(command_type, arguments[2:], f"wakedream train {words[0]} {name}",
                      f"Train the preset '{name}'. The same command goes on where it was stopped.")
     check_paths(command)
-    if name == AUTO:
+    if derived:
         print(find("wakedream.presets.auto:described")(command.run), file=sys.stderr)
     find(stage.run)(command.run, command.data, command.out, name)
 
@@ -174,9 +180,9 @@ def check_paths(command: Any) -> None:
     """What is wrong with them at first sight, before seconds go by until torch is there; a UserError says what."""
     data, out = getattr(command, "data", None), getattr(command, "out", None)
     run = getattr(command, "run", None)
-    weights = run if isinstance(run, Path) else Path(getattr(run, "tokenizer", ""))  # "": the working folder, is there
-    if not weights.exists():
-        raise CheckpointError(f"{weights} does not exist: give a run folder or a weights folder")
+    for weights in [run] if isinstance(run, Path) else [Path(getattr(run, name, "")) for name in MADE_FROM]:
+        if not weights.exists():  # "": the working folder, is there
+            raise CheckpointError(f"{weights} does not exist: give a run folder or a weights folder")
     if data is not None:
         find("wakedream.data.manifest:check_there")(Path(data))
     if out is not None:

@@ -61,12 +61,12 @@ class AgentObjective(DynamicsObjective):
 
     def __init__(self, agent: Agent, batch_size: int):
         super().__init__(agent.dynamics, DynamicsObjectiveConfig(bootstrap_from=0), batch_size)
-        self.dynamics, self.model = agent.dynamics, agent  # what is trained, averaged and saved
+        self.model = agent  # what is trained, averaged and saved
         self.weights = {**self.weights, "reward": 1.0}
 
     @property
-    def blocks(self) -> list[nn.Module]:
-        return self.dynamics.blocks
+    def dynamics(self) -> Dynamics:
+        return self.model.dynamics
 
     @property
     def compiled(self) -> list[nn.Module]:

@@ -167,7 +167,8 @@ def test_dreams_are_judged_by_the_frames_that_followed(tmp_path, played, eyes, m
     scores = []
     for late in (0, 1):
         monkeypatch.setattr(stage, "pictures_of", lambda eyes, clip, made, late=late: video[:, 16 - late:32 - late])
-        check = stage.held_out(store, latents, tokenizer, run, place, Perception(store, place))(Dynamics(run.model))
+        look = stage.held_out(store, latents, tokenizer, 4, place, Perception(store, place))
+        check = look(Dynamics(run.model))
         assert check.score == check.values["psnr"]
         scores.append(check.score)
     assert scores[0] == 100 > scores[1]

@@ -5,6 +5,7 @@ a Dict or Tuple are named by key or index, nested ones with a slash ("arm/0"); e
 is a component of its own ("action/0"). This file needs no gymnasium.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -156,6 +157,23 @@ class ActionSpec:
             raise DataError(f"got the action components {sorted(actions)}, expected {sorted(names)}")
         for component in self.components:
             component.check(actions[component.name], t)
+
+
+def action_of(space: Any, values: Mapping[str, Any], name: str = "") -> Any:
+    """One action of a Gymnasium space from its components, the inverse of `ActionSpec.flatten`; bounds are kept."""
+    kinds, leaf = {cls.__name__ for cls in type(space).__mro__}, name or "action"
+    if "Dict" in kinds:
+        return {key: action_of(inner, values, _join(name, key)) for key, inner in space.spaces.items()}
+    if "Tuple" in kinds:
+        return tuple(action_of(inner, values, _join(name, str(i))) for i, inner in enumerate(space.spaces))
+    if "Discrete" in kinds:
+        return int(values[leaf]) + int(space.start)
+    if "MultiDiscrete" in kinds:
+        chosen = np.array([int(values[_join(leaf, str(i))]) for i in range(int(np.prod(space.shape)))])
+        return (chosen.reshape(space.shape) + getattr(space, "start", 0)).astype(space.dtype)
+    array = np.asarray(values[leaf]).reshape(space.shape)
+    return array.astype(space.dtype) if "MultiBinary" in kinds else np.clip(array.astype(space.dtype), space.low,
+                                                                             space.high)
 
 
 def in_words(spec: ActionSpec) -> str:

@@ -57,7 +57,7 @@ class LatentBatches:
             raise ConfigError('source "stored" reads latents: encode the data set first, or choose "live"')
         latents.check(latents.tokenizer, store)
         self._rows = Rows([info.frames for info in episodes], config, seed=seed, rank=rank, world_size=world_size)
-        self._table = LatentTable(store, latents, episodes, device, config.cache_gib, self.labelled, rank,
+        self.table = LatentTable(store, latents, episodes, device, config.cache_gib, self.labelled, rank,
                                   world_size)
 
     def __iter__(self) -> "LatentBatches":
@@ -68,7 +68,7 @@ class LatentBatches:
             latents, trajectory, counts = next(self._live)
         else:
             frames, counts = next(self._rows)
-            latents, trajectory = self._table.gather(frames, counts.get(IMAGES, 0))
+            latents, trajectory = self.table.gather(frames, counts.get(IMAGES, 0))
         segments, keeps = self._of_kinds(tuple(self.mix.names(counts)))
         return LatentClip(latents, trajectory.with_actions(trajectory.actions, trajectory.has_action & keeps), segments)
 

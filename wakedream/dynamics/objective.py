@@ -37,25 +37,31 @@ class DynamicsObjective(nn.Module):
         self.bootstraps = False
 
     @property
+    def dynamics(self) -> Dynamics:
+        """Of what is trained, `model`, the dynamics model: here all of it."""
+        return self.model
+
+    @property
     def blocks(self) -> list[nn.Module]:
-        return self.model.blocks
+        return self.dynamics.blocks
 
     @property
     def compiled(self) -> list[nn.Module]:
         return self.blocks
 
     def prepare(self, step: int) -> bool:
-        """What the next step does: with bootstrap rows or without. `model.shortcut` says that there have been some."""
+        """What the next step does: with bootstrap rows or not. `dynamics.shortcut` says that there have been some."""
         config = self.config
-        self.bootstraps = step >= config.bootstrap_from and bootstraps(step, self.batch_size, config.bootstrap_fraction)
+        self.bootstraps = (step >= config.bootstrap_from
+                           and bootstraps(step, self.batch_size, config.bootstrap_fraction))
         if self.bootstraps:
-            self.model.shortcut.fill_(True)
+            self.dynamics.shortcut.fill_(True)
         elif not config.bootstrap_fraction:
-            self.model.shortcut.fill_(False)
+            self.dynamics.shortcut.fill_(False)
         return self.bootstraps
 
     def forward(self, clip: LatentClip) -> dict[str, Tensor]:
-        clean = self.model.standardise(clip.latents)
+        clean = self.dynamics.standardise(clip.latents)
         drawn = self.draw(clean, clip.starts)
         return self.losses(clip, clean, drawn, self.look(clip, drawn.noised))
 
@@ -64,15 +70,15 @@ class DynamicsObjective(nn.Module):
         batch = len(clean)
         count = max(1, int(self.config.bootstrap_fraction * batch)) if self.bootstraps else 0
         rows = bootstrap_rows(batch, count, clean.device, starts)
-        return draw(clean, self.model.config.finest_steps, rows, starts=starts)
+        return draw(clean, self.dynamics.config.finest_steps, rows, starts=starts)
 
     def look(self, clip: LatentClip, noised: Noised) -> Look:
-        return self.model(noised, clip.trajectory, segments=clip.segments)
+        return self.dynamics(noised, clip.trajectory, segments=clip.segments)
 
     def losses(self, clip: LatentClip, clean: Latents, drawn: Drawn, look: Look,
                mask: Tensor | None = None) -> dict[str, Tensor]:
-        target = targets(self.teach, clip, drawn, clean, self.model.config.finest_steps)
-        return shortcut_losses(self.model.config, look.latents, target, drawn, mask, self.config.ramp)
+        target = targets(self.teach, clip, drawn, clean, self.dynamics.config.finest_steps)
+        return shortcut_losses(self.dynamics.config, look.latents, target, drawn, mask, self.config.ramp)
 
     def teach(self, noised: Noised, clip: LatentClip) -> Latents:
         """The model itself. Averaged weights lag behind, at every doubling of the step once more: six times their

@@ -62,7 +62,9 @@ class DynamicsStage(Stage):
     def prepare(self, model: Dynamics, given: Dynamics | None = None) -> None:
         """The data set's latents, made now if they are not there yet, set the model's scale: but for starting weights
         that have learned latents of this tokenizer at their own."""
-        self.latents = encoded(self.store, self.tokenizer, self.run, self.place)
+        run = self.run
+        folder = Path(run.latents) if run.latents else latents_in(Path(run.tokenizer), self.store)
+        self.latents = encoded(self.store, self.tokenizer, folder, self.place)
         if given is not None and given.tokenizer != self.mark and self.place.writes:
             print(f"--init {self.run.init}: trained on latents of another tokenizer", file=sys.stderr)
         if given is None or given.tokenizer != self.mark:
@@ -79,7 +81,8 @@ class DynamicsStage(Stage):
                              device=place.device, rank=place.rank, world_size=place.world_size)
 
     def check(self, perception: Perception) -> Evaluate | None:
-        return held_out(self.store, self.latents, self.tokenizer, self.run, self.place, perception)
+        clips = self.run.train.evaluation_clips
+        return held_out(self.store, self.latents, self.tokenizer, clips, self.place, perception)
 
     def keep(self, folder: Path) -> None:
         """The tokenizer, so that the folder is a whole world."""
@@ -95,17 +98,21 @@ def check_latents(tokenizer: Tokenizer, run: DynamicsRun) -> None:
                           f"{taken[0]}x{taken[1]}: use --model.num-latents {made[0]} --model.latent-dim {made[1]}")
 
 
-def encoded(store: Store, tokenizer: Tokenizer, run: DynamicsRun, place: Place) -> LatentStore:
+def latents_in(tokenizer: Path, store: Store) -> Path:
+    """Where a data set's latents are kept, in the folder of their tokenizer."""
+    return tokenizer / "latents" / store.fingerprint[:12]
+
+
+def encoded(store: Store, tokenizer: Tokenizer, folder: Path, place: Place) -> LatentStore:
     """The data set's latents, made now if they are not there yet: each process encodes its share of the shards."""
-    folder = Path(run.latents or Path(run.tokenizer) / "latents" / store.fingerprint[:12])
     group = place.patient_group()
     company = Company(place.rank, place.world_size, lambda said: [plain for _, plain in place.gather({}, said, group)])
     return encode_store(tokenizer, store, folder, device=place.device, show_progress=place.writes, company=company)
 
 
-def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: DynamicsRun, place: Place,
+def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, count: int, place: Place,
              perception: Perception) -> Evaluate | None:
-    """Dreams of held-out episodes, 16 frames after 16 of context; the best are kept, by what `perception` judges by.
+    """Dreams of `count` held-out clips, 16 frames after 16 of context; the best kept, by what `perception` judges by.
 
     Weights that have met larger steps are compared with none that have not: the first of them take the place of all
     before, or early best ones would leave a run without what dreams in few steps need.
@@ -117,7 +124,7 @@ def held_out(store: Store, latents: LatentStore, tokenizer: Tokenizer, run: Dyna
             print(f"{store.path} has no {split.replace('_', '-')} episode of {length} frames: training goes unchecked",
                   file=sys.stderr)
         return None
-    seen = (split, run.train.evaluation_clips, length)
+    seen = (split, count, length)
     clip = evaluation_latents(store, latents, *seen).to(place.device)
     video = evaluation_clips(store, *seen).video.to(place.device).float() / 255
     mean, behind = (image.to(place.device) for image in stills(store))

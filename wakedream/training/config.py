@@ -97,7 +97,8 @@ MAY_CHANGE = (
     "train.steps", "train.minutes", "train.log_every", "train.evaluate_every", "train.evaluation_clips",
     "train.save_every", "train.save_minutes", "train.keep_checkpoints", "train.device", "train.compile",
     "train.parallel", "train.recompute", "loader.workers", "loader.prefetch", "loader.cache_gib",
-    "loader.batch_size", "train.accumulate", "tokenizer", "latents", "init", "objective.bootstrap_from",
+    "loader.batch_size", "train.accumulate", "tokenizer", "world", "agent", "latents", "init",
+    "objective.bootstrap_from",
 )  # what a resumed run may set otherwise: none of it changes what the model sees (of paths the content is compared),
 # except batch size and accumulation, with which another number of processes can have as many clips per step as before,
 # and the first bootstrap step, which presets have moved: runs of before go on by the same command

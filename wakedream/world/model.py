@@ -51,7 +51,7 @@ class World:
         path = Path(path)
         own = path / DYNAMICS
         dynamics = Dynamics.from_pretrained(own if own.exists() else path)
-        return cls(Tokenizer.from_pretrained(_tokenizer_of(path)), dynamics)
+        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), dynamics)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write folder/tokenizer and folder/dynamics, weights folders each. RunError where it holds something else."""
@@ -126,7 +126,7 @@ def _rows(frames: Tensor, batch_size: int | None) -> int:
     return rows
 
 
-def _tokenizer_of(path: Path) -> Path:
+def tokenizer_of(path: Path) -> Path:
     """Beside the weights, in the run that they lie in, or beside them in the world that they are a part of."""
     beside = [path.absolute().parent] if path.absolute().name == DYNAMICS else []
     for folder in (path, run_of(path), *beside):

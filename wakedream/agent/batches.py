@@ -1,0 +1,164 @@
+"""Batches for the agent: uniform rows and relevant ones; and the contexts in which imagination begins."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from wakedream.agent.config import AgentLoaderConfig, ContextConfig
+from wakedream.agent.relevance import happens, runs, soon
+from wakedream.data.sampler import permute
+from wakedream.data.store import Store
+from wakedream.data.trajectory import Moved, joined
+from wakedream.dynamics.batches import LatentBatches
+from wakedream.dynamics.clip import LatentClip
+from wakedream.dynamics.config import LatentLoaderConfig
+from wakedream.dynamics.latents import LatentStore
+from wakedream.dynamics.noise import row_seeds
+from wakedream.dynamics.table import LatentTable
+from wakedream.errors import DataError
+
+
+class Shuffled:
+    """Numbers out of `chosen`, each once per epoch in an order decided by `seed`: rank r of W gets each W-th."""
+
+    def __init__(self, chosen: np.ndarray, seed: int, rank: int = 0, world_size: int = 1):
+        assert len(chosen), "nothing to choose from"
+        self.chosen, self.seed, self.rank, self.world_size, self.position = chosen, seed, rank, world_size, 0
+
+    def take(self, count: int) -> np.ndarray:
+        at = self.position + self.rank + np.arange(count) * self.world_size
+        self.position += count * self.world_size
+        epochs, index = np.divmod(at, len(self.chosen))
+        for epoch in np.unique(epochs):
+            key = np.random.SeedSequence((self.seed, int(epoch))).generate_state(1, np.uint64)[0]
+            index[epochs == epoch] = permute(index[epochs == epoch], len(self.chosen), int(key))
+        return self.chosen[index]
+
+
+class AgentBatches:
+    """An endless iterator of `LatentClip`s on `device`: uniform rows as LatentBatches has them, then `num_relevant`
+    rows that are relevant, each a run of `length` frames over the ends of episodes (a segment each)."""
+
+    def __init__(self, store: Store, latents: LatentStore, config: AgentLoaderConfig, *, split: str = "train",
+                 seed: int = 0, device: torch.device | str = "cpu", rank: int = 0, world_size: int = 1):
+        """DataError where nothing relevant happens, ConfigError for what there is not."""
+        self.config, self.device, episodes = config, torch.device(device), store.split(split)
+        self.uniform = LatentBatches(store, latents, config=uniform_part(config), split=split, seed=seed,
+                                     device=device, rank=rank, world_size=world_size)
+        self._table = self.uniform.table
+        firsts = np.cumsum([0, *(info.frames for info in episodes)])
+        self._episode = torch.from_numpy(np.repeat(np.arange(len(episodes)), np.diff(firsts)))
+        starts = runs(happens(store, episodes, config.relevant), firsts, config.length, config.reach)
+        self.relevant = Shuffled(starts, seed, rank, world_size)
+
+    def __iter__(self) -> "AgentBatches":
+        return self
+
+    def __next__(self) -> LatentClip:
+        frames = self.relevant.take(self.config.num_relevant)[:, None] + np.arange(self.config.length)
+        latents, trajectory = self._table.gather(frames, 0)
+        episode = self._episode[torch.from_numpy(frames)]
+        segments = (episode - episode[:, :1]).to(self.device, non_blocking=True)
+        return joined([next(self.uniform), LatentClip(latents, trajectory, segments)])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"uniform": self.uniform.state_dict(), "relevant": self.relevant.position,
+                "of": len(self.relevant.chosen)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["of"] != len(self.relevant.chosen):
+            raise DataError(f"the place in the data was kept with {state['of']} relevant runs, now there are "
+                            f"{len(self.relevant.chosen)}: resume with the same data and options")
+        self.uniform.load_state_dict(state["uniform"])
+        self.relevant.position = state["relevant"]
+
+    def close(self) -> None:
+        self.uniform.close()
+
+    def __enter__(self) -> "AgentBatches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def uniform_part(config: AgentLoaderConfig) -> LatentLoaderConfig:
+    """The uniform rows' own loader."""
+    values = {field.name: getattr(config, field.name) for field in fields(LatentLoaderConfig)}
+    return LatentLoaderConfig(**values | {"batch_size": config.batch_size - config.num_relevant})
+
+
+@dataclass
+class Contexts(Moved):
+    """Where b rollouts begin. The first rows are an episode's first frame alone, of which only frame 0 counts.
+
+    clip: latents (b t l e) and what led into them; seeds: int64 (b 1), of each rollout's noise and chances
+    """
+
+    clip: LatentClip
+    seeds: Int[Tensor, "b one"]
+
+
+class ContextBatches:
+    """An endless iterator of `Contexts` on `device`; none ends where its episode did."""
+
+    def __init__(self, store: Store, latents: LatentStore, config: ContextConfig, *, split: str = "train",
+                 seed: int = 0, device: torch.device | str = "cpu", rank: int = 0, world_size: int = 1):
+        """DataError when no episode is long enough, or nothing relevant happens."""
+        self.config, self.device, episodes = config, torch.device(device), store.split(split)
+        self.seed, self.rank, self.world_size, self.drawn = seed, rank, world_size, 0
+        self._table = LatentTable(store, latents, episodes, self.device, config.cache_gib, {e.id for e in episodes},
+                                  rank, world_size)
+        firsts = np.cumsum([0, *(info.frames for info in episodes)])
+        ends = np.zeros(firsts[-1], bool)
+        ends[firsts[1:] - 1] = True
+        begins = np.repeat(firsts[:-1], np.diff(firsts))
+        whole = ~ends & (np.arange(firsts[-1]) - begins >= config.length - 1)  # frames on which a context may end
+        if not whole.any():
+            raise DataError(f"{store.path}: no episode has more than {config.length} frames, a context's: shorter "
+                            "--loader.length")
+        first_frames = firsts[:-1][np.diff(firsts) > 1]
+        relevant = happens(store, episodes, config.relevant)
+        near = whole & soon(relevant, firsts, config.reach) & ~relevant
+        self.num_starts = round(config.starts * config.batch_size)
+        self.num_relevant = round(config.relevant_fraction * (config.batch_size - self.num_starts))
+        kinds = {"starts": first_frames, "relevant": np.flatnonzero(near if near.any() else whole),
+                 "uniform": np.flatnonzero(whole)}
+        self.kinds = {name: Shuffled(chosen, seed + index, rank, world_size)
+                      for index, (name, chosen) in enumerate(kinds.items())}
+
+    def __iter__(self) -> "ContextBatches":
+        return self
+
+    def __next__(self) -> Contexts:
+        config, length = self.config, self.config.length
+        rest = config.batch_size - self.num_starts - self.num_relevant
+        starts = self.kinds["starts"].take(self.num_starts)[:, None].repeat(length, 1)
+        last = np.concatenate([self.kinds["relevant"].take(self.num_relevant), self.kinds["uniform"].take(rest)])
+        frames = np.concatenate([starts, last[:, None] + np.arange(1 - length, 1)])
+        latents, trajectory = self._table.gather(frames, 0)
+        seeds = row_seeds(self.seed * 1_000_003 + self.drawn * self.world_size + self.rank, config.batch_size)
+        self.drawn += 1
+        clip = LatentClip(latents, trajectory, torch.zeros(frames.shape, dtype=torch.int64, device=self.device))
+        return Contexts(clip, seeds[:, None].to(self.device, non_blocking=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn, **{name: kind.position for name, kind in self.kinds.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn = state["drawn"]
+        for name, kind in self.kinds.items():
+            kind.position = state[name]
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> "ContextBatches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -1,0 +1,142 @@
+"""The shape of an agent, of what it is trained on and of its imagination. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wakedream.config import check
+from wakedream.dynamics.config import DynamicsObjectiveConfig, LatentLoaderConfig
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Tokens and heads beside a dynamics model (paper section 3.3)."""
+
+    num_tokens: int = 4
+    """agent tokens per frame"""
+    pool: Literal["concat", "mean"] = "concat"
+    """how the tokens' outputs become what the heads read: side by side, or their mean"""
+    num_tasks: int = 1
+    """tasks that the agent can be told to do"""
+    mlp_dim: int = 256
+    """hidden width of the heads"""
+    mlp_depth: int = 2
+    """hidden layers of each head"""
+    distance: int = 8
+    """actions, rewards and ends are predicted for this frame and so many after it (L, multi-token prediction)"""
+    bins: int = 255
+    """bins of rewards and values, evenly spaced in symlog"""
+    limit: float = 6.0
+    """the outermost bins lie at symexp of this: 402"""
+    action_bins: int = 21
+    """bins for each dimension of continuous actions"""
+    uniform: float = 0.01
+    """share of the uniform distribution in every choice of the policy: what is pushed down stays possible"""
+
+    def __post_init__(self) -> None:
+        for name in ("num_tokens", "num_tasks", "mlp_dim", "mlp_depth"):
+            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
+        check(self.distance >= 0, f"distance is {self.distance}: expected 0 or more")
+        check(self.bins >= 3 and self.bins % 2 == 1, f"bins is {self.bins}: expected an odd number, at least 3")
+        check(self.action_bins >= 2, f"action_bins is {self.action_bins}: expected at least 2")
+        check(self.limit > 0, f"limit is {self.limit}: expected more than 0")
+        check(0 < self.uniform < 1, f"uniform is {self.uniform}: expected more than 0 and less than 1")
+
+
+@dataclass(frozen=True)
+class CloningConfig(DynamicsObjectiveConfig):
+    """Stage 3: the video loss of stage 2 on uniform rows; actions, rewards and ends beside it."""
+
+    commit_fraction: float = 0.5
+    """share of the relevant rows whose frames all stand at the commit level, as a dream's past does"""
+    policy_weight: float = 1.0
+    """of the cloning loss, on relevant rows"""
+    reward_weight: float = 1.0
+    """of the reward loss, on all rows"""
+    continue_weight: float = 1.0
+    """of the loss of whether the episode goes on, on all rows"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 <= self.commit_fraction <= 1, f"commit_fraction is {self.commit_fraction}: expected 0 to 1")
+
+
+@dataclass(frozen=True)
+class AgentLoaderConfig(LatentLoaderConfig):
+    """Uniform rows as in stage 2, then relevant ones: runs of frames in which, or soon after which, something happens
+    that the task asks for; they go on over the ends of episodes."""
+
+    relevant_fraction: float = 0.5
+    """share of the rows that are relevant"""
+    relevant: str = "reward"
+    """what is relevant: reward (a reward above 0), events (anything that happened), event names with commas,
+    best:0.25 (the quarter of the episodes with the highest returns), or all"""
+    reach: int = 64
+    """frames past a row's last within which it may happen"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.relevant_fraction < 1, f"relevant_fraction is {self.relevant_fraction}: expected between 0 "
+                                              "and 1")
+        check(self.reach >= 0, f"reach is {self.reach}: expected 0 or more")
+
+    @property
+    def num_relevant(self) -> int:
+        """Relevant rows in a batch, which is that of all rows: at least one, and at least one that is not."""
+        return min(max(1, round(self.relevant_fraction * self.batch_size)), self.batch_size - 1)
+
+
+@dataclass(frozen=True)
+class ImaginationConfig:
+    """Stage 4: rollouts, returns and PMPO (paper section 3.3, eq. 9 to 11)."""
+
+    horizon: int = 16
+    """dreamed frames of a rollout"""
+    sampling_steps: int = 4
+    """K of a dreamed frame"""
+    gamma: float = 0.997
+    """discount a frame"""
+    lam: float = 0.95
+    """lambda of the returns"""
+    alpha: float = 0.5
+    """weight of good actions against bad ones"""
+    beta: float = 0.3
+    """weight of the distance to the cloned policy"""
+    value_first: int = 100
+    """steps in which the value alone learns, before the policy moves"""
+    slow_decay: float = 0.98
+    """of the slow value, towards which the value is drawn"""
+    slow_weight: float = 1.0
+    """of that; 0: none"""
+
+    def __post_init__(self) -> None:
+        check(self.horizon >= 1, f"horizon is {self.horizon}: expected at least 1")
+        for name in ("gamma", "lam", "alpha", "slow_decay"):
+            check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}: expected 0 to 1")
+        for name in ("beta", "value_first", "slow_weight"):
+            check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
+
+
+@dataclass(frozen=True)
+class ContextConfig:
+    """Where rollouts begin."""
+
+    batch_size: int = 64
+    """rollouts side by side"""
+    length: int = 16
+    """frames of a context"""
+    starts: float = 0.25
+    """share of the contexts that are an episode's first frame alone"""
+    relevant_fraction: float = 0.5
+    """share of the others after which something relevant happens"""
+    relevant: str = "reward"
+    """what is relevant, as in stage 3"""
+    reach: int = 64
+    """frames past a context's last within which it may happen"""
+    cache_gib: float = 8.0
+    """keep latents on the device if they take at most so many GiB"""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "length"):
+            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
+        for name in ("starts", "relevant_fraction"):
+            check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}: expected 0 to 1")

@@ -1,0 +1,150 @@
+"""Stage 4: the policy acts inside the dream, and learns from what the heads say of it (paper section 3.3)."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wakedream.agent.agent import TOKENS, AgentModel
+from wakedream.agent.batches import Contexts
+from wakedream.agent.config import ImaginationConfig
+from wakedream.agent.heads import Head
+from wakedream.agent.pmpo import pmpo, weighted_mean
+from wakedream.agent.returns import lambda_returns, reached
+from wakedream.data.trajectory import Actions
+from wakedream.dynamics.engine import DreamEngine
+from wakedream.dynamics.noise import ACTION, uniform
+
+SEEN = ("pmpo", "kl", "return", "dream_reward", "length", "good", "entropy", "value_error")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """H dreamed frames after each of b contexts.
+
+    hidden   what the agent read at frames 0 (the context's last) to H, (b h1 w), each at its commit
+    actions  (b h ...): [:, t] was taken at frame t and led into frame t + 1
+    latents  of the dreamed frames (b h l e) in [-1, 1]
+    """
+
+    hidden: Float[Tensor, "b h1 w"]
+    actions: Actions
+    latents: Float[Tensor, "b h l e"]
+
+
+class Imagining:
+    """Rollouts of an agent's policy, side by side in one engine that is kept. The dynamics model must not change."""
+
+    def __init__(self, agent: AgentModel, rows: int, *, sampling_steps: int = 4, task: int = 0, **options: Any):
+        self.agent = agent
+        tokens = agent.tokens_of(torch.tensor(task, device=agent.tokens.device)).detach()
+        self.engine = DreamEngine(agent.dynamics, rows, sampling_steps=sampling_steps, tokens={TOKENS: tokens},
+                                  keep=(TOKENS,), **options)
+
+    @torch.no_grad()
+    def rollout(self, contexts: Contexts, starts: int, horizon: int, policy: Head | None = None, *,
+                greedy: bool = False) -> Rollout:
+        """starts: the first rows, of whose contexts frame 0 alone counts."""
+        engine, agent, clip, seeds = self.engine, self.agent, contexts.clip, contexts.seeds[:, 0]
+        rows = torch.arange(engine.rows, device=engine.device)
+        engine.reset(seeds=seeds)
+        outputs = []
+        for part, frames in ((rows[:starts], slice(0, 1)), (rows[starts:], slice(None))):
+            if len(part):
+                seen = clip.rows(part).frames(frames)
+                outputs.append(engine.observe(seen.latents, seen.trajectory, part)[TOKENS][:, -1])
+        hidden, actions, latents = [agent.pooled(torch.cat(outputs))], [], []
+        for _ in range(horizon):
+            choice = agent.actions_at(hidden[-1], policy)
+            numbers = uniform(seeds, engine.frames[:, None], ACTION, choice.groups)[:, 0]
+            taken = choice.greedy() if greedy else choice.sample(numbers)
+            step = engine.step(taken)
+            actions.append(taken)
+            latents.append(step.latents.clone())  # a recorded step writes into the same place again
+            hidden.append(agent.pooled(step.outputs[TOKENS].clone()))
+        taken = {name: torch.stack([one[name] for one in actions], dim=1) for name in actions[0]}
+        return Rollout(torch.stack(hidden, dim=1), taken, torch.stack(latents, dim=1))
+
+
+class ImaginationObjective(nn.Module):
+    """Contexts to named losses; the policy and the value head learn, all else is frozen.
+
+    actor, value        what is learned from: PMPO and beta times the KL to the cloned policy; two-hot cross-entropy
+    pmpo, kl            the actor's parts
+    return              of the rollouts, as the heads see them; length: frames that are likely reached
+    good                share of the actions with an advantage of 0 or more; entropy: of the policy
+    value_error         mean distance of the value from the return; dream_reward: of a frame
+    """
+
+    def __init__(self, agent: AgentModel, config: ImaginationConfig, batch_size: int, starts: int):
+        super().__init__()
+        self.model, self.config, self.starts = agent, config, starts
+        agent.requires_grad_(False)
+        agent.policy.requires_grad_(True)
+        agent.value.requires_grad_(True)
+        self.prior = copy.deepcopy(agent.policy).requires_grad_(False)
+        self.slow_value = copy.deepcopy(agent.value).requires_grad_(False)
+        for name, weight in list(self.slow_value.named_parameters()):
+            _as_buffer(self.slow_value, name, weight)
+        self.weights = {"actor": 1.0, "value": 1.0, **dict.fromkeys(SEEN, 0.0)}
+        self.moves = True
+        self.rows = batch_size
+        self._imagining: Imagining | None = None
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return []
+
+    @property
+    def compiled(self) -> list[nn.Module]:
+        return []
+
+    def prepare(self, step: int) -> bool:
+        """Whether the policy learns yet."""
+        self.moves = step >= self.config.value_first
+        return self.moves
+
+    def forward(self, contexts: Contexts) -> dict[str, Tensor]:
+        config, agent = self.config, self.model
+        if self._imagining is None:
+            self._imagining = Imagining(agent, self.rows, sampling_steps=config.sampling_steps)
+        rollout = self._imagining.rollout(contexts, self.starts, config.horizon)
+        hidden = rollout.hidden
+        with torch.no_grad():
+            rewards, goes_on = agent.reward_at(hidden[:, 1:]), agent.goes_on_at(hidden[:, 1:])
+            values = agent.value_at(hidden, self.slow_value)
+            returns = lambda_returns(rewards, goes_on, values, config.gamma, config.lam)
+            advantage = returns - agent.value_at(hidden[:, :-1])
+            weight = reached(goes_on)[:, :-1]
+        value_logits = agent.value(hidden[:, :-1])[..., 0, :]
+        value = agent.twohot.loss(value_logits, returns)
+        if config.slow_weight:
+            value = value + config.slow_weight * agent.twohot.loss(value_logits, values[:, :-1])
+        policy = agent.actions_at(hidden[:, :-1])
+        kl = policy.kl(agent.actions_at(hidden[:, :-1], self.prior))
+        preferred = pmpo(policy.log_prob(rollout.actions), advantage, weight, config.alpha)
+        far = weighted_mean(kl, weight)
+        losses = {"actor": preferred + config.beta * far} if self.moves else {}
+        self._follow()
+        with torch.no_grad():
+            seen = (preferred, far, returns[:, 0].mean(), weighted_mean(rewards, weight), weight.sum(1).mean(),
+                    weighted_mean((advantage >= 0).float(), weight), weighted_mean(policy.entropy(), weight),
+                    weighted_mean(advantage.abs(), weight))
+        return {**losses, "value": weighted_mean(value, weight), **dict(zip(SEEN, seen, strict=True))}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """The slow value, towards the value."""
+        for name, kept in self.slow_value.named_buffers():
+            kept.lerp_(self.model.value.get_parameter(name), 1 - self.config.slow_decay)
+
+
+def _as_buffer(module: nn.Module, name: str, weight: Tensor) -> None:
+    """It changes without a gradient, and belongs into checkpoints."""
+    path, _, last = name.rpartition(".")
+    owner = module.get_submodule(path)
+    delattr(owner, last)
+    owner.register_buffer(last, weight.detach().clone())

@@ -1,0 +1,135 @@
+"""An agent that acts: pictures in, actions out, frame by frame, with a memory of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from wakedream.agent.agent import TOKENS, AgentModel
+from wakedream.data.actions import action_of
+from wakedream.data.trajectory import Actions, Trajectory
+from wakedream.dynamics.engine import DreamEngine
+from wakedream.dynamics.noise import ACTION, row_seeds, uniform
+from wakedream.model.given import Given, frames_of
+from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.world.model import TOKENIZER, tokenizer_of
+
+
+class Agent:
+    """A trained agent and its tokenizer, `rows` of it side by side.
+
+        agent = wd.Agent.from_pretrained("runs/imagination")
+        actions = agent.act(frames)             # frames (b c h w), one of each row, to {"action": int64 (b)}
+        agent.reset(torch.tensor([True]))       # these rows begin a new episode with their next frame
+
+    It remembers what it saw and did since: as its dynamics model does, up to the window.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, model: AgentModel):
+        self.tokenizer, self.model = tokenizer, model
+        self._player: Player | None = None
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> "Agent":
+        """Of an agent's run folder (cloned, or after imagination), or of what `save_pretrained` wrote."""
+        path = Path(path)
+        own = path / "agent"
+        model = AgentModel.from_pretrained(own if own.exists() else path)
+        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), model)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write folder/tokenizer and folder/agent, weights folders each."""
+        self.tokenizer.save_pretrained(Path(folder) / TOKENIZER)
+        self.model.save_pretrained(Path(folder) / "agent")
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.tokens.device
+
+    def to(self, device: torch.device | str) -> "Agent":
+        self.tokenizer.to(device)
+        self.model.to(device)
+        self._player = None
+        return self
+
+    def act(self, frames: Given, *, greedy: bool = False) -> Actions:
+        """What to do at these frames, uint8 or float in [0, 1], (b c h w): by component, on the CPU. The number of
+        rows is that of the first call."""
+        frames = frames_of(frames)
+        if self._player is None:
+            self._player = Player(self, len(frames))
+        return self._player.act(frames, greedy=greedy)
+
+    def reset(self, rows: Bool[Tensor, " b"] | None = None) -> None:
+        """These rows (all) forget everything."""
+        if self._player is not None:
+            self._player.reset(rows)
+
+    def player(self, rows: int, *, seed: int | None = None, task: int = 0) -> "Player":
+        """Another memory of so many rows, which shares the weights."""
+        return Player(self, rows, seed=seed, task=task)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.tokenizer!r}, {self.model!r})"
+
+
+class Player:
+    """The memory of `rows` agents: latents of the frames seen, actions taken. See Agent.act."""
+
+    def __init__(self, agent: Agent, rows: int, *, seed: int | None = None, task: int = 0):
+        model = self.model = agent.model
+        tokens = model.tokens_of(torch.tensor(task, device=agent.device)).detach()
+        self.stream = agent.tokenizer.stream(rows)
+        self.engine = DreamEngine(model.dynamics, rows, tokens={TOKENS: tokens}, keep=(TOKENS,))
+        self.fresh = torch.ones(rows, dtype=torch.bool)
+        self._frame = (agent.tokenizer.config.channels, *agent.tokenizer.config.frame_size)
+        self._seeds = row_seeds(int(torch.randint(2**62, ())) if seed is None else seed, rows).to(agent.device)
+        self.engine.reset(seeds=self._seeds)
+        self._last = {c.name: torch.from_numpy(c.zeros(rows)) for c in model.dynamics.actions.components}
+
+    @torch.no_grad()
+    def act(self, frames: Given, *, greedy: bool = False) -> Actions:
+        frames = frames_of(frames)
+        if tuple(frames.shape) != (len(self.fresh), *self._frame):
+            expected = ", ".join(map(str, (len(self.fresh), *self._frame)))
+            raise ValueError(f"expected frames ({expected}), got {tuple(frames.shape)}")
+        latents = self.stream.encode(frames)
+        led = Trajectory.of_actions({name: value.unsqueeze(1) for name, value in self._last.items()},
+                                    ~self.fresh.unsqueeze(1))
+        out = self.engine.observe(latents.float().unsqueeze(1), led)[TOKENS][:, 0]
+        choice = self.model.actions_at(self.model.pooled(out))
+        numbers = uniform(self._seeds, self.engine.frames[:, None], ACTION, choice.groups)[:, 0]
+        taken = choice.greedy() if greedy else choice.sample(numbers)
+        self._last = {name: value.cpu() for name, value in taken.items()}
+        self.fresh[:] = False
+        return dict(self._last)
+
+    def reset(self, rows: Bool[Tensor, " b"] | None = None) -> None:
+        """Episodes begin; the noise goes on with other seeds, so that no two are alike."""
+        chosen = torch.ones_like(self.fresh) if rows is None else torch.as_tensor(rows, dtype=torch.bool).cpu()
+        numbers = chosen.nonzero().flatten()
+        if not len(numbers):
+            return
+        self.stream.reset(chosen.to(self.engine.device))
+        self._seeds[numbers.to(self._seeds.device)] += 1
+        self.engine.reset(numbers, self._seeds[numbers.to(self._seeds.device)])
+        self.fresh |= chosen
+
+
+class EnvironmentPlayer:
+    """Acts in `rows` environments of one action space: uint8 (n h w c) to actions of that space."""
+
+    def __init__(self, agent: Agent, rows: int, space: Any, *, greedy: bool = False, seed: int = 0, task: int = 0):
+        self.player, self.space, self.greedy = agent.player(rows, seed=seed, task=task), space, greedy
+
+    def reset(self, rows: np.ndarray) -> None:
+        self.player.reset(torch.from_numpy(rows))
+
+    def act(self, frames: np.ndarray) -> list[Any]:
+        taken = self.player.act(torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))),
+                                greedy=self.greedy)
+        return [action_of(self.space, {name: value[i].numpy() for name, value in taken.items()})
+                for i in range(len(frames))]
