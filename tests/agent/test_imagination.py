@@ -120,3 +120,29 @@ def test_it_goes_on_bit_for_bit(agent, known, tmp_path):
     straight = AgentModel.from_pretrained(tmp_path / "straight").state_dict()
     assert not [name for name in straight if not torch.equal(straight[name], parts[name])]
     assert whole.keys() == straight.keys()
+
+
+def test_a_rollout_begins_where_its_context_ends(agent, known):
+    """At the last frame; of the first rows, which are an episode's first frame, nothing else is looked at."""
+    batches = contexts(known)
+    drawn, imagining = next(batches), Imagining(agent, 32, sampling_steps=2)
+    starts = batches.num_starts
+    seen = imagining.rollout(drawn, starts, 1).hidden[:, 0]
+    latents = drawn.clip.latents.clone()
+    latents[:, -1] = -latents[:, -1]
+    clip = replace(drawn.clip, latents=latents)
+    other = imagining.rollout(replace(drawn, clip=clip), starts, 1).hidden[:, 0]
+    changed = (seen - other).abs().amax(1) > 1e-3
+    assert 0 < starts < 32 and not changed[:starts].any() and changed[starts:].all()
+    from_first = drawn.clip.trajectory.has_action[:starts, 0]
+    assert not from_first.any()
+
+
+def test_the_slow_value_follows(agent, known):
+    batches = contexts(known)
+    objective = ImaginationObjective(agent, replace(CONFIG, slow_decay=0.75), 32, batches.num_starts)
+    before = objective.slow_value.out.weight.clone()
+    torch.nn.init.ones_(agent.value.out.weight)
+    objective(next(batches))
+    torch.testing.assert_close(objective.slow_value.out.weight, 0.75 * before + 0.25)
+    assert "slow_value.out.weight" in objective.state_dict()

@@ -8,7 +8,7 @@ from wakedream.config import check, check_seed
 
 CHUNK = 16  # frames in which Fréchet distances are measured
 EDGE = 100  # frames at either end of a long dream
-TOKENIZER, DYNAMICS = "tokenizer", "dynamics model"  # as models call themselves
+TOKENIZER, DYNAMICS, AGENT = "tokenizer", "dynamics model", "agent"  # as models call themselves
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,40 @@ class EvaluateDynamicsConfig(EvaluateConfig):
               f"--drift is {self.drift}, expected 0 or at least {shortest}")
 
 
-EVALUATE: dict[str, type[EvaluateConfig]] = {TOKENIZER: EvaluateTokenizerConfig, DYNAMICS: EvaluateDynamicsConfig}
+@dataclass(frozen=True)
+class EvaluateAgentConfig(EvaluateConfig):
+    """Judge an agent in the real environment, beside the one that it was cloned as, and others: metrics.json and a page
+    with videos."""
+
+    clips: int | None = None
+    """Not used."""
+    length: int | None = None
+    """Frames after which an episode is cut (default: where the environment ends it)."""
+    env: str | None = None
+    """The environment (default: the one that the data set was recorded from)."""
+    episodes: int = 200
+    """Episodes of each policy, the same worlds for all."""
+    against: tuple[Path, ...] = ()
+    """Other agents' runs, judged beside it (default: of an agent after imagination, the cloned one)."""
+    policies: tuple[str, ...] = ("random",)
+    """Players of the environment, judged beside it."""
+    greedy: bool = True
+    """Judge the agent, and the cloned one, also by its likeliest actions."""
+    primary: str = "return"
+    """What policies are compared by: return, length, events (how many different ones an episode has), or an event's
+    name."""
+    num_envs: int = 32
+    """Environments side by side."""
+    processes: int = 1
+    """Processes that play them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(1, self, "episodes", "num_envs", "processes")
+
+
+EVALUATE: dict[str, type[EvaluateConfig]] = {TOKENIZER: EvaluateTokenizerConfig, DYNAMICS: EvaluateDynamicsConfig,
+                                             AGENT: EvaluateAgentConfig}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from wakedream.data.manifest import SHARDS
 from wakedream.data.store import Store
 from wakedream.device import pick_device
 from wakedream.errors import ConfigError
-from wakedream.evaluation.config import DYNAMICS, EVALUATE, TOKENIZER, EvaluateConfig
+from wakedream.evaluation.config import AGENT, DYNAMICS, EVALUATE, TOKENIZER, EvaluateConfig
 from wakedream.evaluation.kinds import kind_of
 from wakedream.evaluation.page.report import foot, training, write_report
 from wakedream.perceptual.lpips import LPIPS
@@ -77,10 +77,12 @@ def place_of(run: Path) -> Path:
 
 
 def _of_kind(config: EvaluateConfig, device: torch.device) -> Evaluation:
+    from wakedream.evaluation.agent.run import AgentEvaluation
     from wakedream.evaluation.dynamics.run import DynamicsEvaluation
     from wakedream.evaluation.tokenizer.run import TokenizerEvaluation
 
-    made: dict[str, Callable[..., Evaluation]] = {TOKENIZER: TokenizerEvaluation, DYNAMICS: DynamicsEvaluation}
+    made: dict[str, Callable[..., Evaluation]] = {TOKENIZER: TokenizerEvaluation, DYNAMICS: DynamicsEvaluation,
+                                                  AGENT: AgentEvaluation}
     kind = kind_of(config.run)
     own = EVALUATE[kind]
     if type(config) is EvaluateConfig:
@@ -88,7 +90,8 @@ def _of_kind(config: EvaluateConfig, device: torch.device) -> Evaluation:
     if not isinstance(config, own):
         raise ConfigError(f"{config.run} is a {kind}: expected a {own.__name__}, got a {type(config).__name__}")
     store = Store.open(config.data)
-    return made[kind](config, store, device, LPIPS.load(config.lpips_net).to(device) if config.lpips else None)
+    seen = config.lpips and kind != AGENT
+    return made[kind](config, store, device, LPIPS.load(config.lpips_net).to(device) if seen else None)
 
 
 def _training(run: Path) -> dict[str, Any]:

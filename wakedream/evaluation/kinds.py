@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from wakedream.errors import CheckpointError
-from wakedream.evaluation.config import DYNAMICS, EVALUATE, TOKENIZER, EvaluateConfig
+from wakedream.evaluation.config import AGENT, DYNAMICS, EVALUATE, TOKENIZER, EvaluateConfig
 from wakedream.runs import BEST
 
-STAGES = {"tokenizer": TOKENIZER, "dynamics": DYNAMICS}  # of a run; a world is evaluated as its dynamics model
-KINDS = {TOKENIZER: TOKENIZER, DYNAMICS: DYNAMICS, "world": DYNAMICS}  # of weights
+# of a run; a world is evaluated as its dynamics model
+STAGES = {"tokenizer": TOKENIZER, "dynamics": DYNAMICS, "agent": AGENT, "imagination": AGENT}
+KINDS = {TOKENIZER: TOKENIZER, DYNAMICS: DYNAMICS, "world": DYNAMICS, AGENT: AGENT}  # of weights
 WORLD = "dynamics"  # the folder in a world's that says what it is, where it has no config.json
 
 
@@ -23,7 +24,7 @@ def config_type(arguments: Sequence[str]) -> type[EvaluateConfig]:
 
 
 def kind_of(path: Path) -> str:
-    """TOKENIZER or DYNAMICS: what a run folder, a checkpoint, a weights folder or a world's folder holds.
+    """TOKENIZER, DYNAMICS or AGENT: what a run folder, a checkpoint, a weights folder or a world's folder holds.
 
     CheckpointError when it is none of these.
     """

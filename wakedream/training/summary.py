@@ -8,7 +8,7 @@ from wakedream import runs
 from wakedream.errors import CheckpointError, RunError
 from wakedream.training.sums import verify_checkpoint, verify_weights
 
-LISTED = ("data", "tokenizer", "init")  # what a run is made from
+LISTED = ("data", "tokenizer", "world", "agent", "init")  # what a run is made from
 WORLD = ("tokenizer", "dynamics")  # as world/model.py, which imports torch, has them
 
 
