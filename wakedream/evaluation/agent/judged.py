@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from wakedream.config import suggest
 
-RETURN, LENGTH, EVENTS = "return", "length", "events"  # measures beside the events' own names
+RETURN, LENGTH, EVENTS = MEANS = ("return", "length", "events")  # measures beside the events' own names
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Judged:
 
     returns     sums of the known rewards;  lengths     actions that were taken
     terminated  the episode truly ended; where not, it was cut (time limit)
-    events      by name, whether it happened in the episode; an event that was not told did not happen
+    events      by name, whether it happened in the episode; an event that was not told did not happen. One that is
+                called like a measure of all has "event " before its name
     seeds       of the worlds, by which the environment was reset
     films       the first episodes' frames, uint8 (t h w c), of as many as were asked for
     """
@@ -50,7 +51,8 @@ class Judged:
         return cls(environment, np.array([one.total for one in played], np.float64),
                    np.array([one.length for one in played], np.int64),
                    np.array([one.terminated for one in played], bool),
-                   {name: np.array([one.events.get(name, False) for one in played], bool) for name in names},
+                   {f"event {name}" if name in MEANS else name:
+                    np.array([one.events.get(name, False) for one in played], bool) for name in names},
                    np.array([one.seed for one in played], np.int64), tuple(films))  # fmt: skip
 
     @property
@@ -67,7 +69,7 @@ class Judged:
         if name == EVENTS:
             return sum(self.events.values(), np.zeros(len(self.returns)))
         if name not in self.events:
-            raise suggest("measure", name, [RETURN, LENGTH, EVENTS, *self.events])
+            raise suggest("measure", name, [*MEANS, *self.events])
         return self.events[name].astype(np.float64)
 
     def to_json(self) -> dict[str, Any]:
