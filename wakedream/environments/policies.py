@@ -1,5 +1,6 @@
 """How to play: a policy is called once a step and returns the next action of its environment."""
 
+import copy
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,7 +26,7 @@ class Random:
 
     def __init__(self, env: Any, rng: np.random.Generator):
         self.info: dict[str, Any] = {"policy": "random"}
-        self.space = env.action_space
+        self.space = copy.deepcopy(env.action_space)  # environments side by side may share one, and its chances
         self.space.seed(int(rng.integers(2**31)))
 
     def __call__(self, frame: np.ndarray) -> Any:

@@ -111,8 +111,13 @@ def environment(name: str) -> Environment:
 
 def make_policy(name: str | None, env_name: str, env: Any, rng: np.random.Generator) -> Policy:
     """The policy for one episode of `env`; None is the environment's default."""
+    return known_policy(name, env_name)(env, rng)
+
+
+def known_policy(name: str | None, env_name: str) -> MakePolicy:
+    """What makes it; ConfigError where the environment has none of that name."""
     known = environment(env_name)
     name = name or known.default_policy
     if name not in known.policies:
         raise suggest(f"policy for {env_name}", name, known.policies)
-    return known.policies[name](env, rng)
+    return known.policies[name]

@@ -76,11 +76,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: i
     return f'<div class="wide"><table>{row("th", columns)}{body}</table></div>'
 
 
+def label(name: str) -> str:
+    return f'<div class="label">{html.escape(name)}</div>'
+
+
 def strips(named: Sequence[tuple[str, bytes]]) -> str:
     """Wide pictures below one another, scrolled together on a narrow screen."""
     parts = (
-        f'<div class="label">{html.escape(name)}</div>'
-        f'<img class="strip" alt="{html.escape(name)}" src="{data_uri(png, "image/png")}">'
+        f'{label(name)}<img class="strip" alt="{html.escape(name)}" src="{data_uri(png, "image/png")}">'
         for name, png in named
     )
     return f'<div class="wide">{"".join(parts)}</div>'

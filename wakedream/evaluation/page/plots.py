@@ -1,8 +1,8 @@
-"""Curves as SVG that takes its colours from the page and refers to nothing outside itself."""
+"""Curves and bars as SVG that takes its colours from the page and refers to nothing outside itself."""
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ BASELINES = ("mean_image", "last_frame")  # what ends in one of them stands besi
 NOT_PLOTTED = {"kind", "step", "lr", "skipped", "frames", "elapsed", "frames_per_second", "grad_norm"}
 
 Curve = tuple[Sequence[float], Sequence[float]]
+Bar = tuple[float, float | None, float | None]  # value, and the ends of its interval
 Growing = tuple[list[float], list[float]]
 
 
@@ -24,29 +25,16 @@ def plot(
     log: bool = False,
     mark: tuple[float, str] | None = None,
     doubling: bool = False,
+    bands: Mapping[str, Curve] | None = None,
 ) -> str:
-    """Named curves (x, y) in one panel; `mark`: a vertical line at x, with its name; `doubling`: x in powers of 2."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    """Named curves (x, y) in one panel; `mark`: a vertical line at x, with its name; `doubling`: x in powers of 2;
+    `bands`: lower and upper ends of a curve's intervals, by its name."""
 
-    with rc_context(
-        {
-            "svg.fonttype": "none",
-            "font.family": "sans-serif",
-            "font.size": 10,
-            "text.color": INK,
-            "axes.edgecolor": INK,
-            "axes.labelcolor": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-        }
-    ):
-        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
-        axes = figure.add_subplot()
+    def draw(figure: Any, axes: Any) -> None:
         for (name, (x, y)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
             axes.plot(x, y, color=colour, label=name, linewidth=1.8, marker="o" if len(x) < 12 else None, ms=4)
+            if bands and name in bands:
+                axes.fill_between(x, *bands[name], color=colour, alpha=0.2, linewidth=0)
         if mark:
             axes.axvline(mark[0], color=INK, linewidth=0.8, linestyle=":")
             axes.annotate(
@@ -66,11 +54,63 @@ def plot(
         elif not log:
             axes.ticklabel_format(useOffset=False)  # 2.2001, not 1e-4 above 2.2
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-        if len(curves) > 1:  # above the axes: nothing is drawn there
-            figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+        _legend(figure, len(curves))
+
+    return _panel(draw, 2.9)
+
+
+def bars(series: Mapping[str, Mapping[str, Bar]], x_label: str) -> str:
+    """Bars with their intervals below one another, by name; those of several series side by side, by colour. Every
+    series has the same names."""
+
+    def draw(figure: Any, axes: Any) -> None:
+        width = 0.8 / len(series)
+        for i, ((name, values), colour) in enumerate(zip(series.items(), COLOURS * len(series), strict=False)):
+            places = [k + (i - (len(series) - 1) / 2) * width for k in range(len(values))]
+            lengths = [value for value, _, _ in values.values()]
+            axes.barh(places, lengths, 0.9 * width, color=colour, label=name)
+            for place, (_, low, high) in zip(places, values.values(), strict=True):
+                if low is not None and high is not None:
+                    axes.plot([low, high], [place, place], color=INK, linewidth=1.2, marker="|", ms=5)
+        names = list(next(iter(series.values())))
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel=x_label, ylim=(len(names) - 0.5, -0.5))  # the first on top
+        axes.set_axisbelow(True)
+        axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+        _legend(figure, len(series))
+
+    return _panel(draw, 0.9 + sum(0.12 + 0.14 * len(series) for _ in next(iter(series.values()))))
+
+
+def _panel(draw: Callable[[Any, Any], None], height: float) -> str:
+    """What `draw(figure, axes)` draws."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(
+        {
+            "svg.fonttype": "none",
+            "font.family": "sans-serif",
+            "font.size": 10,
+            "text.color": INK,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    ):
+        figure = Figure(figsize=(5.2, height), layout="constrained")
+        draw(figure, figure.add_subplot())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True)
     return _inline(buffer.getvalue())
+
+
+def _legend(figure: Any, series: int) -> None:
+    if series > 1:  # above the axes: nothing is drawn there
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
 
 
 def training_curves(file: Path) -> dict[str, str]:
