@@ -39,6 +39,11 @@ class ImaginationStage(Stage):
         self.mark = self.agent.fingerprint()
         self.tokenizer = Tokenizer.from_pretrained(tokenizer_of(Path(run.agent))).requires_grad_(False).to(place.device)
 
+    @property
+    def frames(self) -> int:
+        """Dreamed ones."""
+        return self.run.loader.batch_size * self.run.objective.horizon
+
     def sources(self) -> dict[str, Source]:
         return {"agent": {"path": self.run.agent, "fingerprint": self.mark}}
 

@@ -38,6 +38,11 @@ class Stage:
     def __init__(self, run: Any, store: Store, place: Place):
         self.run, self.store, self.place = run, store, place
 
+    @property
+    def frames(self) -> int:
+        """Of a batch, that are learned from."""
+        return self.run.loader.batch_size * self.run.loader.length
+
     def sources(self) -> dict[str, Source]:
         """What it is made from beside the data set."""
         return {}
@@ -109,7 +114,7 @@ def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path
 
         torch.manual_seed(run.train.seed + place.rank)  # every process draws its own masks and noise
         state = fit(objective, lambda model: build_optimizers(model, run.optim), batches, run.train, place, out,
-                    run.loader.batch_size * run.loader.length, look and check, label=stage.NAME, claim=take)
+                    stage.frames, look and check, label=stage.NAME, claim=take)
     if place.writes:
         following = "" if verdict else f" Next: wakedream evaluate {out} --data {data}"  # else it said what to try
         print(f"{out}: {state.step:,} steps.{following}")

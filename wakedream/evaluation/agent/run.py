@@ -1,5 +1,6 @@
 """`wakedream evaluate` of an agent."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from wakedream.evaluation.agent.table import policy_table
 from wakedream.evaluation.config import EvaluateAgentConfig
 from wakedream.evaluation.dynamics.branching import recorded_seeds
 from wakedream.perceptual.lpips import LPIPS
-from wakedream.runs import run_of
-from wakedream.training.run_config import is_run, read
+from wakedream.runs import CONFIG, run_of
 from wakedream.world.policy import Agent, EnvironmentPlayer
 
 FILMS = 3  # episodes of each policy on the page
@@ -74,7 +74,9 @@ class AgentEvaluation:
 
 def cloned(run: Path) -> list[Path]:
     """Of an agent after imagination the run that it was cloned in, if that is still there."""
-    before = read(run_of(run))["config"].get("agent") if is_run(run_of(run)) else None
+    config = run_of(run) / CONFIG
+    about = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    before = about.get("config", {}).get("agent")
     return [Path(before)] if before and Path(before).exists() else []
 
 
