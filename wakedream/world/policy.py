@@ -9,10 +9,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from wakedream.agent.agent import TOKENS, AgentModel
-from wakedream.data.actions import action_of
+from wakedream.data.actions import ActionSpec, action_of, in_words
 from wakedream.data.trajectory import Actions, Trajectory
 from wakedream.dynamics.engine import DreamEngine
 from wakedream.dynamics.noise import ACTION, row_seeds, uniform
+from wakedream.errors import ConfigError
 from wakedream.model.given import Given, frames_of
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.model import TOKENIZER, tokenizer_of
@@ -123,6 +124,12 @@ class EnvironmentPlayer:
     """Acts in `rows` environments of one action space: uint8 (n h w c) to actions of that space."""
 
     def __init__(self, agent: Agent, rows: int, space: Any, *, greedy: bool = False, seed: int = 0, task: int = 0):
+        """ConfigError where the agent's actions are not those of the space, by kind and size; names may differ."""
+        own, theirs = agent.model.dynamics.actions, ActionSpec.from_space(space)
+        if [(c.kind, c.size) for c in own.components] != [(c.kind, c.size) for c in theirs.components]:
+            raise ConfigError(f"the environment's actions are {in_words(theirs)}; the agent knows {in_words(own)}: "
+                              "give the environment that its data was recorded from, or one with the same actions")
+        self.names = {mine.name: other.name for mine, other in zip(own.components, theirs.components, strict=True)}
         self.player, self.space, self.greedy = agent.player(rows, seed=seed, task=task), space, greedy
 
     def reset(self, rows: np.ndarray) -> None:
@@ -131,5 +138,5 @@ class EnvironmentPlayer:
     def act(self, frames: np.ndarray) -> list[Any]:
         taken = self.player.act(torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))),
                                 greedy=self.greedy)
-        return [action_of(self.space, {name: value[i].numpy() for name, value in taken.items()})
+        return [action_of(self.space, {self.names[name]: value[i].numpy() for name, value in taken.items()})
                 for i in range(len(frames))]

@@ -1,0 +1,96 @@
+"""An agent acts on what it has seen since its episode began, each row by itself."""
+
+import numpy as np
+import pytest
+import torch
+from agent.conftest import known  # noqa: F401
+
+import wakedream as wd
+from wakedream.agent.agent import TOKENS, AgentModel
+from wakedream.data.actions import ActionComponent, ActionSpec, action_of
+from wakedream.data.trajectory import Trajectory
+from wakedream.dynamics.engine import DreamEngine
+from wakedream.errors import ConfigError
+from wakedream.world.policy import Agent, EnvironmentPlayer
+
+
+@pytest.fixture(scope="module")
+def agent(known):  # noqa: F811
+    return Agent(known[1], AgentModel.from_pretrained(known[3]))
+
+
+def frames(count, rows=2, seed=0):
+    return torch.rand(count, rows, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def test_it_reads_what_the_engine_reads_of_the_same_frames_and_its_own_actions(agent):
+    """As one context: latents of the tokenizer's stream, the actions that it took, the same noise."""
+    video, player = frames(5), agent.player(2, seed=3)
+    taken = [player.act(frame)["move"] for frame in video]
+    latents = torch.stack([latent for stream in [agent.tokenizer.stream(2)] for latent in map(stream.encode, video)], 1)
+    moves = torch.stack([torch.zeros_like(taken[0]), *taken[:-1]], dim=1)
+    known_moves = torch.arange(5)[None].expand(2, 5) > 0
+    model = agent.model
+    engine = DreamEngine(model.dynamics, 2, tokens={TOKENS: model.tokens_of(torch.tensor(0)).detach()}, keep=(TOKENS,))
+    engine.reset(seeds=player._seeds)
+    out = engine.observe(latents.detach(), Trajectory.of_actions({"move": moves}, known_moves))[TOKENS]
+    likely = model.actions_at(model.pooled(out)).log_probs["move"]
+    again = agent.player(2, seed=3)
+    seen = []
+    actions_at = model.actions_at
+    try:
+        model.actions_at = lambda hidden: seen.append(actions_at(hidden)) or seen[-1]
+        for frame in video:
+            again.act(frame)
+    finally:
+        del model.actions_at
+    torch.testing.assert_close(torch.stack([one.log_probs["move"] for one in seen], 1), likely, atol=1e-4, rtol=0)
+
+
+def test_a_row_that_begins_anew_forgets_and_the_others_do_not(agent):
+    player, fresh = agent.player(2, seed=0), agent.player(2, seed=0)
+    for frame in frames(4):
+        player.act(frame)
+    player.reset(torch.tensor([True, False]))
+    fresh.reset()
+    assert player.fresh.tolist() == [True, False] and player.engine.frames.tolist() == [0, 4]
+    shown = frames(1, seed=5)[0]
+    a, b = (one.model.pooled(one.engine.observe(one.stream.encode(shown).unsqueeze(1), Trajectory.of_actions(
+        {"move": torch.zeros(2, 1, dtype=torch.int64)}, torch.zeros(2, 1, dtype=torch.bool)))[TOKENS][:, 0])
+        for one in (player, fresh))
+    torch.testing.assert_close(a[0], b[0], atol=1e-4, rtol=0)
+    assert (a[1] - b[1]).abs().max() > 1e-3
+
+
+def test_it_acts_in_an_environment_and_is_saved_and_loaded(agent, tmp_path):
+    import gymnasium
+
+    player = EnvironmentPlayer(agent, 3, gymnasium.spaces.Discrete(4, start=10), seed=1)
+    shown = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    actions = player.act(shown)
+    assert all(isinstance(action, int) and 10 <= action < 14 for action in actions)
+    agent.save_pretrained(tmp_path / "kept")
+    again = wd.Agent.from_pretrained(tmp_path / "kept")
+    assert EnvironmentPlayer(again, 3, gymnasium.spaces.Discrete(4, start=10), seed=1).act(shown) == actions
+    with pytest.raises(ValueError, match=r"expected frames \(3, 3, 16, 16\)"):
+        player.act(shown[:2])
+    with pytest.raises(ConfigError, match="the environment's actions are .* the agent knows 'move', 4 choices from 0"):
+        EnvironmentPlayer(agent, 3, gymnasium.spaces.Discrete(5))
+    likeliest = agent.act(torch.from_numpy(shown.transpose(0, 3, 1, 2).copy()), greedy=True)
+    assert likeliest["move"].shape == (3,)
+
+
+def test_actions_of_any_space_come_back():
+    spaces = pytest.importorskip("gymnasium").spaces
+    whole = spaces.Dict({
+        "arm": spaces.Box(-1, 1, (2, 2), np.float32), "keys": spaces.MultiBinary(3),
+        "pair": spaces.Tuple((spaces.Discrete(3, start=1), spaces.MultiDiscrete([2, 5])))})
+    whole.seed(0)
+    spec = ActionSpec.from_space(whole)
+    for _ in range(5):
+        action = whole.sample()
+        back = action_of(whole, spec.flatten(action))
+        assert whole.contains(back)
+        assert all(np.array_equal(one, other) for one, other in
+                   zip(spec.flatten(action).values(), spec.flatten(back).values(), strict=True))
+    assert spec.components[0] == ActionComponent("arm", "continuous", 4, (-1.0,) * 4, (1.0,) * 4)
