@@ -1,5 +1,9 @@
 """A world whose picture says which action is right; players whose returns a plain loop knows. Processes import it."""
 
+import os
+import signal
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 
@@ -33,9 +37,15 @@ class Signs(gymnasium.Env):
         reward = {"nan": np.nan}.get(self.trouble, 1.0 if right else -0.25) if self.t != 2 else 1000.0
         if self.trouble == "raise":
             raise ZeroDivisionError("the signs fell down")
+        if self.trouble == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         over, cut = self.t >= self.length, self.seed % 3 == 0
         events = {"right": right, **({"late": True} if self.t == 10 else {})}
         return self._picture(), reward, over and not cut, over and cut, self._info(events)
+
+    def close(self):
+        if self.trouble == "close":
+            (Path(os.environ["SIGNS_CLOSED"]) / f"{os.getpid()}-{id(self)}").touch()
 
     def _info(self, events):
         return {"events": events, "reward_known": self.t != 2}
@@ -94,5 +104,5 @@ def plainly(seeds, longest=10**9):
 
 
 gymnasium.register("Signs-v0", Signs, disable_env_checker=True)
-for name in ("raise", "nan", "grows"):
+for name in ("raise", "nan", "grows", "die", "close"):
     gymnasium.register(f"Signs{name.title()}-v0", Signs, kwargs={"trouble": name}, disable_env_checker=True)

@@ -6,7 +6,7 @@ import pytest
 from signs import LONGEST, Counted, Reader, plainly
 
 from wakedream.environments.registry import BUILT_IN, Environment
-from wakedream.errors import ConfigError, DataError
+from wakedream.errors import ConfigError, DataError, RunError
 from wakedream.evaluation.agent import seats as seats_module
 from wakedream.evaluation.agent.judge import judge, world_seed
 
@@ -58,6 +58,21 @@ def test_a_policy_by_its_name_has_chances_of_its_own_in_each_episode(processes):
     assert (found.returns < judge(ENV, Reader, 12, **GIVEN).returns).mean() > 0.5
 
 
+def test_no_two_episodes_have_the_same_chances(monkeypatch):
+    taken = []
+
+    class Noting(Counted):
+        def step(self, action):
+            taken.append((self.seed, int(action)))
+            return super().step(action)
+
+    monkeypatch.setitem(BUILT_IN, "noting", Environment(lambda size: Noting(), BUILT_IN["crafter"].policies))
+    judged = judge("noting", "random", 8, **GIVEN)
+    tracks = {tuple(action for seed, action in taken if seed == world)[:6]
+              for world, length in zip(judged.seeds, judged.lengths, strict=True) if length >= 6}
+    assert len(tracks) == (judged.lengths >= 6).sum() > 3
+
+
 def test_episodes_are_cut_where_it_is_asked_for():
     judged = judge(ENV, Reader, 20, max_episode_frames=11, **GIVEN)
     assert told(judged) == plainly(judged.seeds, 11)
@@ -97,6 +112,11 @@ def test_the_first_episodes_are_filmed(num_envs):
         60 * int(first.integers(1, 4)) for _ in judged.films[0]]
 
 
+def test_films_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr("wakedream.evaluation.agent.judge.FILM", 4)
+    assert {len(film) for film in judge(ENV, Reader, 4, films=4, **GIVEN).films} <= {3, 4}
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize(("kind", "said"), [
     ("Raise", r"the environment signs:SignsRaise-v0 failed \(episode 0\): ZeroDivisionError: the signs fell down"),
@@ -105,6 +125,18 @@ def test_the_first_episodes_are_filmed(num_envs):
 def test_an_environment_that_fails_is_told_with_its_episode(processes, kind, said):
     with pytest.raises(DataError, match=said):
         judge(f"signs:Signs{kind}-v0", Reader, 4, processes=processes, **GIVEN)
+
+
+def test_a_process_that_dies_is_told():
+    with pytest.raises(RunError, match=r"plays signs:SignsDie-v0 ended with exit code -9: out of memory\? Use fewer"):
+        judge("signs:SignsDie-v0", Reader, 4, processes=2, **GIVEN)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_all_environments_close_at_the_end(monkeypatch, tmp_path, processes):
+    monkeypatch.setenv("SIGNS_CLOSED", str(tmp_path))
+    judge("signs:SignsClose-v0", Reader, 5, seed=3, size=None, num_envs=3, processes=processes)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("options", [{"num_envs": 0}, {"processes": 0}, {"films": -1}, {"max_episode_frames": 1}])

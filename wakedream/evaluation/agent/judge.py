@@ -90,11 +90,9 @@ class Seated:
 
 def world_seed(seed: int, episode: int, avoid: Collection[int] = ()) -> int:
     """The environment's, below 2^31. If it is to be avoided, that of this episode alone is drawn again."""
-    for attempt in itertools.count():
-        drawn = int(np.random.SeedSequence([seed, episode, DOMAIN, attempt]).generate_state(1)[0] >> 1)
-        if drawn not in avoid:
-            return drawn
-    raise AssertionError
+    drawn = (int(np.random.SeedSequence([seed, episode, DOMAIN, attempt]).generate_state(1)[0] >> 1)
+             for attempt in itertools.count())
+    return next(world for world in drawn if world not in avoid)
 
 
 class _Match:

@@ -42,7 +42,7 @@ class Judged:
     terminated: Bool[np.ndarray, " n"]
     events: Mapping[str, Bool[np.ndarray, " n"]]
     seeds: Int[np.ndarray, " n"]
-    films: tuple[UInt8[np.ndarray, "t h w c"], ...] = field(default=(), repr=False)
+    films: tuple[UInt8[np.ndarray, "_ h w c"], ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, environment: str, played: Sequence[Played], films: Sequence[np.ndarray] = ()) -> "Judged":
