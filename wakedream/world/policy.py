@@ -87,8 +87,10 @@ class Player:
         self.engine = DreamEngine(model.dynamics, rows, tokens={TOKENS: tokens}, keep=(TOKENS,))
         self.fresh = torch.ones(rows, dtype=torch.bool)
         self._frame = (agent.tokenizer.config.channels, *agent.tokenizer.config.frame_size)
-        self._seeds = row_seeds(int(torch.randint(2**62, ())) if seed is None else seed, rows).to(agent.device)
-        self.engine.reset(seeds=self._seeds)
+        self._seed, self._begun = int(torch.randint(2**62, ())) if seed is None else seed, 0
+        self._seeds = torch.zeros(rows, dtype=torch.int64, device=agent.device)
+        self.reset()
+        self._begun = 0  # rows that `reset` begins before their first frame are the first
         self._last = {c.name: torch.from_numpy(c.zeros(rows)) for c in model.dynamics.actions.components}
 
     @torch.no_grad()
@@ -109,14 +111,17 @@ class Player:
         return dict(self._last)
 
     def reset(self, rows: Bool[Tensor, " b"] | None = None) -> None:
-        """Episodes begin; the noise goes on with other seeds, so that no two are alike."""
+        """Episodes begin. Each has a seed of its own, by its number: what chance does in it hangs on neither the
+        number of rows nor the length of those before."""
         chosen = torch.ones_like(self.fresh) if rows is None else torch.as_tensor(rows, dtype=torch.bool).cpu()
         numbers = chosen.nonzero().flatten()
         if not len(numbers):
             return
         self.stream.reset(chosen.to(self.engine.device))
-        self._seeds[numbers.to(self._seeds.device)] += 1
-        self.engine.reset(numbers, self._seeds[numbers.to(self._seeds.device)])
+        seeds = row_seeds(self._seed, self._begun + len(numbers))[self._begun:]
+        self._begun += len(numbers)
+        self._seeds[numbers.to(self._seeds.device)] = seeds.to(self._seeds.device)
+        self.engine.reset(numbers, seeds)
         self.fresh |= chosen
 
 

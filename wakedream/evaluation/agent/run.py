@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from wakedream.data.store import Store
-from wakedream.environments.registry import environment
+from wakedream.environments.registry import environment, known_policy
 from wakedream.errors import ConfigError
 from wakedream.evaluation.agent.judge import MakePlayer, judge
 from wakedream.evaluation.agent.judged import Judged
@@ -36,6 +36,8 @@ class AgentEvaluation:
             raise ConfigError(f"{store.path} was recorded from no environment, so there is none to judge the agent in: "
                               "give its name, --env")
         self.env_name = str(name)
+        for policy in config.policies:
+            known_policy(policy, self.env_name)
         env = environment(self.env_name).make(store.frame_shape[:2])
         self.space = env.action_space
         env.close()
