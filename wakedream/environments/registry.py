@@ -14,6 +14,7 @@ import numpy as np
 
 from wakedream.config import suggest
 from wakedream.environments import policies
+from wakedream.environments.mixture import shares
 from wakedream.environments.pixels import AnySize
 from wakedream.environments.policies import MakePolicy, Policy
 from wakedream.errors import ConfigError, require
@@ -109,10 +110,19 @@ def environment(name: str) -> Environment:
     return Environment(make, _GENERAL, hold=4, litters=name.startswith("vizdoom"))  # an effect shows after a few frames
 
 
+def check_policy(policy: str | None, env_name: str) -> None:
+    """ConfigError for a policy, or one of a mix, that the environment does not have."""
+    for name in shares(policy) if policy else ():
+        _maker(name, env_name)
+
+
 def make_policy(name: str | None, env_name: str, env: Any, rng: np.random.Generator) -> Policy:
     """The policy for one episode of `env`; None is the environment's default."""
-    known = environment(env_name)
-    name = name or known.default_policy
-    if name not in known.policies:
-        raise suggest(f"policy for {env_name}", name, known.policies)
-    return known.policies[name](env, rng)
+    return _maker(name or environment(env_name).default_policy, env_name)(env, rng)
+
+
+def _maker(name: str, env_name: str) -> MakePolicy:
+    known = environment(env_name).policies
+    if name not in known:
+        raise suggest(f"policy for {env_name}", name, known)
+    return known[name]
