@@ -71,6 +71,13 @@ def _coinrun(size: AnySize) -> Any:
     return CoinRunEnv(size)
 
 
+def _doorkey(size: AnySize) -> Any:
+    _require("doorkey")
+    from wakedream.environments.doorkey import DoorKeyEnv
+
+    return DoorKeyEnv(size or 64)
+
+
 def _require(name: str) -> None:
     for package in ("gymnasium", BUILT_IN[name].package):
         require(package, BUILT_IN[name].extra)
@@ -85,6 +92,9 @@ BUILT_IN = {
         _coinrun, {**_GENERAL, "scripted": policies.coinrun_scripted, "varied": policies.coinrun_varied},
         package="envpool", extra="coinrun",
         commands={"noop": 4, "left": 1, "right": 7, "jump": 5}, hold=8),  # it gathers speed
+    "doorkey": Environment(
+        _doorkey, {**_GENERAL, "scripted": policies.doorkey_scripted}, (101, 101), "minigrid", "minigrid",
+        {"noop": 6, "left": 0, "right": 1, "forward": 2, "pickup": 3, "toggle": 5}),
 }
 
 
