@@ -205,8 +205,8 @@ def test_unknown_names_say_what_there_is(tmp_path):
 
 
 def test_a_known_command_can_be_played_and_the_first_does_nothing():
-    assert commanded() == ["crafter", "coinrun"]
-    for name, choices in (("crafter", 17), ("coinrun", 15)):
+    assert commanded() == ["crafter", "coinrun", "doorkey"]
+    for name, choices in (("crafter", 17), ("coinrun", 15), ("doorkey", 7)):
         known = environment(name)
         assert known.still == next(iter(known.commands)) == "noop"
         assert len(set(known.commands.values())) == len(known.commands) > 2
@@ -239,10 +239,11 @@ def test_coinrun_is_played_to_the_right_or_with_every_move():
 
 
 def test_a_missing_extra_is_named(monkeypatch):
-    for module, name in (("crafter", "crafter"), ("envpool", "coinrun"), ("gymnasium", "crafter")):
+    for module, name, extra in (("crafter", "crafter", "crafter"), ("envpool", "coinrun", "coinrun"),
+                                ("minigrid", "doorkey", "minigrid"), ("gymnasium", "crafter", "crafter")):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
-            with pytest.raises(MissingExtraError, match=rf"pip install 'wakedream\[{name}\]'"):
+            with pytest.raises(MissingExtraError, match=rf"pip install 'wakedream\[{extra}\]'"):
                 environment(name).make(None)
 
 

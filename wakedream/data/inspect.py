@@ -6,6 +6,7 @@ from textwrap import shorten
 import numpy as np
 
 from wakedream import runs
+from wakedream.data.card import card, described
 from wakedream.data.config import InspectConfig
 from wakedream.data.manifest import FILE, SHARDS, EpisodeInfo, repair
 from wakedream.data.repair import repair_data
@@ -31,6 +32,7 @@ def inspect_data(config: InspectConfig) -> None:
     if damages:
         raise DataError("\n".join([*(damage.message for damage in damages),
                                    f"to drop what is damaged, {repair(path)}"]))
+    print("\n".join(described(card(store), len(store.episodes))))
     print(f"checksums       all {len(store.manifest.shards)} shards, {len(store.episodes)} episodes whole")
 
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from wakedream.config import check, check_seed
 from wakedream.data.config import parse_size
+from wakedream.environments.mixture import shares
 
 
 @dataclass(frozen=True)
 class RecordConfig:
     env: str
-    """What to play: crafter, coinrun, or a Gymnasium id (CartPole-v1, module:Id-v0)."""
+    """What to play: crafter, coinrun, doorkey, or a Gymnasium id (CartPole-v1, module:Id-v0)."""
     out: str
     """The data set's folder. The same command goes on where it was stopped."""
     frames: int
@@ -17,7 +18,8 @@ class RecordConfig:
     processes: int = 1
     """Processes that play side by side; the recorded episodes do not depend on it."""
     policy: str | None = None
-    """random, sticky, or scripted where there is one (crafter, coinrun). Default: scripted, else sticky."""
+    """random, sticky, or scripted where there is one (crafter, coinrun, doorkey). Several by shares, drawn for each
+    episode: scripted:0.6,random:0.4. Default: scripted, else sticky."""
     size: str | None = None
     """Pixels of a frame: 64, or height x width as in 128x96. Default: the environment's own."""
     seed: int = 0
@@ -36,7 +38,7 @@ class RecordConfig:
         enough = self.max_episode_frames is None or self.max_episode_frames >= 2
         check(enough, f"--max-episode-frames {self.max_episode_frames}: expected at least 2")
         check(0 <= self.held_out < 1, f"--held-out {self.held_out}: expected at least 0 and below 1")
-        _ = self.frame_size
+        _ = self.frame_size, self.policy is None or shares(self.policy)
 
     @property
     def frame_size(self) -> tuple[int, int] | None:

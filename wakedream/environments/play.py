@@ -7,22 +7,26 @@ import numpy as np
 
 from wakedream.data.actions import Actions, ActionSpec
 from wakedream.data.episode import Episode
+from wakedream.environments.mixture import drawn
 from wakedream.environments.registry import environment, make_policy
 from wakedream.errors import DataError
 
 
 def play_episode(name: str, env: Any, policy_name: str | None, seed: int, index: int,
                  max_frames: int | None = None) -> Episode:
-    """Episode `index` of a recording with `seed`: the two decide its world, its length and its chances.
+    """Episode `index` of a recording with `seed`: the two decide its world, its length, its player and its chances.
 
     name, env   of the environment, made by `environment(name).make(size)`
+    policy_name a policy or a mix of them; each plays an episode as it would play it without the others
     max_frames  cut it after so many; None: the environment's own bounds
     """
     seeds = np.random.SeedSequence([seed, index])
-    env_seed, rng = int(seeds.generate_state(1)[0] >> 1), np.random.default_rng(seeds.spawn(1)[0])
+    chances, draw = seeds.spawn(2)
+    env_seed, rng = int(seeds.generate_state(1)[0] >> 1), np.random.default_rng(chances)
     limit = max_frames or _draw_limit(environment(name).frames, rng)
     frame, info = env.reset(seed=env_seed)
-    policy = make_policy(policy_name, name, env, rng)
+    player = policy_name and drawn(policy_name, np.random.default_rng(draw).random())
+    policy = make_policy(player, name, env, rng)
     record = _Recorder(ActionSpec.from_space(env.action_space), frame, info)
     terminated = truncated = False
     while not (terminated or truncated) and len(record.video) < limit:

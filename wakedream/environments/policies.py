@@ -53,6 +53,12 @@ def crafter_scripted(env: Any, rng: np.random.Generator) -> Policy:
     return NoisyPlayer(env.unwrapped.simulator, rng)
 
 
+def doorkey_scripted(env: Any, rng: np.random.Generator) -> Policy:
+    from wakedream.environments.doorkey import DoorKeyPlayer
+
+    return DoorKeyPlayer(env.unwrapped, rng)
+
+
 def coinrun_scripted(env: Any, rng: np.random.Generator) -> Policy:
     from wakedream.environments.coinrun import Runner
 

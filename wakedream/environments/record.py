@@ -10,7 +10,9 @@ from pathlib import Path
 from wakedream.data.shard import pack, unpack
 from wakedream.data.store import StoreWriter
 from wakedream.environments.config import RecordConfig
+from wakedream.environments.mixture import spelled
 from wakedream.environments.play import cut
+from wakedream.environments.registry import check_policy
 from wakedream.environments.workers import Interface, Play, Workers
 from wakedream.errors import DataError, Interrupted
 from wakedream.progress import ProgressBar
@@ -22,7 +24,9 @@ def record(config: RecordConfig) -> None:
     The same call resumes. Ctrl-C and SIGTERM keep all complete episodes and raise Interrupted, which says how to
     go on. DataError when the environment fails or the folder holds another recording.
     """
-    play = Play(config.env, config.policy, config.frame_size, config.seed, config.max_episode_frames)
+    policy = config.policy and spelled(config.policy)
+    check_policy(policy, config.env)
+    play = Play(config.env, policy, config.frame_size, config.seed, config.max_episode_frames)
     with _signals() as came, Workers(play, config.processes) as workers:
         interface = workers.interface(lambda: bool(came))
         kept = _fill(config, interface, workers, lambda: bool(came)) if interface else "before the first episode"

@@ -14,6 +14,7 @@ import numpy as np
 
 from wakedream.config import suggest
 from wakedream.environments import policies
+from wakedream.environments.mixture import shares
 from wakedream.environments.pixels import AnySize
 from wakedream.environments.policies import MakePolicy, Policy
 from wakedream.errors import ConfigError, require
@@ -70,6 +71,13 @@ def _coinrun(size: AnySize) -> Any:
     return CoinRunEnv(size)
 
 
+def _doorkey(size: AnySize) -> Any:
+    _require("doorkey")
+    from wakedream.environments.doorkey import DoorKeyEnv
+
+    return DoorKeyEnv(size or 64)
+
+
 def _require(name: str) -> None:
     for package in ("gymnasium", BUILT_IN[name].package):
         require(package, BUILT_IN[name].extra)
@@ -84,6 +92,9 @@ BUILT_IN = {
         _coinrun, {**_GENERAL, "scripted": policies.coinrun_scripted, "varied": policies.coinrun_varied},
         package="envpool", extra="coinrun",
         commands={"noop": 4, "left": 1, "right": 7, "jump": 5}, hold=8),  # it gathers speed
+    "doorkey": Environment(
+        _doorkey, {**_GENERAL, "scripted": policies.doorkey_scripted}, (101, 101), "minigrid", "minigrid",
+        {"noop": 6, "left": 0, "right": 1, "forward": 2, "pickup": 3, "toggle": 5}),
 }
 
 
@@ -107,6 +118,12 @@ def environment(name: str) -> Environment:
         return make_by_id(name, size)
 
     return Environment(make, _GENERAL, hold=4, litters=name.startswith("vizdoom"))  # an effect shows after a few frames
+
+
+def check_policy(policy: str | None, env_name: str) -> None:
+    """ConfigError for a policy, or one of a mix, that the environment does not have."""
+    for name in shares(policy) if policy else ():
+        known_policy(name, env_name)
 
 
 def make_policy(name: str | None, env_name: str, env: Any, rng: np.random.Generator) -> Policy:

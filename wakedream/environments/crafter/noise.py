@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from wakedream.environments.bursts import BURST, Bursts
 from wakedream.environments.crafter.engine import Simulator
 from wakedream.environments.crafter.player import ACTION, CrafterPlayer
 
 LEVELS = ((0.0, 0.35), (0.1, 0.3), (0.3, 0.25), (1.0, 0.1))  # share of noise, how often an episode has it
-BURST = 8  # random steps in a row, on average
 HOLD = 0.7  # chance that a random action goes on
 WALKING = [ACTION[f"move_{way}"] for way in ("left", "right", "up", "down")]
 
@@ -20,24 +20,20 @@ class NoisyPlayer:
         levels, chances = zip(*LEVELS, strict=True)
         self.epsilon = float(rng.choice(levels, p=chances)) if epsilon is None else epsilon
         self.info: dict[str, Any] = {"policy": "scripted", "epsilon": self.epsilon}
-        self.player, self.rng = CrafterPlayer(simulator), rng
-        self.action, self.left = ACTION["noop"], 0
+        self.player, self.rng, self.bursts = CrafterPlayer(simulator), rng, Bursts(self.epsilon, rng)
+        if self.epsilon < 1:  # a share a little too large (0.31 for 0.3), as all recordings have it
+            self.bursts.start = self.epsilon / ((1 - self.epsilon) * (BURST + 1))
+        self.action = ACTION["noop"]
 
     def __call__(self, frame: np.ndarray) -> int:
-        if self.left == 0 and self.rng.random() < self._start():
-            self.left = 1 + int(self.rng.geometric(1 / BURST))
+        if self.bursts.begins():
             self.action = self._draw()
-        if self.left == 0:
+        if not self.bursts.lasts():
             return self.player()
-        self.left -= 1
         if self.rng.random() >= HOLD:
             self.action = self._draw()
         self.player.interrupted()
         return self.action
-
-    def _start(self) -> float:
-        """The chance of a burst that makes the share of random steps epsilon."""
-        return 1.0 if self.epsilon == 1 else self.epsilon / ((1 - self.epsilon) * (BURST + 1))
 
     def _draw(self) -> int:
         """Walks and uses more often than the fifteen others, most of which do nothing."""
