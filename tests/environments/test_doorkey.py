@@ -10,12 +10,14 @@ import pytest
 gymnasium = pytest.importorskip("gymnasium")
 minigrid = pytest.importorskip("minigrid")
 
+from gymnasium.utils.env_checker import check_env  # noqa: E402
+
 from wakedream.environments.bursts import Bursts  # noqa: E402
 from wakedream.environments.doorkey import LEVELS, TIME_LIMIT, DoorKeyEnv, DoorKeyPlayer, shortest  # noqa: E402
 from wakedream.environments.pixels import resize  # noqa: E402
 from wakedream.environments.play import play_episode  # noqa: E402
 
-NOOP = 6
+LEFT, RIGHT, DROP, TOGGLE, NOOP = 0, 1, 4, 5, 6
 
 
 def upstream():
@@ -29,8 +31,9 @@ def seen(game, size=(64, 64)):
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 0.75, 1.0])
 def test_it_is_minigrids_game_to_the_pixel_and_tells_what_happens_where_it_happens(epsilon):
     game, came = upstream(), set()
-    for seed, size in itertools.product(range(4), ((64, 64), (192, 96))):
-        env = DoorKeyEnv(size)
+    envs = [DoorKeyEnv(), DoorKeyEnv((192, 96))]
+    for seed, env in itertools.product(range(4), envs):
+        size = env.size
         frame, info = env.reset(seed=seed)
         game.reset(seed=seed)
         assert env.observation_space.contains(frame) and (frame == seen(game, size)).all()
@@ -49,6 +52,10 @@ def test_it_is_minigrids_game_to_the_pixel_and_tells_what_happens_where_it_happe
             came |= {name for name, value in info["events"].items() if value}
             over = over or ended
     assert came == {"key", "door", "goal"} or epsilon == 1
+
+
+def test_it_is_a_gymnasium_environment_whose_frames_are_the_callers_own():
+    check_env(DoorKeyEnv(), skip_render_check=True)
 
 
 def test_only_the_goal_terminates_and_the_limit_truncates():
@@ -108,6 +115,21 @@ def test_it_gets_there_from_wherever_chance_has_led():
     assert odd > 5
 
 
+def test_a_door_that_was_unlocked_needs_no_key_any_more():
+    env, met = DoorKeyEnv(), 0
+    for seed in range(20):
+        env.reset(seed=seed)
+        way = shortest(env)
+        for action in way[:way.index(TOGGLE) + 1]:
+            env.step(action)
+        for action in (LEFT, DROP, RIGHT, TOGGLE):
+            env.step(action)
+        if env.game.carrying is None:  # there was room for it
+            assert not env.door.is_open and shortest(env)[0] == TOGGLE
+            met += 1
+    assert met > 3
+
+
 @pytest.mark.parametrize("seed", [0, 3])
 def test_no_way_is_shorter(seed):
     """Breadth first in MiniGrid itself, with every action."""
@@ -140,7 +162,7 @@ def test_a_clone_goes_on_as_the_other_does_and_leaves_it_alone():
     other.become(one)
     assert (other.render() == one.render()).all()
     assert one.game.carrying is not None
-    for action in (4, *rng.integers(7, size=60)):
+    for action in (DROP, *rng.integers(7, size=60)):
         here, there = one.step(int(action)), other.step(int(action))
         assert (here[0] == there[0]).all() and here[1:] == there[1:]
     before = one.render().copy()

@@ -81,7 +81,7 @@ class DoorKeyEnv(gymnasium.Env):
         if shown not in self.drawn:
             whole = game.grid.render(self.tile, game.agent_pos, game.agent_dir)
             self.drawn[shown] = to_rgb(whole, self.size)
-        self.frame = self.drawn[shown]
+        self.frame = self.drawn[shown].copy()
         return self.frame
 
 
