@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wakedream.config import check
+from wakedream.config import added, check
 from wakedream.transformer.config import LayerKind, TransformerConfig
 
 
@@ -44,6 +44,10 @@ class DynamicsConfig:
     """what the network puts out: clean latents, or velocities (for comparison)"""
     mouse_bins: int | None = None
     """continuous actions as so many mu-law bins for each dimension (paper: 11); default: as numbers"""
+
+    told: bool = added(False, was=False)
+    """spatial tokens are told action, signal level and step size at once, added to them, and need not learn first to
+    look at those tokens: small models obey many times sooner"""
 
     def __post_init__(self) -> None:
         sizes = (self.num_latents, self.latent_dim, self.packing, self.num_action_tokens)

@@ -91,9 +91,12 @@ class Dynamics(Pretrained):
         """
         extra = dict(tokens or {})
         layout = self.layout_with(extra)
-        joined = self._join(self.embed_action(trajectory.actions, trajectory.has_action),
-                            self._embed_shortcut(noised.levels, noised.step_indices),
-                            self._embed_latents(noised.latents), extra)
+        action = self.embed_action(trajectory.actions, trajectory.has_action)
+        shortcut = self._embed_shortcut(noised.levels, noised.step_indices)
+        spatial = self._embed_latents(noised.latents)
+        if self.config.told:
+            spatial = spatial + (action.mean(2, keepdim=True) + shortcut).to(spatial.dtype)
+        joined = self._join(action, shortcut, spatial, extra)
         kept = (SPATIAL, *keep)
         out = self.transformer(joined, layout, segments=segments, cache=cache, committed=committed, rows=rows,
                                frame_ids=frame_ids, keep=kept)
