@@ -190,3 +190,17 @@ def test_a_tokenizer_is_no_dynamics_model(tmp_path):
 def test_impossible_shapes(changes, said):
     with pytest.raises(ConfigError, match=said):
         build(**changes)
+
+
+def test_told_spatial_tokens_know_action_and_level_without_looking():
+    """With attention silenced the action and the signal level reach the picture only where spatial tokens are told."""
+    for told in (False, True):
+        model = build(told=told)
+        for layer in model.blocks:
+            torch.nn.init.zeros_(layer.attention.out.weight)
+        one = clip()
+        other = {**one.actions, "move": (one.actions["move"] + 1) % 5}
+        levels = torch.zeros(4, 6, dtype=torch.int64)
+        before = looked_at(model, one, levels=levels)
+        assert (not torch.equal(before, looked_at(model, one, levels=levels, actions=other))) is told
+        assert (not torch.equal(before, looked_at(model, one, levels=levels + 1))) is told

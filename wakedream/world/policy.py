@@ -73,6 +73,11 @@ class Agent:
         """Another memory of so many rows, which shares the weights."""
         return Player(self, rows, seed=seed, task=task)
 
+    def player_in(self, space: Any, rows: int = 1, *, greedy: bool = False, seed: int = 0,
+                  task: int = 0) -> "EnvironmentPlayer":
+        """One for `rows` environments with this Gymnasium action space."""
+        return EnvironmentPlayer(self, rows, space, greedy=greedy, seed=seed, task=task)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.tokenizer!r}, {self.model!r})"
 

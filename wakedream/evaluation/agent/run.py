@@ -71,7 +71,7 @@ class AgentEvaluation:
                      films=FILMS if config.videos else 0)
 
     def _player(self, label: str, greedy: bool, rows: int) -> EnvironmentPlayer:
-        return EnvironmentPlayer(self.agents[label], rows, self.space, greedy=greedy, seed=self.config.seed)
+        return self.agents[label].player_in(self.space, rows, greedy=greedy, seed=self.config.seed)
 
 
 def cloned(run: Path) -> list[Path]:
