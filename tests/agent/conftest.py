@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from agent.known_world import FATAL, FRAMES, LEVELS, REWARDED
 
 from wakedream.agent.agent import AgentModel
 from wakedream.agent.batches import AgentBatches
@@ -24,22 +25,21 @@ from wakedream.training.distributed import Place
 from wakedream.training.loop import fit
 from wakedream.training.optim import build_optimizers
 
-REWARDED, FATAL = 2, 3  # moves
 SPEC = ActionSpec((ActionComponent("move", "categorical", 4),))
 
 
 def write_known(path: Path) -> Store:
-    """Frames of one colour, that of the move that led into them. Move 2 is rewarded by 1 with the frame that it leads
-    into; after move 3 the episode is over in one of two cases, for good. Players choose at random."""
+    """Play at random in the world of known_world.py."""
     rng = np.random.default_rng(0)
-    with StoreWriter(path, SPEC, frame_shape=(16, 16, 3), held_out=0.2) as writer:
+    with StoreWriter(path, SPEC, frame_shape=(16, 16, 3), held_out=0.2,
+                     info={"env": "agent.known_world:Known-v0"}) as writer:
         for _ in range(60):
             moves = [0]
-            while len(moves) < 24 and not (moves[-1] == FATAL and rng.random() < 0.5):
+            while len(moves) < FRAMES and not (moves[-1] == FATAL and rng.random() < 0.5):
                 moves.append(int(rng.integers(4)))
-            ended = moves[-1] == FATAL and len(moves) < 24
+            ended = moves[-1] == FATAL and len(moves) < FRAMES
             known = np.arange(len(moves)) > 0
-            video = np.repeat(40 + 60 * np.array(moves, np.uint8), 16 * 16 * 3).reshape(-1, 16, 16, 3)
+            video = np.repeat(LEVELS[moves], 16 * 16 * 3).reshape(-1, 16, 16, 3)
             rewards = ((np.array(moves) == REWARDED) & known).astype(np.float32)
             writer.add(Episode(video, {"move": np.array(moves)}, known, rewards, ended, not ended))
     return Store.open(path)

@@ -2,16 +2,19 @@
 one, practice finds the action that is rewarded, and shuffled rewards teach nothing."""
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
 import torch
-from agent.conftest import FATAL, REWARDED
+from agent.known_world import FATAL, REWARDED
 
 from wakedream.agent.agent import AgentModel
 from wakedream.agent.batches import ContextBatches
 from wakedream.agent.config import ContextConfig, ImaginationConfig
 from wakedream.agent.imagination import ImaginationObjective, Imagining
+from wakedream.evaluation.config import EvaluateAgentConfig
+from wakedream.evaluation.evaluate import evaluate
 from wakedream.training.config import OptimConfig, TrainConfig
 from wakedream.training.distributed import Place
 from wakedream.training.loop import fit
@@ -85,6 +88,24 @@ def test_practice_finds_what_is_rewarded_and_avoids_the_end(agent, known, tmp_pa
     after = chosen(practise(copy.deepcopy(agent), known, tmp_path / "run"), known)
     assert abs(before[REWARDED] - 0.25) < 0.12
     assert after[REWARDED] > before[REWARDED] + 0.3 and after[FATAL] < before[FATAL]
+
+
+def test_what_was_practised_in_the_dream_is_done_in_the_world(agent, known, tmp_path):
+    """Judged by `evaluate` in the real environment, on the same worlds: the intervals do not overlap."""
+    practise(copy.deepcopy(agent), known, tmp_path / "practised")
+    known[1].save_pretrained(tmp_path / "practised" / "tokenizer")
+    (tmp_path / "cloned").mkdir()
+    agent.save_pretrained(tmp_path / "cloned" / "model")
+    known[1].save_pretrained(tmp_path / "cloned" / "tokenizer")
+    evaluate(EvaluateAgentConfig(tmp_path / "practised", known[0].path, tmp_path / "page", episodes=64, videos=False,
+                                 against=(tmp_path / "cloned",), device="cpu"))
+    found = json.loads((tmp_path / "page" / "metrics.json").read_text())
+    returns = {row["policy"]: row["measures"]["return"] for row in found["rows"]}
+    assert list(returns) == ["random", "cloned", "cloned, greedy", "practised", "practised, greedy"]
+    assert abs(returns["cloned"]["value"] - returns["random"]["value"]) < 2
+    assert returns["practised"]["low"] > returns["cloned"]["high"]
+    difference = next(row["differences"]["return"] for row in found["rows"] if row["policy"] == "practised")
+    assert difference["low"] > 0
 
 
 def test_only_policy_and_value_change(agent, known, tmp_path):
