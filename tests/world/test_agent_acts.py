@@ -31,9 +31,9 @@ def test_it_reads_what_the_engine_reads_of_the_same_frames_and_its_own_actions(a
     moves = torch.stack([torch.zeros_like(taken[0]), *taken[:-1]], dim=1)
     known_moves = torch.arange(5)[None].expand(2, 5) > 0
     model = agent.model
-    engine = DreamEngine(model.dynamics, 2, tokens={TOKENS: model.tokens_of(torch.tensor(0)).detach()}, keep=(TOKENS,))
+    engine = DreamEngine(model.dynamics, 2, tokens={TOKENS: model.tokens_of(torch.tensor(0)).detach()}, keep=model.keep)
     engine.reset(seeds=player._seeds)
-    out = engine.observe(latents.detach(), Trajectory.of_actions({"move": moves}, known_moves))[TOKENS]
+    out = engine.observe(latents.detach(), Trajectory.of_actions({"move": moves}, known_moves))
     likely = model.actions_at(model.pooled(out)).log_probs["move"]
     again = agent.player(2, seed=3)
     seen = []
@@ -55,9 +55,9 @@ def test_a_row_that_begins_anew_forgets_and_the_others_do_not(agent):
     fresh.reset()
     assert player.fresh.tolist() == [True, False] and player.engine.frames.tolist() == [0, 4]
     shown = frames(1, seed=5)[0]
-    a, b = (one.model.pooled(one.engine.observe(one.stream.encode(shown).unsqueeze(1), Trajectory.of_actions(
-        {"move": torch.zeros(2, 1, dtype=torch.int64)}, torch.zeros(2, 1, dtype=torch.bool)))[TOKENS][:, 0])
-        for one in (player, fresh))
+    nothing = Trajectory.of_actions({"move": torch.zeros(2, 1, dtype=torch.int64)}, torch.zeros(2, 1, dtype=torch.bool))
+    a, b = (one.model.pooled(one.engine.observe(one.stream.encode(shown).unsqueeze(1), nothing))[:, 0]
+            for one in (player, fresh))
     torch.testing.assert_close(a[0], b[0], atol=1e-4, rtol=0)
     assert (a[1] - b[1]).abs().max() > 1e-3
 

@@ -1,5 +1,6 @@
 """The agent: tokens beside a dynamics model, and heads that read what they put out (paper section 3.3)."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -11,7 +12,7 @@ from wakedream.agent.config import AgentConfig
 from wakedream.agent.distributions import ActionCodec, ActionDistribution, TwoHot
 from wakedream.agent.heads import Head
 from wakedream.config import from_dict, to_dict
-from wakedream.dynamics.dynamics import Dynamics
+from wakedream.dynamics.dynamics import SPATIAL, Dynamics
 from wakedream.errors import ConfigError
 from wakedream.model.pretrained import Pretrained
 
@@ -44,6 +45,7 @@ class AgentModel(Pretrained):
         self.codec = ActionCodec(dynamics.actions, config.action_bins)
         self.twohot = TwoHot(config.bins, config.limit)
         width = dim * (config.num_tokens if config.pool == "concat" else 1)
+        width += dim * dynamics.config.num_spatial if config.reads_frame else 0
 
         def head(outputs: int, scale: float, distances: int = distances) -> Head:
             return Head(width, outputs, distances=distances, mlp_dim=config.mlp_dim, mlp_depth=config.mlp_depth,
@@ -62,9 +64,18 @@ class AgentModel(Pretrained):
         """The agent tokens of frames in which this is to be done."""
         return self.tokens + self.tasks(task).unsqueeze(-2)
 
-    def pooled(self, out: Float[Tensor, "*b k d"]) -> Float[Tensor, "*b w"]:
-        out = out.float()
-        return rearrange(out, "... k d -> ... (k d)") if self.config.pool == "concat" else out.mean(-2)
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """The tokens whose outputs the heads read."""
+        return (TOKENS, SPATIAL) if self.config.reads_frame else (TOKENS,)
+
+    def pooled(self, outputs: Mapping[str, Float[Tensor, "*b k d"]]) -> Float[Tensor, "*b w"]:
+        """What the heads read, of the outputs of `keep` by name."""
+        own = outputs[TOKENS].float()
+        read = rearrange(own, "... k d -> ... (k d)") if self.config.pool == "concat" else own.mean(-2)
+        if not self.config.reads_frame:
+            return read
+        return torch.cat([read, rearrange(outputs[SPATIAL].float(), "... s d -> ... (s d)")], dim=-1)
 
     def actions_at(self, hidden: Float[Tensor, "*b w"], head: Head | None = None) -> ActionDistribution:
         """The policy for the next action; head: another one's, such as the cloned policy's."""

@@ -41,12 +41,12 @@ class CloningObjective(DynamicsObjective):
         uniform = torch.arange(rows, device=clean.device)[:, None].expand(clean.shape[:2]) < rows - self.relevant
         drawn = self._drawn(clean, clip)
         look = self.look(clip, drawn.noised)
-        hidden = self.agent.pooled(look.outputs[TOKENS])
+        hidden = self.agent.pooled(look.outputs)
         known = head_targets(clip.trajectory, clip.segments, self.agent.config.distance)
         return {**self._video(clip, clean, drawn, look, uniform), **self._heads(hidden, known, ~uniform)}
 
     def look(self, clip: LatentClip, noised: Noised) -> Look:
-        return self.dynamics(noised, clip.trajectory, segments=clip.segments, keep=(TOKENS,),
+        return self.dynamics(noised, clip.trajectory, segments=clip.segments, keep=self.agent.keep,
                              tokens={TOKENS: self.agent.tokens_of(clip.trajectory.task)})
 
     def teach(self, noised: Noised, clip: LatentClip) -> Latents:

@@ -15,6 +15,8 @@ class AgentConfig:
     """agent tokens per frame"""
     pool: Literal["concat", "mean"] = "concat"
     """how the tokens' outputs become what the heads read: side by side, or their mean"""
+    reads_frame: bool = False
+    """the heads read the frame's spatial tokens, too, beside the agent's: small models clone many times sooner"""
     num_tasks: int = 1
     """tasks that the agent can be told to do"""
     mlp_dim: int = 256

@@ -42,7 +42,7 @@ class Imagining:
         self.agent = agent
         tokens = agent.tokens_of(torch.tensor(task, device=agent.tokens.device)).detach()
         self.engine = DreamEngine(agent.dynamics, rows, sampling_steps=sampling_steps, tokens={TOKENS: tokens},
-                                  keep=(TOKENS,), **options)
+                                  keep=agent.keep, **options)
 
     @torch.no_grad()
     def rollout(self, contexts: Contexts, starts: int, horizon: int, policy: Head | None = None, *,
@@ -51,12 +51,13 @@ class Imagining:
         engine, agent, clip, seeds = self.engine, self.agent, contexts.clip, contexts.seeds[:, 0]
         rows = torch.arange(engine.rows, device=engine.device)
         engine.reset(seeds=seeds)
-        outputs = []
+        outputs: list[dict[str, Tensor]] = []
         for part, frames in ((rows[:starts], slice(0, 1)), (rows[starts:], slice(None))):
             if len(part):
                 seen = clip.rows(part).frames(frames)
-                outputs.append(engine.observe(seen.latents, seen.trajectory, part)[TOKENS][:, -1])
-        hidden, actions, latents = [agent.pooled(torch.cat(outputs))], [], []
+                outputs.append(engine.observe(seen.latents, seen.trajectory, part))
+        last = {name: torch.cat([part[name][:, -1] for part in outputs]) for name in agent.keep}
+        hidden, actions, latents = [agent.pooled(last)], [], []
         for _ in range(horizon):
             choice = agent.actions_at(hidden[-1], policy)
             numbers = uniform(seeds, engine.frames[:, None], ACTION, choice.groups)[:, 0]
@@ -64,7 +65,7 @@ class Imagining:
             step = engine.step(taken)
             actions.append(taken)
             latents.append(step.latents.clone())  # a recorded step writes into the same place again
-            hidden.append(agent.pooled(step.outputs[TOKENS].clone()))
+            hidden.append(agent.pooled({name: out.clone() for name, out in step.outputs.items()}))
         taken = {name: torch.stack([one[name] for one in actions], dim=1) for name in actions[0]}
         return Rollout(torch.stack(hidden, dim=1), taken, torch.stack(latents, dim=1))
 

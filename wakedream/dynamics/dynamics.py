@@ -97,7 +97,7 @@ class Dynamics(Pretrained):
         if self.config.told:
             spatial = spatial + (action.mean(2, keepdim=True) + shortcut).to(spatial.dtype)
         joined = self._join(action, shortcut, spatial, extra)
-        kept = (SPATIAL, *keep)
+        kept = tuple(dict.fromkeys((SPATIAL, *keep)))
         out = self.transformer(joined, layout, segments=segments, cache=cache, committed=committed, rows=rows,
                                frame_ids=frame_ids, keep=kept)
         outputs = layout.split(out, kept)

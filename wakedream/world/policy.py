@@ -89,7 +89,7 @@ class Player:
         model = self.model = agent.model
         tokens = model.tokens_of(torch.tensor(task, device=agent.device)).detach()
         self.stream = agent.tokenizer.stream(rows)
-        self.engine = DreamEngine(model.dynamics, rows, tokens={TOKENS: tokens}, keep=(TOKENS,))
+        self.engine = DreamEngine(model.dynamics, rows, tokens={TOKENS: tokens}, keep=model.keep)
         self.fresh = torch.ones(rows, dtype=torch.bool)
         self._frame = (agent.tokenizer.config.channels, *agent.tokenizer.config.frame_size)
         self._seed, self._begun = int(torch.randint(2**62, ())) if seed is None else seed, 0
@@ -107,8 +107,8 @@ class Player:
         latents = self.stream.encode(frames)
         led = Trajectory.of_actions({name: value.unsqueeze(1) for name, value in self._last.items()},
                                     ~self.fresh.unsqueeze(1))
-        out = self.engine.observe(latents.float().unsqueeze(1), led)[TOKENS][:, 0]
-        choice = self.model.actions_at(self.model.pooled(out))
+        out = self.engine.observe(latents.float().unsqueeze(1), led)
+        choice = self.model.actions_at(self.model.pooled({name: one[:, 0] for name, one in out.items()}))
         numbers = uniform(self._seeds, self.engine.frames[:, None], ACTION, choice.groups)[:, 0]
         taken = choice.greedy() if greedy else choice.sample(numbers)
         self._last = {name: value.cpu() for name, value in taken.items()}
