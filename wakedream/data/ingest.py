@@ -19,7 +19,7 @@ from wakedream.data.film import frame_rate
 from wakedream.data.images import IMAGES, images_in
 from wakedream.data.manifest import FILE, EpisodeInfo, read_manifest
 from wakedream.data.video import read_video
-from wakedream.data.writer import StoreWriter, begun
+from wakedream.data.writer import StoreWriter, begun, options_in_words, origin
 from wakedream.errors import DataError, Interrupted
 from wakedream.progress import ProgressBar
 
@@ -56,11 +56,21 @@ def goes_on(out: Path, what: str, options: dict[str, Any]) -> ActionSpec | None:
     header = begun(out)
     if header is None:
         return None
-    if (there := header.info.get(what)) != options:
-        made = f"with {there}" if there else "by another command"
-        raise DataError(f"the data set {out} was made {made}, now it is {options}: use the same options, or choose "
-                        "another --out")
+    there = header.info.get(what)
+    if not isinstance(there, dict):
+        kind = {"ingest": "videos", "readers": "data of others"}[what]
+        raise DataError(f"the data set {out} was {origin(header.info)}, which {kind} cannot go on with: choose another "
+                        "--out")
+    if there != options:
+        names = [name for name in {**there, **options} if there.get(name) != options.get(name)]
+        was, now = (" ".join(_option(name, values.get(name)) for name in names) for values in (there, options))
+        raise DataError(f"the data set {out} was {origin(header.info)}; this command says {now}, not {was}: use the "
+                        "same options, or choose another --out")
     return header.actions
+
+
+def _option(name: str, value: Any) -> str:
+    return f"no --{name.replace('_', '-')}" if value is None else options_in_words({name: value})
 
 
 @contextlib.contextmanager
