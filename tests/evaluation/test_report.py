@@ -10,6 +10,7 @@ from wakedream.evaluation.config import EvaluateConfig, ReconstructConfig
 from wakedream.evaluation.evaluate import evaluate
 from wakedream.evaluation.page.plots import training_curves
 from wakedream.evaluation.tokenizer.comparison import reconstruct, reconstructed
+from wakedream.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,20 @@ def test_a_page_is_not_written_where_it_reads(run, store, tmp_path):
         with pytest.raises(ConfigError, match="is what is read, which would be lost"):
             evaluate(EvaluateConfig(run, store.path, out, device="cpu", clips=1, lpips=False))
         assert sorted(out.iterdir()) == before
+
+
+def test_a_page_is_not_written_into_what_is_another_s(run, store, tmp_path):
+    """A run, a data set or weights, wherever in them; in its own, beside what it keeps."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"stage": "tokenizer", "config": {}}))
+    Tokenizer.from_pretrained(run).save_pretrained(tmp_path / "weights")
+    (tmp_path / "link").symlink_to(other)
+    for out in (other, other / "evaluation", tmp_path / "link" / "e", store.path / "pages", store.path / "shards" / "e",
+                run / "checkpoints" / "e", run / "model" / "e", tmp_path / "weights"):
+        with pytest.raises(ConfigError, match=r"which it could spoil: choose another|is what is read"):
+            evaluate(EvaluateConfig(run, store.path, out, device="cpu", clips=1, lpips=False))
+        assert not (out / "index.html").exists()
 
 
 def test_streamed_reconstruction_equals_the_whole(tokenizer, store):

@@ -86,7 +86,7 @@ class DynamicsStage(Stage):
 
     def keep(self, folder: Path) -> None:
         """The tokenizer, so that the folder is a whole world."""
-        self.tokenizer.save_pretrained(folder / TOKENIZER)
+        self.tokenizer.save_within(folder / TOKENIZER)
 
 
 def check_latents(tokenizer: Tokenizer, run: DynamicsRun) -> None:

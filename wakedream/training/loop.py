@@ -35,7 +35,7 @@ class Objective(Protocol):
     """An nn.Module that turns a clip into named scalar losses; what DDP wraps."""
 
     @property
-    def model(self) -> nn.Module: ...  # what is trained, averaged and saved (`save_pretrained(folder)`)
+    def model(self) -> nn.Module: ...  # what is trained, averaged and saved (`save_within(folder)`)
 
     @property
     def weights(self) -> dict[str, float]: ...  # of the losses, once each has unit scale; 0: only logged
@@ -158,7 +158,7 @@ def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evalua
         if result.score is not None and result.score > before_this:
             state.best, state.best_by = result.score, result.by
             with runs.atomic(folder / runs.BEST) as beside:
-                model.save_pretrained(beside)  # type: ignore[operator]
+                model.save_within(beside)  # type: ignore[operator]
     set_generators(before, state.place.device)
     metrics.write("held_out", state.step, result.values)
     if result.picture is not None:
