@@ -51,7 +51,7 @@ def reconstructed(
         if starts:
             stream.reset()
         truth = torch.from_numpy(frame).to(device).permute(2, 0, 1)[None].float() / 255
-        yield truth, stream.decode(stream.encode(truth))
+        yield truth, stream.picture(stream.encode(truth))
 
 
 def _source(config: ReconstructConfig, tokenizer: Tokenizer) -> tuple[Iterator[tuple[np.ndarray, bool]], float]:

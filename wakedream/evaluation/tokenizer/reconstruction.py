@@ -59,7 +59,7 @@ def evaluate_tokenizer(
             for ratio, metrics in found.items():
                 mask = tokenizer.patch_mask(len(frames), length, ratio, generator) if ratio else None
                 encoded = tokenizer.encode(frames, mask)
-                metrics.update(tokenizer.decode(encoded), frames)
+                metrics.update(tokenizer.pictures(encoded), frames)
                 if not ratio:
                     latents.append(encoded)
                 bar.advance(frames.shape[0] * length)
