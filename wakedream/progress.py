@@ -15,6 +15,16 @@ LINE_EVERY = 10.0  # seconds between plain lines
 QUIET_SECONDS = 2.0  # before a `late_bar` is shown
 
 
+def counted(number: int, things: str) -> str:
+    """1 clip, 2 clips, 3,000 clips; `things` in the plural."""
+    return f"{number:,} {things.removesuffix('s') if number == 1 else things}"
+
+
+def lasted(seconds: float) -> str:
+    """In minutes, what took less than one in seconds: 1.5 minutes, 42 seconds."""
+    return counted(round(seconds), "seconds") if seconds < 59.5 else f"{seconds / 60:.1f} minutes"
+
+
 class ProgressBar:
     """`with ProgressBar("recording", total, "frames") as bar: bar.advance(10, loss="0.12")`"""
 

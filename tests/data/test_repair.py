@@ -146,7 +146,7 @@ def test_inspect_tells_what_is_there_and_draws_it(made, tmp_path, capsys):
     folder, _ = made
     inspect_data(InspectConfig(str(folder), sheet=str(tmp_path / "sheet.png"), short=18))
     told = capsys.readouterr().out
-    for fact in ("190 of 16x24x3", "held_out        1 episodes, 20 frames", "move: categorical, 5",
+    for fact in ("190 of 16x24x3", "held_out        1 episode, 20 frames", "move: categorical, 5",
                  "daylight", "2 episodes of fewer than 18 frames: 2, 5", "of raw", "6 episodes whole"):
         assert fact in told, fact
     with Image.open(tmp_path / "sheet.png") as sheet:
