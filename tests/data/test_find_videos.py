@@ -151,7 +151,7 @@ def test_an_interruption_says_what_is_kept(tmp_path, monkeypatch):
         return read(path, *rest)
 
     monkeypatch.setattr(ingest_module, "read_video", until_b)
-    with pytest.raises(Interrupted, match=r"data has 1 whole episodes, 12 frames; the same command goes on") as caught:
+    with pytest.raises(Interrupted, match=r"data has 1 whole episode, 12 frames; the same command goes on") as caught:
         ingest(config(tmp_path, tmp_path / "a.mp4", tmp_path / "b.mp4"))
     assert caught.value.signal == signal.SIGINT
 

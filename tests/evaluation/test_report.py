@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from wakedream.data.film import frame_rate
 from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsError
 from wakedream.evaluation.config import EvaluateConfig, ReconstructConfig
 from wakedream.evaluation.evaluate import evaluate
@@ -144,6 +145,21 @@ def test_reconstruct_writes_a_video_of_a_data_set_and_of_a_file(run, store, tmp_
     reconstruct(ReconstructConfig(run, first, second, scale=2, fit="stretch"))
     frames = np.stack(list(read_video(second, (64, 2 * 100), "stretch")))
     assert frames.shape == (9, 64, 200, 3)
+
+
+def test_reconstruct_reads_a_folder_of_images(run, tmp_path, capsys):
+    from PIL import Image
+
+    (tmp_path / "images").mkdir()
+    for i in range(5):
+        Image.new("RGB", (32, 32), (40 * i, 9, 9)).save(tmp_path / "images" / f"{i}.png")
+    for fps in (None, 5.0):
+        reconstruct(ReconstructConfig(run, tmp_path / "images", tmp_path / "made.mp4", fps=fps))
+        assert "5 frames, PSNR" in capsys.readouterr().out
+        assert frame_rate(tmp_path / "made.mp4") == (fps or 10)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is not a data set"):
+        reconstruct(ReconstructConfig(run, tmp_path / "empty", tmp_path / "other.mp4"))
 
 
 def test_reconstruct_names_bad_input_and_writes_nothing(run, tmp_path):

@@ -117,7 +117,8 @@ class DynamicsEvaluation:
         table = horizon_table(self.world.tokenizer, self.clips, self.dreamed, mean, self.lpips, behind)
         judged = max(row["horizon"] for row in table if row["horizon"] <= DREAMED)
         rows = {row["of"]: row for row in table if row["horizon"] == judged}
-        return {"horizons": table, "verdict": dream_verdict(rows[DREAM], rows[LAST], rows[MEAN])}
+        verdict = dream_verdict(rows[DREAM], rows[LAST], rows[MEAN], bool(self.store.spec.components))
+        return {"horizons": table, "verdict": verdict}
 
     def _chunks(self, roll) -> dict[str, Any]:
         """What is measured on chunks of 16 frames."""
