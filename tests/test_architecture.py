@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "wakedream"
-ORDER = [("notation", "errors", "config", "runs", "progress", "device"), ("data",), ("environments",), ("model",),
-         ("transformer",), ("perceptual",), ("tokenizer",), ("dynamics",), ("agent",), ("world",), ("evaluation",),
-         ("training",), ("stages",), ("presets",), ("bench",), ("play",), ("cli", "__main__")]
+ORDER = [("notation", "errors", "config", "runs", "owned", "progress", "device"), ("data",), ("environments",),
+         ("model",), ("transformer",), ("perceptual",), ("tokenizer",), ("dynamics",), ("agent",), ("world",),
+         ("evaluation",), ("training",), ("stages",), ("presets",), ("bench",), ("play",), ("cli", "__main__")]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 MODELS = {"data", "environments", "model", "transformer", "perceptual", "tokenizer", "dynamics", "agent", "world",
           "evaluation"}

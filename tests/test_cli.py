@@ -46,6 +46,19 @@ def test_help_lists_every_command_in_a_line(capsys) -> None:
     assert run(capsys, "--version")[1].startswith("wakedream ")
 
 
+@pytest.mark.parametrize("stage", cli.STAGES)
+def test_presets_are_told_in_whole_sentences(capsys, stage) -> None:
+    code, out, _ = run(capsys, "train", stage, "--help")
+    rows = [line for line in out.splitlines() if line.startswith("  ")]
+    assert code == 0 and len(rows) > 2
+    assert all(row.endswith(".") for row in rows), rows
+
+
+def test_a_sentence_is_not_cut_at_a_number() -> None:
+    assert cli.first_sentence("Reaches 16.2 dB\n    in 2 min. at most, so. Then more.") == (
+        "Reaches 16.2 dB in 2 min. at most, so.")
+
+
 @pytest.mark.parametrize("name", cli.VERBS)
 def test_every_command_has_help_and_something_to_do(capsys, name: str) -> None:
     code, out, _ = run(capsys, name, "--help")
@@ -60,6 +73,8 @@ def test_every_command_has_help_and_something_to_do(capsys, name: str) -> None:
     (["train", "tokeniser"], "error: unknown stage 'tokeniser'; did you mean 'tokenizer'?"),
     (["train", "tokenizer"], "error: expected a preset"),
     (["train", "tokenizer", "debgu"], "did you mean 'debug'?"),
+    (["train", "tokenizer", "xyzzy"], "error: unknown tokenizer preset 'xyzzy'. Known: auto, "),
+    (["train", "agent", "atuo"], "Known: crafter, debug, demo"),
     (["train", "tokenizer", "debug", "--data", "d", "--out", "o", "--train.steps", "0"],
      "error: steps must be at least 1, got 0"),
     (["inspect", "no/such/folder"], "error: "),

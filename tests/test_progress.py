@@ -22,3 +22,9 @@ def test_else_they_are_the_mean_since_the_beginning_and_nothing_before_there_is_
     said = line(capsys, 50)
     assert "frames/s" in said and said.endswith("s left")
     assert "left" not in line(capsys, 50, total=None)
+
+
+def test_the_last_line_is_printed_once(capsys, monkeypatch):
+    monkeypatch.setattr("wakedream.progress.LINE_EVERY", 0.0)
+    assert line(capsys, 100, pace=(20.0, 0.0)) == "training: 100/100 frames  20.0 frames/s  0 s left"
+    assert line(capsys, 7).count("\n") == 0

@@ -22,7 +22,7 @@ _HOMES = {"Agent": "wakedream.world.policy", "Clip": "wakedream.data.clip",
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
 
 
 def __getattr__(name: str):

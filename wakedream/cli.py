@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 import select
 import signal
 import sys
@@ -140,11 +141,13 @@ def _train(arguments: list[str]) -> None:
     if words[0] not in STAGES:
         raise suggest("stage", words[0], STAGES)
     stage = STAGES[words[0]]
+    table = ({AUTO: find(stage.auto)} if stage.auto else {}) | find(stage.presets)
     if len(words) == 1:
-        table = ({AUTO: find(stage.auto)} if stage.auto else {}) | find(stage.presets)
-        presets = {name: (preset.__doc__ or "").split("\n")[0] for name, preset in table.items()}
+        presets = {name: first_sentence(preset.__doc__ or "") for name, preset in table.items()}
         return _ask_for("a preset", f"wakedream train {words[0]} PRESET", presets, arguments)
     name = words[1]
+    if name not in table:
+        raise suggest(f"{words[0]} preset", name, table)
     derived = name == AUTO and bool(stage.auto)
     preset = find(stage.auto)(arguments[2:]) if derived else find(stage.preset)(name)
     command_type = _train_command(preset)
@@ -162,6 +165,11 @@ def _ask_for(what: str, usage: str, choices: dict[str, str], arguments: list[str
         raise ConfigError(f"expected {what}: {usage} --data DATA --out RUN. Known: {known}")
     print(f"usage: {usage} --data DATA --out RUN [--option value ...]\n\n{_table(choices)}\n\n"
           f"`{usage} --help` lists the options.")
+
+
+def first_sentence(text: str) -> str:
+    """On one line; a sentence ends with a full stop before a capital letter, a digit or the end."""
+    return re.split(r"(?<=\.) (?=[A-Z0-9])", " ".join(text.split()))[0]
 
 
 def _train_command(preset: Any) -> type:

@@ -17,7 +17,7 @@ def suggest(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for an unknown name: what came, what there is, what was probably meant."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
+    hint = f"; did you mean '{close[0]}'?" if close else "."
     return ConfigError(f"unknown {kind} '{name}'{hint} Known: {', '.join(known)}")
 
 

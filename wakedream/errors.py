@@ -19,6 +19,10 @@ class DataError(UserError):
     """A video, an environment or a data set is not what it should be."""
 
 
+class UnreadableError(UserError):
+    """A file is there and may not be read: nothing is known of what it holds, so it is neither missing nor damaged."""
+
+
 class CheckpointError(UserError):
     """Weights or training state cannot be used."""
 

@@ -15,12 +15,24 @@ LINE_EVERY = 10.0  # seconds between plain lines
 QUIET_SECONDS = 2.0  # before a `late_bar` is shown
 
 
+def counted(number: int | float, things: str) -> str:
+    """1 clip, 2 clips, 3,000 clips, 0.5 minutes; `things` in the plural."""
+    number = int(number) if number == int(number) else number
+    return f"{number:,} {things.removesuffix('s') if number == 1 else things}"
+
+
+def lasted(seconds: float) -> str:
+    """In minutes, what took less than one in seconds: 1.5 minutes, 42 seconds."""
+    return counted(round(seconds), "seconds") if seconds < 59.5 else f"{seconds / 60:.1f} minutes"
+
+
 class ProgressBar:
     """`with ProgressBar("recording", total, "frames") as bar: bar.advance(10, loss="0.12")`"""
 
     def __init__(self, label: str, total: float | int | None, unit: str, initial: float | int = 0):
         self.label, self.total, self.unit = label, total, unit
         self.done = self.initial = initial
+        self.printed = ""
         self.note, self.rate, self.left = "", 0.0, math.inf
         self.started = self.last_line = time.monotonic()
         self.bar: Progress | None = None
@@ -78,7 +90,10 @@ class ProgressBar:
 
     def _line(self) -> None:
         self.last_line = time.monotonic()
-        print(f"{self.label}: {self._text()}  {self._left()}".rstrip(), file=sys.stderr, flush=True)
+        line = f"{self.label}: {self._text()}  {self._left()}".rstrip()
+        if line != self.printed:  # the last one comes again when the bar ends
+            print(line, file=sys.stderr, flush=True)
+        self.printed = line
 
 
 @contextmanager

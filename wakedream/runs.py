@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError
 
 from wakedream.config import from_dict
-from wakedream.errors import ConfigError, DataError, RunError
+from wakedream.errors import ConfigError, DataError, RunError, UnreadableError
 
 T = TypeVar("T")
 
@@ -96,6 +96,28 @@ def check_apart(path: Path, read: Iterable[Path], option: str = "--out") -> None
     for source in read if path.exists() else ():
         if source.exists() and path.samefile(source):
             raise ConfigError(f"{option} {path} is what is read, which would be lost: choose another name")
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file that is there but may not be read into an UnreadableError. One that is not
+    there stays a FileNotFoundError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+    except OSError as error:
+        raise UnreadableError(f"{path} is there but cannot be read ({error.strerror or error}), so nothing is known of "
+                              "what it holds: give yourself the permission, or mend the disk") from error
+
+
+def check_readable(path: Path) -> None:
+    """UnreadableError as `readable` says, for what would not tell: safetensors takes any file that it cannot open for
+    one that is missing."""
+    with readable(path), open(path, "rb") as file:
+        file.read(1)
 
 
 REFUSED = (errno.EFBIG, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENAMETOOLONG)

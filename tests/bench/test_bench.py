@@ -10,6 +10,7 @@ import torch
 
 from wakedream import cli
 from wakedream.bench import machine
+from wakedream.bench.bench import _check_paths, bench
 from wakedream.bench.config import BENCHMARKS, BenchConfig
 from wakedream.bench.loader import make_data
 from wakedream.bench.result import Result
@@ -17,6 +18,7 @@ from wakedream.bench.synthetic import scene
 from wakedream.bench.timing import Spread
 from wakedream.data.store import Store
 from wakedream.errors import ConfigError
+from wakedream.tokenizer.tokenizer import Tokenizer
 
 QUICK = ("--preset", "debug", "--seconds", "0.05", "--repeats", "3", "--warmup", "1", "--batch-sizes", "2",
          "--compile", "off", "--no-lpips", "--loader-frames", "600", "--video-frames", "4", "--workers", "1")
@@ -177,3 +179,22 @@ def test_paths_are_looked_at_before_anything_is_measured(words, message, capsys)
     assert cli.main(["bench", "tokenizer-stream", *QUICK, "--device", "cpu", *words]) == 2
     told = capsys.readouterr()
     assert message in told.err and told.out == ""
+
+
+def test_only_a_result_of_before_is_written_over(tmp_path):
+    """Not a file of another kind, nor one in a data set, a run or weights."""
+    Tokenizer.from_preset("debug").save_pretrained(tmp_path / "weights")
+    make_data(tmp_path / "data", 60)
+    (tmp_path / "notes.json").write_text('{"a": 1}')
+    for out, said in ((tmp_path / "weights" / "config.json", "lies in the folder of weights"),
+                      (tmp_path / "data" / "manifest.json", "lies in the data set"),
+                      (tmp_path / "data" / "new.json", "lies in the data set"),
+                      (tmp_path / "notes.json", "no result of")):
+        before = out.exists() and out.read_text()
+        with pytest.raises(ConfigError, match=said):
+            bench(BenchConfig(names=("loader",), device="cpu", out=out))
+        assert before == (out.exists() and out.read_text())
+    result = tmp_path / "result.json"
+    for content in ("", '{"format": 1, "machine": {}, "results": []}'):
+        result.write_text(content)
+        _check_paths(BenchConfig(out=result))

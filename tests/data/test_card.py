@@ -86,3 +86,14 @@ def test_of_videos_alone_it_says_that_no_reward_is_known(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "\nrewards         0.0% known\n" in told
     assert "player" not in told and "\nevent  " not in told
+
+
+def test_where_no_reward_is_known_no_return_is_told(tmp_path, capsys):
+    each = episode(20, 1)
+    each.has_reward[:], each.rewards[:] = False, 0
+    with StoreWriter(tmp_path / "d", SPEC, frame_shape=SHAPE) as writer:
+        writer.add(each)
+    inspect_data(InspectConfig(str(tmp_path / "d")))
+    told = capsys.readouterr().out
+    assert "1 episode, 20 frames (20 to 20), 1 ended, 1 with actions\n" in told and "return" not in told
+    assert "all 1 shard, 1 episode whole" in told

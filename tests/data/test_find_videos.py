@@ -135,7 +135,7 @@ def test_a_recorded_data_set_is_refused_and_stays_as_it_is(tmp_path):
         writer.add(Episode.of_video(film(5, 16, 24), spec))
     before = (tmp_path / "data" / FILE).read_bytes()
     write_film(tmp_path / "a.mp4", 5)
-    with pytest.raises(DataError, match="made by another command"):
+    with pytest.raises(DataError, match="was recorded from Squares, which videos cannot go on with: choose"):
         ingest(config(tmp_path, tmp_path / "a.mp4"))
     assert (tmp_path / "data" / FILE).read_bytes() == before
 
@@ -151,6 +151,16 @@ def test_an_interruption_says_what_is_kept(tmp_path, monkeypatch):
         return read(path, *rest)
 
     monkeypatch.setattr(ingest_module, "read_video", until_b)
-    with pytest.raises(Interrupted, match=r"data has 1 whole episodes, 12 frames; the same command goes on") as caught:
+    with pytest.raises(Interrupted, match=r"data has 1 whole episode, 12 frames; the same command goes on") as caught:
         ingest(config(tmp_path, tmp_path / "a.mp4", tmp_path / "b.mp4"))
     assert caught.value.signal == signal.SIGINT
+
+
+def test_what_differs_is_told_in_words(tmp_path):
+    write_film(tmp_path / "a.mp4", 5)
+    ingest(config(tmp_path, tmp_path / "a.mp4"))
+    with pytest.raises(DataError) as refusal:
+        ingest(config(tmp_path, tmp_path / "a.mp4", fps=5.0, fit="pad"))
+    told = str(refusal.value)
+    assert "was ingested from videos with --size " in told and "this command says --fit pad --fps 5.0, not" in told
+    assert "{" not in told and "None" not in told

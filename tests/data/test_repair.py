@@ -1,14 +1,19 @@
+import builtins
+import errno
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
 from making import SHAPE, SPEC, episode, flip, frames_position, make_store, same
 
+from wakedream.data import shard as shard_file
 from wakedream.data.config import InspectConfig
 from wakedream.data.inspect import inspect_data
+from wakedream.data.loader import Loader
 from wakedream.data.repair import repair_data
 from wakedream.data.store import Store, StoreWriter
-from wakedream.errors import ConfigError, DataError, RunError
+from wakedream.errors import ConfigError, DataError, RunError, UnreadableError
 
 LENGTHS = [40, 20, 17, 64, 33, 16]
 
@@ -141,7 +146,7 @@ def test_inspect_tells_what_is_there_and_draws_it(made, tmp_path, capsys):
     folder, _ = made
     inspect_data(InspectConfig(str(folder), sheet=str(tmp_path / "sheet.png"), short=18))
     told = capsys.readouterr().out
-    for fact in ("190 of 16x24x3", "held_out        1 episodes, 20 frames", "move: categorical, 5",
+    for fact in ("190 of 16x24x3", "held_out        1 episode, 20 frames", "move: categorical, 5",
                  "daylight", "2 episodes of fewer than 18 frames: 2, 5", "of raw", "6 episodes whole"):
         assert fact in told, fact
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -181,3 +186,54 @@ def test_what_was_dropped_just_now_was_not_dropped_before(made, capsys):
         assert len([line for line in lines if line.startswith("dropped before")]) == before
     inspect_data(InspectConfig(str(folder)))
     assert capsys.readouterr().out.count("dropped before") == 2
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Makes the system refuse files to open, as those of another user are; safetensors calls them missing."""
+    refused, opened, mapped = set(), builtins.open, shard_file.safe_open
+
+    def refuse(path, *args, **kwargs):
+        if str(path) in refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **kwargs)
+
+    def hide(path, **kwargs):
+        if str(path) in refused:
+            raise FileNotFoundError(f"No such file or directory: {path}")
+        return mapped(path, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    monkeypatch.setattr(shard_file, "safe_open", hide)
+    return lambda path: refused.add(str(path))
+
+
+def test_a_shard_that_may_not_be_read_is_neither_missing_nor_repaired(made, unreadable):
+    """Not even when another one is damaged, which would be written anew before."""
+    folder, _ = made
+    path, position = frames_position(Store.open(folder), 0)
+    flip(path, position + 9)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != ".lock"}
+    hidden = folder / "shards" / "000001.safetensors"
+    unreadable(hidden)
+    store = Store.open(folder)
+    lost = next(info.id for info in store.episodes if info.shard == 1)
+    for call in (lambda: repair_data(folder), lambda: inspect_data(InspectConfig(str(folder), repair=True)),
+                 store.verify, lambda: inspect_data(InspectConfig(str(folder))), lambda: store.read(lost)):
+        with pytest.raises(UnreadableError, match="is there but cannot be read") as refusal:
+            call()
+        assert str(hidden) in str(refusal.value)
+        assert "--repair" not in str(refusal.value) and "missing" not in str(refusal.value)
+    assert hidden.exists() and all(file.read_bytes() == was for file, was in before.items() if file != hidden)
+    for cache in (0, 1):
+        with pytest.raises(UnreadableError), Loader(store, batch_size=8, length=8, cache_gib=cache) as loader:
+            list(islice(loader, 9))  # its windows are not replaced by others
+
+
+def test_one_that_turns_unreadable_while_it_is_open_is_not_called_damaged(made, unreadable):
+    folder, _ = made
+    store = Store.open(folder)
+    store.read(0)
+    unreadable(folder / "shards" / "000000.safetensors")
+    with pytest.raises(UnreadableError, match="Permission denied"):
+        store.read(0)

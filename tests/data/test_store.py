@@ -241,3 +241,23 @@ def test_the_writer_checks_episodes(tmp_path):
             with pytest.raises(DataError):
                 writer.add(wrong)
     assert shard.CHUNK_FRAMES == 16  # the lengths of these tests cross chunks
+
+
+def test_what_is_printed_says_what_it_is(tmp_path):
+    made = make_store(tmp_path / "d", [20, 30])
+    store = Store.open(tmp_path / "d")
+    assert repr(store) == (f"Store({tmp_path / 'd'}: 2 episodes, 50 frames of 16x24x3, "
+                           "actions move (categorical, 5), arm (continuous, 2))")
+    assert repr(store.read(1)) == (f"Episode(30 frames of 16x24x3; actions move, arm; return "
+                                   f"{made[1].rewards.sum():.4g}; terminated; events hit; extras daylight)")
+    assert repr(Episode.of_video(made[0].video, ActionSpec())) == (
+        "Episode(20 frames of 16x24x3; actions none; rewards not known; truncated)")
+
+
+def test_an_episode_that_there_is_not(tmp_path):
+    make_store(tmp_path / "d", [20, 30])
+    store = Store.open(tmp_path / "d")
+    for call in (store.read, store.video, store.columns, store.actions):
+        for wrong in (99999, -1, "0"):
+            with pytest.raises(DataError, match=rf"no episode {wrong!r}: its 2 episodes are numbered 0 to 1; "):
+                call(wrong)

@@ -130,3 +130,15 @@ def test_a_name_with_colons_is_written_as_it_is(tmp_path, monkeypatch):
         for frame in film(3):
             video.add(frame)
     assert len(read(tmp_path / "10:30:45.mp4")) == 3
+
+
+def test_a_video_that_may_not_be_read_is_not_said_to_be_none(tmp_path, monkeypatch):
+    path = write_film(tmp_path / "a.mp4", 5)
+
+    def refuse(*_, **__):
+        raise av.error.PermissionError(13, "Permission denied", "a.mp4")
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(DataError, match=r"a\.mp4 may not be read \(Permission denied\)") as refusal:
+        read(tmp_path / "a.mp4")
+    assert "not a video" not in str(refusal.value), path

@@ -53,7 +53,7 @@ class Model(nn.Module):
     def predict(self, x: Tensor) -> Tensor:
         return self(x)
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_within(self, folder: Path) -> None:
         folder.mkdir()
         save_file(self.state_dict(), folder / "model.safetensors")
 

@@ -317,6 +317,13 @@ def test_a_data_set_is_not_written_into_and_frames_must_fit(tmp_path, store):
     with pytest.raises(DataError, match="is a data set: choose another folder"):
         encode_store(build(), store, store.path)
     assert all(path.read_bytes() == data for path, data in before.items())
+    (store.path / "manifest.json").unlink()  # as if it was interrupted
+    with pytest.raises(DataError, match="is a data set: choose another folder"):
+        encode_store(build(), store, store.path)
+    build().save_pretrained(tmp_path / "t")
+    with pytest.raises(DataError, match=r"t holds something else \(config.json\).*folder of their own"):
+        encode_store(build(), store, tmp_path / "t")
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["config.json", "model.safetensors"]
     torch.manual_seed(0)
     other = Tokenizer.from_preset("debug")
     with pytest.raises(ConfigError, match="frames of 16x16 .*takes 64x64"):

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wakedream.data.by_hand import Writer
+from wakedream.data.ingest import goes_on
 from wakedream.data.readers.pictures import is_picture
 from wakedream.data.store import Store
 from wakedream.environments.config import RecordConfig
@@ -140,6 +142,38 @@ def test_one_recording_whatever_the_processes_and_the_interruptions(tmp_path):
     assert (tmp_path / "two" / "manifest.json").read_bytes() == before
     with pytest.raises(DataError, match=r"recorded with seed 0, this command says 1"):
         record(config(tmp_path / "two", seed=1, frames=50, **uneven))
+
+
+def test_what_is_refused_or_done_already_writes_nothing(tmp_path):
+    """Neither a manifest of format 1 anew, nor one where an interruption left none."""
+    record(config(tmp_path))
+    file = tmp_path / "manifest.json"
+    old = file.read_text().replace('"version": 2', '"version": 1')
+    file.write_text(old)
+    record(config(tmp_path))  # enough already
+    with pytest.raises(DataError, match="recorded with seed 0"):
+        record(config(tmp_path, seed=1, frames=50))
+    with pytest.raises(DataError, match=r"was recorded from toy_world:ToyPainter-v0 \(policy random, seed 0\), which "
+                                        "videos cannot go on with"):
+        goes_on(tmp_path, "ingest", {"size": "64"})
+    assert file.read_text() == old
+    file.unlink()
+    with pytest.raises(DataError, match="recorded with seed 0"):
+        record(config(tmp_path, seed=1, frames=50))
+    assert not file.exists()
+    record(config(tmp_path, frames=50))  # goes on, and writes both
+    assert '"version": 2' in file.read_text() and Store.open(tmp_path).frames() == 50
+
+
+def test_what_was_not_recorded_is_not_gone_on_with(tmp_path):
+    frames = np.zeros((9, 16, 16, 3), np.uint8)
+    for info, origin in (({"source": "ingest", "ingest": {"size": "16", "fps": None}},
+                          "was ingested from videos with --size 16, which"), ({}, "was written from Python, which")):
+        out = tmp_path / origin[4:8]
+        with Writer(out, frame_shape=(16, 16, 3), info=info) as writer:
+            writer.add(frames)
+        with pytest.raises(DataError, match=origin):
+            record(config(out))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -224,6 +224,9 @@ def test_a_dream_blind_to_actions_is_at_chance():
     found = [control(Told(known, lambda i, k, shown=shown: shown), known) for shown in range(5)]
     assert [f["obeyed"] for f in found] == pytest.approx([0, 0.25, 0.25, 0.25, 0.25])
     assert [f["chance"] for f in found] == pytest.approx([0.2] * 5)
+    assert [f["obeyed_blind"] for f in found] == [f["obeyed"] for f in found]  # as it is told of one that obeys, below
+    obedient = control(Told(known, lambda i, k: k), known)
+    assert (obedient["obeyed"], obedient["obeyed_blind"]) == (1, 0)
     guess = np.random.RandomState(1).randint(0, 5, 400)
     many = drawn(400)
     assert control(Told(many, lambda i, k: guess[i]), many)["obeyed"] == pytest.approx(0.2, abs=0.03)

@@ -13,7 +13,7 @@ from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.store import Store
 from wakedream.data.video import read_video
 from wakedream.errors import CheckpointError, ConfigError, DataError, RunError
-from wakedream.evaluation.commands import commands, held, parse, random_actions
+from wakedream.evaluation.commands import commands, held, others, parse, random_actions
 from wakedream.evaluation.config import DreamConfig
 from wakedream.evaluation.dynamics import video as dream_video
 from wakedream.evaluation.dynamics.pictures import from_nothing, under_commands
@@ -130,7 +130,9 @@ def test_one_context_and_one_noise_under_each_action(tokenizer, world, played):
     def roll(clip, context, actions):
         return roll_out(world.dynamics, clip, context, actions=actions)
 
-    for video in under_commands(tokenizer, clips, roll, {"a": one, "b": one, "c": two}):
+    videos, places = under_commands(tokenizer, clips, roll, {"a": one, "b": one, "c": two})
+    assert len(videos) == len(places) and set(places) <= set(clips.places)
+    for video in videos:
         a, b, c = (video[:, :, start:start + 32] for start in (0, 34, 68))
         assert (a == b).all() and (a[:5] == c[:5]).all() and not (a[5:] == c[5:]).all()
 
@@ -207,3 +209,14 @@ def test_commands_of_an_environment_or_of_the_data(played, tmp_path):
     assert {name: action["push"].tolist() for name, action in ends.items()} == {
         "nothing": [0, 0], "low push 0": [0, 0], "high push 0": [4, 0], "low push 1": [0, 0], "high push 1": [0, 9]}
     assert commands(ActionSpec(), played) == {}
+
+
+@pytest.mark.parametrize(("parts", "shown", "told"), [
+    ((), 0, ""), ((("move", "categorical", 5),), 5, ""),
+    ((("move", "categorical", 17),), 5, "only 5 of 17 that 'move' has are shown"),
+    ((("keys", "binary", 4),), 5, ""), ((("arm", "continuous", 7), ("grip", "binary", 1)), 5,
+                                        "only 5 of 15 that 'arm' has are shown; the other 1 component stays at 0"),
+    ((("move", "categorical", 3), ("a", "binary", 1), ("b", "binary", 1)), 3, "the other 2 components stay at 0"),
+])
+def test_what_is_not_held_is_told(parts, shown, told):
+    assert others(ActionSpec(tuple(ActionComponent(*part) for part in parts)), shown) == told

@@ -70,6 +70,9 @@ def test_the_page_has_all_sections_and_needs_nothing_else(whole):
     assert "http" not in re.sub(r"base64,[\w+/=]+", "", text)
     assert "<link" not in text and "<script" not in text
     assert text.count("data:video/mp4") == 3 + 2 + 1  # beside the truth, under held actions, from nothing
+    assert len(re.findall(r"</video><figcaption>Clip \d of [23]: episode \d+, from frame \d+ on<", text)) == 3 + 2
+    assert text.count("</video><figcaption>") == text.count("<video")
+    assert "only 2 of 5 that &#x27;move&#x27; has are shown; the other 1 component stays at 0" in text.lower()
     assert text.count("data:image/png") == 3  # strips from nothing
     assert "nan" not in re.sub(r"base64,[\w+/=]+|<svg.*?</svg>", "", text, flags=re.DOTALL).lower()
 
@@ -86,7 +89,8 @@ def test_the_page_shows_the_numbers_of_the_json(whole):
         assert f"<td>{row['frechet_start']:.2f}</td>" in text
     for row in results["actions"]["rows"]:
         assert f"{row['ratio']:.3f}" in text
-    assert f"{results['control']['obeyed']:.1%}" in text
+    for share in ("obeyed", "obeyed_blind"):
+        assert f"{results['control'][share]:.1%}" in text
     for said in (results["device"], results["date"], "K = 2", "3 clips of up to 24 frames", "FD-AlexNet"):
         assert said in text
     assert results["left_out"] == []
@@ -127,6 +131,15 @@ def test_what_is_left_out_is_said(world_run, played, tmp_path):
                  f"horizons {', '.join(str(h) for h in (32, 64) if h > reached)}: the longest clip has"):
         assert any(said in what for what in found["left_out"]), said
         assert said in text
+
+
+def test_without_the_network_nothing_is_said_of_its_distances(world_run, played, tmp_path):
+    small(tmp_path, world_run, played, drift=216, videos=False)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for section in ("By sampling steps", "Long dreams"):
+        (shown,) = re.findall(f"<h2>{section}</h2>(.*?)</section>", text, flags=re.DOTALL)
+        assert "distance" not in shown and "Fréchet" not in shown, shown
+    assert ">motion<" in text and "-0.00" not in text and "Losses over training." in text
 
 
 def test_short_episodes_still_have_their_horizons(world_run, tmp_path):

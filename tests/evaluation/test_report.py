@@ -5,11 +5,15 @@ import numpy as np
 import pytest
 import torch
 
+from wakedream.data.film import frame_rate
 from wakedream.errors import CheckpointError, ConfigError, DataError, WeightsError
 from wakedream.evaluation.config import EvaluateConfig, ReconstructConfig
 from wakedream.evaluation.evaluate import evaluate
-from wakedream.evaluation.page.plots import training_curves
+from wakedream.evaluation.page.plots import plot, training_curves
+from wakedream.evaluation.page.report import fixed, trained, training
 from wakedream.evaluation.tokenizer.comparison import reconstruct, reconstructed
+from wakedream.progress import counted, lasted
+from wakedream.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,7 @@ def test_the_page_shows_the_numbers_of_the_json(page):
     assert results["evaluated"]["training_length"] == 8
     assert results["device"] in text
     assert text.count("data:video/mp4") == 3
+    assert len(re.findall(r"</video><figcaption>Clip \d of 3: episode \d+, from frame \d+ on<", text)) == 3
     assert text.count("data:image/png") == 5 + 4  # strips and one map per latent
     assert text.count("<svg") == 3 + 2  # PSNR, of what moves and SSIM by frame; held-out PSNR and loss
     assert (page / "reconstruction.png").stat().st_size > 0
@@ -106,6 +111,20 @@ def test_a_page_is_not_written_where_it_reads(run, store, tmp_path):
         assert sorted(out.iterdir()) == before
 
 
+def test_a_page_is_not_written_into_what_is_another_s(run, store, tmp_path):
+    """A run, a data set or weights, wherever in them; in its own, beside what it keeps."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"stage": "tokenizer", "config": {}}))
+    Tokenizer.from_pretrained(run).save_pretrained(tmp_path / "weights")
+    (tmp_path / "link").symlink_to(other)
+    for out in (other, other / "evaluation", tmp_path / "link" / "e", store.path / "pages", store.path / "shards" / "e",
+                run / "checkpoints" / "e", run / "model" / "e", tmp_path / "weights"):
+        with pytest.raises(ConfigError, match=r"which it could spoil: choose another|is what is read"):
+            evaluate(EvaluateConfig(run, store.path, out, device="cpu", clips=1, lpips=False))
+        assert not (out / "index.html").exists()
+
+
 def test_streamed_reconstruction_equals_the_whole(tokenizer, store):
     """Frame by frame with caches, each episode from a fresh start."""
     videos = [store.read(info.id).video for info in store.split("held_out")[:2]]
@@ -128,6 +147,21 @@ def test_reconstruct_writes_a_video_of_a_data_set_and_of_a_file(run, store, tmp_
     assert frames.shape == (9, 64, 200, 3)
 
 
+def test_reconstruct_reads_a_folder_of_images(run, tmp_path, capsys):
+    from PIL import Image
+
+    (tmp_path / "images").mkdir()
+    for i in range(5):
+        Image.new("RGB", (32, 32), (40 * i, 9, 9)).save(tmp_path / "images" / f"{i}.png")
+    for fps in (None, 5.0):
+        reconstruct(ReconstructConfig(run, tmp_path / "images", tmp_path / "made.mp4", fps=fps))
+        assert "5 frames, PSNR" in capsys.readouterr().out
+        assert frame_rate(tmp_path / "made.mp4") == (fps or 10)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is not a data set"):
+        reconstruct(ReconstructConfig(run, tmp_path / "empty", tmp_path / "other.mp4"))
+
+
 def test_reconstruct_names_bad_input_and_writes_nothing(run, tmp_path):
     out = tmp_path / "out.mp4"
     (tmp_path / "text.mp4").write_text("not a video")
@@ -147,3 +181,30 @@ def test_the_video_that_is_read_is_not_written_over_whatever_it_is_called(run, t
             reconstruct(ReconstructConfig(run, tmp_path / source, tmp_path / out))
     assert (tmp_path / "x.mp4").read_bytes() == b"a film"
     assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.parametrize("values", [[11.8777880, 11.8777881, 11.8777880], [0.0, 0.0], [0.05, 0.05]])
+@pytest.mark.parametrize("options", [{}, {"doubling": True}, {"log": True}])
+def test_a_curve_of_one_value_has_plain_numbers_at_its_axis(values, options):
+    svg = plot({"dream": ([float(2**i) for i in range(len(values))], values)}, "K", "PSNR, dB", **options)
+    numbers = re.findall(r"<text[^>]*>([^<]+)</text>", svg)
+    assert not [text for text in numbers if re.search("[+e]", text.replace("PSNR", "").replace("dream", ""))], numbers
+    ticks = [float(text.replace("\u2212", "-")) for text in numbers if re.fullmatch("[\u2212\\d.]+", text)]
+    assert max(ticks) - min(ticks) > 1e-6  # what differs by rounding alone is not drawn as if it mattered
+
+
+def test_what_rounds_to_zero_has_no_sign_and_one_is_singular():
+    assert [fixed(value, 2) for value in (-0.001, 0.0, -0.006, 1.0)] == ["0.00", "0.00", "-0.01", "1.00"]
+    assert fixed(-0.0001, 2, "+") == "+0.00"
+    assert [counted(n, "clips") for n in (0, 1, 2, 3000)] == ["0 clips", "1 clip", "2 clips", "3,000 clips"]
+    assert [lasted(s) for s in (1.2, 42, 59.6, 90)] == ["1 second", "42 seconds", "1.0 minutes", "1.5 minutes"]
+    assert trained({"training": {"preset": "debug", "steps": 1, "minutes": 0.02}}) == (
+        "preset debug, 1 step, 1 second of training")
+
+
+@pytest.mark.parametrize(("kinds", "said"), [(("train",), "Losses over"), (("held_out",), "Held-out numbers over"),
+                                             (("train", "held_out"), "Held-out numbers and losses over")])
+def test_training_curves_are_called_what_they_are(tmp_path, kinds, said):
+    lines = [{"kind": kind, "step": step, "mse": 0.1 + step} for kind in kinds for step in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert f"<p>{said} training.</p>" in training(tmp_path / "metrics.jsonl")

@@ -31,6 +31,9 @@ def test_a_dream_must_be_nearer_than_the_last_frame_and_the_mean_image():
         {"psnr": 25.0, "psnr_moving": 9.9}, last, mean)
     assert "the mean image of the training data has 9.0" in dream_verdict(
         {"psnr": 25.0, "psnr_moving": 8.9}, {"psnr": 20.0, "psnr_moving": 4.0}, mean)
+    for actions in (True, False):
+        said = dream_verdict({"psnr": 25.0, "psnr_moving": 9.9}, last, mean, actions)
+        assert ("whether the actions" in said) == actions and said.endswith(")")
     assert not dream_verdict({"psnr": 19.0, "psnr_moving": 10.1}, last, mean)
 
 
@@ -43,3 +46,10 @@ def test_an_untrained_tokenizer_is_called_so_on_terminal_and_page(tmp_path, toke
     assert said.startswith("this tokenizer does not draw what matters")
     assert said in capsys.readouterr().out
     assert "does not draw what matters" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_that_nothing_is_held_out_is_said_once(tmp_path, tokenizer, capsys):
+    tokenizer.save_pretrained(tmp_path / "weights")
+    store = write_store(tmp_path / "data", [24])
+    evaluate(EvaluateConfig(tmp_path / "weights", store.path, tmp_path / "out", device="cpu", clips=3, lpips=False))
+    assert capsys.readouterr().err.count("has no held-out episodes") == 1

@@ -113,9 +113,13 @@ def test_weights_do_not_go_where_something_else_is(tmp_path, run, played, eyes, 
     for saved, folder in ((model, copies["run"]), (dynamics, copies["run"]), (world, copies["run"]),
                           (model, tmp_path / "tokenizer_run"), (model, copies["data"]), (model, copies["latents"]),
                           (model, copies["best"]), (model, tmp_path / "world"), (world, copies["best"]),
-                          (model, tmp_path / "file")):
+                          (model, tmp_path / "file"), (model, copies["run"] / "tokenizer"),
+                          (model, copies["run"] / "latents"), (dynamics, tmp_path / "tokenizer_run" / "checkpoints"),
+                          (model, copies["data"] / "shards"), (model, copies["data"] / "eyes"),
+                          (model, copies["latents"] / "shards"), (model, tmp_path / "world" / "tokenizer"),
+                          (world, copies["run"] / "checkpoints")):
         before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-        with pytest.raises(RunError, match=r"holds something else|is a file"):
+        with pytest.raises(RunError, match=r"holds something else|is a file|is kept by the"):
             saved.save_pretrained(folder)
         assert {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()} == before
     with torch.no_grad():

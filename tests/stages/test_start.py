@@ -1,6 +1,7 @@
 """How a run begins: what is refused leaves no trace, given weights are begun with, runs of every format go on."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from stages.conftest import small_dynamics, small_run, write_played, write_token
 
 from wakedream.config import from_dict, to_dict
 from wakedream.dynamics.dynamics import Dynamics
-from wakedream.errors import CheckpointError, ConfigError, UserError
+from wakedream.errors import CheckpointError, ConfigError, DataError, UserError
 from wakedream.stages import skeleton
 from wakedream.stages.config import DynamicsRun, TokenizerRun
 from wakedream.stages.dynamics import train_dynamics
@@ -61,6 +62,9 @@ def test_what_is_no_better_than_nothing_is_said_in_the_end(tmp_path, data, playe
         said = capsys.readouterr()
         assert words in said.err and "2 steps." in said.out
         assert "Next" not in said.out  # what was said names what to try
+        start(run, source, tmp_path / baseline)
+        again = capsys.readouterr()
+        assert "has finished" in again.out and "Next" not in again.out and words in again.err
         looks = [json.loads(line) for line in (tmp_path / baseline / "metrics.jsonl").read_text().splitlines()]
         last = [look for look in looks if look["kind"] == "held_out"][-1]
         assert {"psnr_moving", f"psnr_moving_{baseline}"} <= last.keys()
@@ -70,7 +74,20 @@ def test_paths_may_be_plain_strings_and_what_is_next_is_said(tmp_path, data, mon
     monkeypatch.setattr("wakedream.stages.tokenizer.reconstruction_verdict", lambda own, mean: "")
     train_tokenizer(small_run(steps=1), str(data), str(tmp_path / "run"))
     out = tmp_path / "run"
-    assert f"{out}: 1 steps. Next: wakedream evaluate {out} --data {data}" in capsys.readouterr().out
+    assert f"{out}: 1 step. Next: wakedream evaluate {out} --data {data}" in capsys.readouterr().out
+
+
+def test_a_time_limit_that_ended_training_is_named(tmp_path, data, capsys) -> None:
+    run = small_run(steps=10**6, minutes=1e-5)
+    start(run, data, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert re.search(r"run: [\d,]+ steps? in 1e-05 minutes, the time limit\.", said), said
+
+
+def test_a_clip_that_no_episode_holds_is_told_with_its_option(tmp_path, data, played, eyes) -> None:
+    for run, source in ((clip_of(99, small_run(steps=1)), data), (clip_of(96, small_dynamics(eyes, steps=1)), played)):
+        with pytest.raises(DataError, match=r"no window of .* ask for shorter clips \(--loader\.length"):
+            start(run, source, tmp_path / "run")
 
 
 def test_a_first_step_that_fails_leaves_no_trace(tmp_path, data, monkeypatch) -> None:

@@ -22,7 +22,7 @@ class Model(nn.Module):
         self.calls += 1
         return self.second(torch.tanh(self.first(x)))
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_within(self, folder: Path) -> None:
         folder.mkdir()
         save_file(self.state_dict(), folder / "model.safetensors")
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from test_world import context, world
 
+from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.errors import ConfigError, DataError
+from wakedream.model.given import actions_of
 from wakedream.model.pretrained import in_words
 from wakedream.world.model import World
 
@@ -50,6 +52,85 @@ def test_a_number_is_an_action_of_one_dream():
                            one.dynamics.dream(seed=1).step({"move": torch.tensor([2])}))
 
 
+def test_the_only_component_needs_no_name():
+    one = world()
+    wanted = one.dream(FRAMES, ACTIONS, seed=1)
+    bare = one.dream(FRAMES, ACTIONS["move"].numpy(), seed=1)
+    for given in ([2, 0], np.array([1, 1]), torch.tensor([0, 2])):
+        assert torch.equal(bare.step(given), wanted.step({"move": given}))
+    assert torch.equal(one.dream(seed=1).step(2), one.dream(seed=1).step({"move": 2}))
+    two = ActionSpec((*one.dynamics.actions.components, ActionComponent("arm", "continuous", 2)))
+    for given in ([1], np.zeros(1), 3, 0):
+        with pytest.raises(DataError, match=r"as \{'move': ..., 'arm': ...\}, got"):
+            actions_of(two, given, (1,))
+    with pytest.raises(DataError, match="trained without any"):
+        actions_of(ActionSpec(), [1], (1,))
+
+
+@pytest.mark.parametrize("make", [list, np.array, torch.tensor])
+def test_rows_begin_anew_by_arrays_and_lists(make):
+    one = world()
+    dream, wanted = (one.dream(FRAMES, ACTIONS, seed=1) for _ in range(2))
+    dream.reset(make([True, False]))
+    wanted.reset(torch.tensor([True, False]))
+    assert torch.equal(dream.step([0, 1]), wanted.step([0, 1]))
+    stream, other = (one.tokenizer.stream(2) for _ in range(2))
+    for each, rows in ((stream, make([True, False])), (other, torch.tensor([True, False]))):
+        each.encode(FRAMES[:, 0])
+        each.reset(rows)
+    assert torch.equal(stream.encode(FRAMES[:, 1]), other.encode(FRAMES[:, 1]))
+    for rows in ([1, 0], [True], "no"):
+        with pytest.raises(ValueError, match="rows"):
+            stream.reset(rows)
+
+
+@pytest.mark.parametrize("make", [lambda t: t.numpy(), lambda t: t.tolist()])
+def test_latents_are_decoded_from_arrays_and_lists(make):
+    one = world()
+    latents = one.tokenizer.encode(FRAMES).detach()
+    with torch.no_grad():
+        wanted = one.tokenizer.decode(latents)
+        assert torch.equal(one.tokenizer.decode(make(latents)), wanted)
+        assert torch.equal(one.tokenizer.decode(make(latents.double())), wanted)
+        one.tokenizer.decode(make(latents.sign() * 1.2))  # drawn a little beyond
+    assert torch.equal(one.tokenizer.stream(2).decode(make(latents[:, 0])),
+                       one.tokenizer.stream(2).decode(latents[:, 0]))
+    dream, other = one.dynamics.dream(2, seed=1), one.dynamics.dream(2, seed=1)
+    dream.observe(make(latents), ACTIONS)
+    other.observe(latents, ACTIONS)
+    assert torch.equal(dream.step([0, 1]), other.step([0, 1]))
+
+
+@pytest.mark.parametrize(("latents", "said"), [
+    (torch.full((1, 1, 4, 6), torch.nan), "not finite"),
+    (np.full((1, 1, 4, 6), -np.inf), "not finite"),
+    (torch.zeros(1, 1, 4, 6, dtype=torch.int64), r"expected latents as floats in \[-1, 1\].*got torch.int64"),
+    (torch.full((1, 1, 4, 6), 3.0), "from 3 to 3: expected floats"),
+    ("latents", "expected a tensor, an array or lists"),
+])
+def test_latents_that_cannot_be(latents, said):
+    one = world()
+    for call in (one.tokenizer.decode, one.tokenizer.stream().decode, one.dynamics.dream().observe):
+        with pytest.raises(ValueError, match=said):
+            call(latents)
+
+
+def test_a_state_is_one_of_its_kind_with_as_many_rows_or_one():
+    one = world()
+    two, single = one.dream(FRAMES, ACTIONS, seed=1), one.dream(FRAMES[:1], ACTIONS["move"][:1], seed=1)
+    stream = one.tokenizer.stream(2)
+    for whose, state in ((two, {"a": 1}), (two, two.dreamer.state()), (two.dreamer, two.state()), (stream, None)):
+        with pytest.raises(ValueError, match=rf"load: expected what `{type(whose).__name__}.state\(\)` gave, got"):
+            whose.load(state)
+    for whose, state in ((single, two.state()), (one.tokenizer.stream(3), stream.state())):
+        with pytest.raises(ValueError, match="the state has 2 rows: expected 1"):
+            whose.load(state)
+    two.load(single.state())
+    made = two.step([2, 2])
+    torch.testing.assert_close(made[:1], made[1:])  # all rows are that one
+    torch.testing.assert_close(made[:1], single.step(2), atol=1e-4, rtol=1e-4)
+
+
 def test_float_frames_are_as_good_as_bytes():
     one = world()
     assert torch.allclose(one.dream(FRAMES / 255, seed=1).step(), one.dream(FRAMES, seed=1).step())
@@ -90,6 +171,9 @@ def test_frames_that_cannot_be(frames, said):
     (lambda w: w.dream(seed=[1, 2]), ValueError, r"one for each row as int64 \(1,\)"),
     (lambda w: w.tokenizer.decode(torch.zeros(1, 0, 4, 6)), ValueError, "no latents are given"),
     (lambda w: w.dream(batch_size=2).fork(3), ValueError, "one row becomes any number, 2 become 2"),
+    (lambda w: w.dream().fork(0), ValueError, r"fork\(0\): expected at least 1"),
+    (lambda w: w.tokenizer.stream(2).fork(-1), ValueError, r"fork\(-1\): expected at least 1"),
+    (lambda w: w.dream(FRAMES, np.zeros(3)), DataError, r"'move': got shape \(3,\) for 2 dreams of 5 frames"),
 ])
 def test_what_cannot_be_is_refused(call, error, said):
     with pytest.raises(error, match=said):

@@ -89,7 +89,7 @@ def test_another_tokenizer_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=one.dynamics.tokenizer[:12]):
         World(tokenizer(seed=5), one.dynamics)
     one.save_pretrained(tmp_path / "w")
-    tokenizer(seed=5).save_pretrained(tmp_path / "w" / "tokenizer")
+    tokenizer(seed=5).save_within(tmp_path / "w" / "tokenizer")
     with pytest.raises(CheckpointError, match="latents of the tokenizer"):
         World.from_pretrained(tmp_path / "w")
 

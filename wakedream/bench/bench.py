@@ -1,7 +1,9 @@
 """`wakedream bench`."""
 
+import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -12,6 +14,7 @@ from wakedream.bench.report import Report
 from wakedream.config import check, find
 from wakedream.data.store import Store
 from wakedream.device import pick_device
+from wakedream.owned import refuse_owned
 
 
 def bench(config: BenchConfig) -> None:
@@ -39,11 +42,24 @@ def _check_paths(config: BenchConfig) -> None:
     if config.data is not None:
         Store.open(config.data)
     if config.out is not None:
+        refuse_owned(config.out)
         check(not config.out.is_dir(), f"--out {config.out} is a folder: give the name of a JSON file")
+        check(not config.out.exists() or _is_result(config.out),
+              f"--out {config.out} is there and no result of `wakedream bench`: give another name, or remove it")
         with runs.disk_errors(config.out):
             config.out.parent.mkdir(parents=True, exist_ok=True)
         check(os.access(config.out.parent, os.W_OK),
               f"--out {config.out}: no file can be written in {config.out.parent}, choose another folder")
+
+
+def _is_result(file: Path) -> bool:
+    """Or an empty file."""
+    try:
+        text = file.read_text(encoding="utf-8") if file.is_file() else "no file"
+        values = json.loads(text) if text else {"machine": {}, "results": []}
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and {"machine", "results"} <= values.keys()
 
 
 def _with_need(config: BenchConfig, report: Report) -> BenchConfig:

@@ -15,6 +15,10 @@ _HOMES = {"ActionComponent": "actions", "ActionSpec": "actions", "Episode": "epi
           "Store": "store", "Writer": "by_hand"}
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str):
     if name in _HOMES:
         import importlib

@@ -46,6 +46,15 @@ class Episode:
         if not isinstance(self.task, np.ndarray):
             self.task = np.full(len(self.video), self.task, np.int64)
 
+    def __repr__(self) -> str:
+        t, h, w, c = self.video.shape
+        end = "terminated" if self.terminated else "truncated" if self.truncated else "goes on"
+        earned = f"return {self.rewards.sum():.4g}" if self.has_reward.any() else "rewards not known"
+        parts = [f"{t} frames of {h}x{w}x{c}", f"actions {', '.join(self.actions) or 'none'}", earned, end,
+                 *(f"{kind} {', '.join(names)}" for kind, names in (("events", self.events), ("extras", self.extras))
+                   if names)]
+        return f"Episode({'; '.join(parts)})"
+
     @classmethod
     def of_columns(cls, video: np.ndarray, columns: Mapping[str, np.ndarray], terminated: bool, truncated: bool,
                    info: dict[str, Any]) -> "Episode":

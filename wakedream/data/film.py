@@ -27,6 +27,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
             if path.stat().st_size == 0:
                 raise DataError(f"{path} is empty (0 bytes): expected a video")
             container = stack.enter_context(av.open(_source(path, stack)))
+        except PermissionError as error:
+            raise DataError(f"{path} may not be read ({error.strerror}): give yourself the permission") from error
         except (av.FFmpegError, OSError) as error:
             raise DataError(f"{path} is not a video that can be read, or its end with the index is missing "
                             f"({error.strerror})") from error

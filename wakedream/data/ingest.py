@@ -19,9 +19,9 @@ from wakedream.data.film import frame_rate
 from wakedream.data.images import IMAGES, images_in
 from wakedream.data.manifest import FILE, EpisodeInfo, read_manifest
 from wakedream.data.video import read_video
-from wakedream.data.writer import StoreWriter, begun
+from wakedream.data.writer import StoreWriter, begun, options_in_words, origin
 from wakedream.errors import DataError, Interrupted
-from wakedream.progress import ProgressBar
+from wakedream.progress import ProgressBar, counted
 
 SUFFIXES = (".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg",
             ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".qt", ".ts", ".vob", ".webm",
@@ -56,11 +56,21 @@ def goes_on(out: Path, what: str, options: dict[str, Any]) -> ActionSpec | None:
     header = begun(out)
     if header is None:
         return None
-    if (there := header.info.get(what)) != options:
-        made = f"with {there}" if there else "by another command"
-        raise DataError(f"the data set {out} was made {made}, now it is {options}: use the same options, or choose "
-                        "another --out")
+    there = header.info.get(what)
+    if not isinstance(there, dict):
+        kind = {"ingest": "videos", "readers": "data of others"}[what]
+        raise DataError(f"the data set {out} was {origin(header.info)}, which {kind} cannot go on with: choose another "
+                        "--out")
+    if there != options:
+        names = [name for name in {**there, **options} if there.get(name) != options.get(name)]
+        was, now = (" ".join(_option(name, values.get(name)) for name in names) for values in (there, options))
+        raise DataError(f"the data set {out} was {origin(header.info)}; this command says {now}, not {was}: use the "
+                        "same options, or choose another --out")
     return header.actions
+
+
+def _option(name: str, value: Any) -> str:
+    return f"no --{name.replace('_', '-')}" if value is None else options_in_words({name: value})
 
 
 @contextlib.contextmanager
@@ -73,9 +83,9 @@ def writing(config: IngestConfig, spec: ActionSpec, what: str, options: dict[str
             yield writer
     except KeyboardInterrupt:
         kept = read_manifest(out).episodes if (out / FILE).exists() else ()
-        frames = sum(info.frames for info in kept)
-        raise Interrupted(signal.SIGINT, f"interrupted: {out} has {len(kept)} whole episodes, {frames:,} frames; the "
-                          "same command goes on from there") from None
+        told = f"{counted(len(kept), 'whole episodes')}, {counted(sum(info.frames for info in kept), 'frames')}"
+        raise Interrupted(signal.SIGINT, f"interrupted: {out} has {told}; the same command goes on from "
+                          "there") from None
 
 
 def source_of(file: Path) -> str:
@@ -223,10 +233,12 @@ def report(out: Path, total: int, bad: list[str], accept: bool, what: str = "vid
         made = read_manifest(out)
         frames = sum(info.frames for info in made.episodes)
         labelled = sum(info.has_actions for info in made.episodes)
-        print(f"{out}: {total - len(bad)} {what}, {len(made.episodes)} episodes, {frames:,} frames, "
+        known = f", {counted(labelled, 'episodes')} with actions" if labelled else ""
+        print(f"{out}: {counted(total - len(bad), what)}, {counted(len(made.episodes), 'episodes')}, "
+              f"{counted(frames, 'frames')}, "
               f"{made.stored_bytes / frames:,.0f} bytes per frame, "
               f"{made.stored_bytes / made.raw_bytes:.0%} of raw"
-              f"{f', {labelled} episodes with actions' if labelled else ''}")
+              f"{known}")
     if not bad:
         return
     names = "\n  ".join(bad)

@@ -13,6 +13,7 @@ from wakedream.data.repair import repair_data
 from wakedream.data.sheet import write_sheet
 from wakedream.data.store import Store
 from wakedream.errors import DataError
+from wakedream.progress import counted
 
 
 def inspect_data(config: InspectConfig) -> None:
@@ -33,7 +34,8 @@ def inspect_data(config: InspectConfig) -> None:
         raise DataError("\n".join([*(damage.message for damage in damages),
                                    f"to drop what is damaged, {repair(path)}"]))
     print("\n".join(described(card(store), len(store.episodes))))
-    print(f"checksums       all {len(store.manifest.shards)} shards, {len(store.episodes)} episodes whole")
+    shards = counted(len(store.manifest.shards), "shards")
+    print(f"checksums       all {shards}, {counted(len(store.episodes), 'episodes')} whole")
 
 
 def describe_data(store: Store, short: int = 16, told: int = 0) -> list[str]:
@@ -48,7 +50,7 @@ def describe_data(store: Store, short: int = 16, told: int = 0) -> list[str]:
         f"made by         {', '.join(f'{name} {value}' for name, value in info.items()) or 'unknown'}",
         f"frames          {store.frames():,} of {h}x{w}x{c} (height, width, channels)",
         *(_split_line(name, store.split(name)) for name in ("train", "held_out")),
-        f"size            {manifest.stored_bytes / 2**20:,.1f} MiB in {len(manifest.shards)} shards, "
+        f"size            {manifest.stored_bytes / 2**20:,.1f} MiB in {counted(len(manifest.shards), 'shards')}, "
         f"{per_frame:,.0f} bytes per frame, {per_frame / raw:.1%} of raw",
         f"events          {', '.join(store.events) or 'none'}",
         f"extras          {', '.join(store.extras) or 'none'}",
@@ -57,19 +59,20 @@ def describe_data(store: Store, short: int = 16, told: int = 0) -> list[str]:
     lines += [f"action          {a.name}: {a.kind}, {a.size} {', '.join(a.labels)}".rstrip()
               for a in store.spec.components] or ["actions         none"]
     if few:
-        lines.append(f"short           {len(few)} episodes of fewer than {short} frames: {_some(few)}")
+        lines.append(f"short           {counted(len(few), 'episodes')} of fewer than {short} frames: {_some(few)}")
     return lines + [f"dropped before  {shorten(line, 160)}" for line in before]
 
 
 def _split_line(name: str, episodes: list[EpisodeInfo]) -> str:
     if not episodes:
         return f"{name:15} no episodes"
-    frames, returns = [[getattr(e, field) for e in episodes] for field in ("frames", "total_reward")]
+    frames = [episode.frames for episode in episodes]
+    known = [episode.total_reward for episode in episodes if episode.has_rewards is not False]
+    returns = f", return {np.mean(known):.2f} ({min(known):.2f} to {max(known):.2f})" if known else ""
     ends = sum(episode.terminated for episode in episodes)
     actions = sum(episode.has_actions for episode in episodes)
-    return (f"{name:15} {len(episodes)} episodes, {sum(frames):,} frames ({min(frames)} to {max(frames)}), "
-            f"{ends} ended, {actions} with actions, return {np.mean(returns):.2f} "
-            f"({min(returns):.2f} to {max(returns):.2f})")
+    return (f"{name:15} {counted(len(episodes), 'episodes')}, {counted(sum(frames), 'frames')} ({min(frames)} to "
+            f"{max(frames)}), {ends} ended, {actions} with actions{returns}")
 
 
 def _some(ids: list[int]) -> str:

@@ -164,10 +164,16 @@ def evaluation_clips(store: Store, split: str, count: int, length: int, seed: in
 
     Fewer when the split has fewer windows. DataError when it has none, or one of them is damaged.
     """
+    episodes = {info.id: info for info in store.split(split)}
+    windows = evaluation_windows(store, split, count, length, seed)
+    table = FrameTable(store, len(windows) * length)
+    for i, (episode, start) in enumerate(windows):
+        table.read(episodes[episode], start, start + length, i * length)
+    return table.clip(length)
+
+
+def evaluation_windows(store: Store, split: str, count: int, length: int, seed: int = 0) -> list[tuple[int, int]]:
+    """(episode, first frame) of each of `evaluation_clips`."""
     episodes = store.split(split)
     sampler = WindowSampler([info.frames for info in episodes], length, seed=seed, shuffle=False)
-    windows = sampler.spread(count, seed)
-    table = FrameTable(store, len(windows) * length)
-    for i, (index, start) in enumerate(windows):
-        table.read(episodes[index], start, start + length, i * length)
-    return table.clip(length)
+    return [(episodes[index].id, start) for index, start in sampler.spread(count, seed)]

@@ -1,5 +1,6 @@
 """Dropping what is damaged in a data set, and nothing else."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def repair_data(folder: Path) -> list[str]:
     """Rewrite what is damaged without the damaged episodes; what was dropped or mended, in words.
 
     Also makes the manifest of a data set that was interrupted or has lost its own. DataError, and nothing
-    changed, when no episode is left. One shard is in memory at a time.
+    changed, when no episode is left; UnreadableError, and nothing changed, when a shard is there but cannot be
+    read. One shard is in memory at a time.
     """
     _manifest(folder)  # before anything is touched: what is no data set stays as it is
     with runs.locked(folder):
@@ -33,6 +35,9 @@ def repair_data(folder: Path) -> list[str]:
         shards: list[ShardInfo] = []
         episodes: list[EpisodeInfo] = []
         lost = []
+        for path, _ in _shards(folder, manifest):  # before any is written anew
+            with suppress(FileNotFoundError):
+                runs.check_readable(path)
         for path, listed in _shards(folder, manifest):
             found, packed, notes = _intact(path, listed)
             said += notes

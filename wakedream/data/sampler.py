@@ -66,7 +66,8 @@ class WindowSampler:
         if not self.num_windows:
             longest = max(lengths, default=0)
             raise DataError(f"no window of {length} frames: there are {len(lengths)} episodes, the longest "
-                            f"of {longest} frames; ask for shorter clips, or add longer episodes")
+                            f"of {longest} frames; ask for shorter clips (--loader.length in training, --length of "
+                            "evaluate), or add longer episodes")
         self.position = 0  # windows handed out over all ranks
         self._block = functools.lru_cache(4)(self._find_block)  # threads may be in several
 

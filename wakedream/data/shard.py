@@ -140,9 +140,10 @@ class Shard:
     """A shard opened for reading: small arrays in memory, frames read on demand. Threads may share it."""
 
     def __init__(self, path: Path):
-        """DataError when the file is missing or is not a whole shard."""
+        """DataError when the file is missing or is not a whole shard, UnreadableError when it may not be read."""
         self.path = path
         try:
+            runs.check_readable(path)
             with safe_open(path, framework="numpy") as file:
                 about: dict[str, Any] = json.loads((file.metadata() or {})["wakedream"])
                 names = [name for name in file.keys() if name != "frames"]  # noqa: SIM118 (no dict)
@@ -185,7 +186,7 @@ class Shard:
     def read_bytes(self, first: int, size: int) -> bytes:
         """Bytes of the compressed frames, counted from the start of the shard's first chunk."""
         try:
-            with open(self.path, "rb") as file:
+            with runs.readable(self.path), open(self.path, "rb") as file:
                 file.seek(self._first_byte + first)
                 data = file.read(size)
         except FileNotFoundError:

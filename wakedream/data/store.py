@@ -52,6 +52,12 @@ class Store:
             raise DataError(f"the data set {path} has no episodes")
         return cls(Path(path), manifest)
 
+    def __repr__(self) -> str:
+        h, w, c = self.frame_shape
+        actions = ", ".join(f"{one.name} ({one.kind}, {one.size})" for one in self.spec.components) or "none"
+        return (f"Store({self.path}: {len(self.episodes):,} episodes, {self.frames():,} frames of {h}x{w}x{c}, actions "
+                f"{actions})")
+
     @property
     def spec(self) -> ActionSpec:
         return self.manifest.header.actions
@@ -85,7 +91,7 @@ class Store:
 
         Decodes only the chunks touched. DataError when damaged.
         """
-        info = self._by_id[episode_id]
+        info = self._info(episode_id)
         video = self.video(episode_id, start, stop)
         found = self.columns(episode_id, start, stop)
         terminated, truncated = (bool(found.pop(name)[-1]) for name in ("terminated", "truncated"))
@@ -95,7 +101,7 @@ class Store:
     def video(self, episode_id: int, start: int = 0, stop: int | None = None,
               out: np.ndarray | None = None) -> np.ndarray:
         """Frames start..stop-1 of an episode, uint8 (t h w c), in `out` if given. DataError when damaged."""
-        info = self._by_id[episode_id]
+        info = self._info(episode_id)
         stop = info.frames if stop is None else stop
         if not 0 <= start < stop <= info.frames:
             raise DataError(f"episode {episode_id} has {info.frames} frames, asked for {start}..{stop - 1}")
@@ -114,7 +120,7 @@ class Store:
     def columns(self, episode_id: int, start: int = 0, stop: int | None = None) -> Columns:
         """Frames start..stop-1 of an episode as a trajectory's columns, all that `empty_columns` has: no frame is
         decoded, nothing copied. DataError when damaged."""
-        info = self._by_id[episode_id]
+        info = self._info(episode_id)
         try:
             self._verified(info)
         except DataError as error:
@@ -141,6 +147,14 @@ class Store:
                                                     "but no episode in it does")]
             damages += found
         return damages
+
+    def _info(self, episode_id: int) -> EpisodeInfo:
+        if episode_id not in self._by_id:
+            first, last = min(self._by_id), max(self._by_id)
+            gaps = "" if last - first + 1 == len(self._by_id) else ", not all of them there"
+            raise DataError(f"{self.path} has no episode {episode_id!r}: its {len(self._by_id):,} episodes are "
+                            f"numbered {first} to {last}{gaps}; `episodes` lists them, each with its id")
+        return self._by_id[episode_id]
 
     def _named(self, info: EpisodeInfo, error: DataError) -> DataError:
         return DataError(f"episode {info.id} of {self.path}: {error}; {repair(self.path)}")

@@ -2,7 +2,7 @@
 
 import contextlib
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -46,7 +46,7 @@ class StoreWriter:
         self.episodes: list[EpisodeInfo] = []
         self._dropped: tuple[str, ...] = ()
         self._waiting: list[Packed] = []
-        self._next = self.frames = 0
+        self._next = self.frames = self._listed = 0
         self._holding = False
         self._lock = contextlib.ExitStack()
         _check_folder(self.path)
@@ -112,10 +112,11 @@ class StoreWriter:
             del self._waiting[:count]
 
     def close(self) -> None:
-        """Write the last shard and the manifest, free the folder. An empty data set leaves nothing behind."""
+        """Write the last shard and the manifest, free the folder. An empty data set leaves nothing behind, and one to
+        which nothing was added stays byte for byte what it was."""
         try:
             self.flush()
-            if self.episodes:
+            if len(self.shards) > self._listed:
                 write_manifest(self.path,
                                Manifest.of(self.header, self.shards, self.episodes, self._dropped))
         finally:
@@ -137,7 +138,7 @@ class StoreWriter:
         if (self.path / FILE).exists():
             manifest = read_manifest(self.path)
             self._adopt(manifest.header, list(manifest.shards), list(manifest.episodes))
-            self._dropped = manifest.dropped
+            self._dropped, self._listed = manifest.dropped, len(manifest.shards)
         known = {shard.number for shard in self.shards}
         for path in sorted((self.path / SHARDS).glob("[0-9]*.safetensors")):
             if int(path.name.split(".")[0]) not in known:
@@ -173,6 +174,24 @@ def begun(path: Path) -> Header | None:
         with contextlib.suppress(DataError):  # a damaged one is told by the writer
             return Shard(shard).header
     return None
+
+
+def origin(info: Mapping[str, Any]) -> str:
+    """Where a data set comes from, in words, from its header's info."""
+    if "env" in info:
+        known = ", ".join(f"{name} {info[name]}" for name in ("policy", "seed") if name in info)
+        return f"recorded from {info['env']}" + (f" ({known})" if known else "")
+    made = next((info[name] for name in ("ingest", "readers") if name in info), None)
+    if isinstance(made, dict):
+        kind = "videos" if "ingest" in info else "data of others"
+        return f"ingested from {kind} with {options_in_words(made)}"
+    return "ingested" if info.get("source") == "ingest" else "written from Python"
+
+
+def options_in_words(options: Mapping[str, Any]) -> str:
+    """As they are given: --size 64 --fit crop; what is None was not given."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items()) or "no options"
 
 
 def _check_folder(path: Path) -> None:

@@ -14,10 +14,10 @@ from wakedream.data.trajectory import Trajectory
 from wakedream.dynamics.embed import check_actions
 from wakedream.dynamics.engine import DreamEngine, EngineState, check_sampling_steps
 from wakedream.dynamics.noise import row_seeds
-from wakedream.model.given import Given, GivenActions, actions_of, has_action_of, tensor_of
+from wakedream.model.given import Given, GivenActions, actions_of, has_action_of, latents_of, tensor_of
 from wakedream.model.pretrained import Pretrained
-from wakedream.model.stepwise import FrameByFrame, Guest, forked
-from wakedream.notation import Latent, Latents
+from wakedream.model.stepwise import FrameByFrame, Guest, check_state, forked
+from wakedream.notation import Latent
 
 
 class Dream(Guest):
@@ -26,7 +26,7 @@ class Dream(Guest):
         dream = dynamics.dream(batch_size=2, sampling_steps=4, seed=0)
         dream.observe(latents, actions, has_action)    # a context (2 t l e), or none: the first frame is then dreamed
         latent = dream.step({"action": [3, 0]})    # (2 l e) in [-1, 1]; None: no action is known
-        dream.reset(torch.tensor([True, False]))    # the first row forgets everything, the second goes on
+        dream.reset([True, False])                  # the first row forgets everything, the second goes on
 
     A face of the DreamEngine, which is made once for a model and these options and kept: dreams of one model share it
     and take turns. The dream goes on with the weights as they are now.
@@ -61,12 +61,13 @@ class Dream(Guest):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({about_dreams(self)})"
 
-    def observe(self, latents: Latents, actions: GivenActions | None = None,
+    def observe(self, latents: Given, actions: GivenActions | None = None,
                 has_action: Given | None = None) -> None:
         """Context frames (b t l e) in [-1, 1], after those already seen; actions[:, t] led into latents[:, t].
 
         has_action: bool (b t), by default True if there are actions. Any length: it is streamed through.
         """
+        latents = latents_of(latents)
         self.engine.observe(latents, self.trajectory_of(tuple(latents.shape[:2]), actions, has_action))
 
     def trajectory_of(self, shape: tuple[int, ...], actions: GivenActions | None,
@@ -74,15 +75,16 @@ class Dream(Guest):
         """Actions of a context, (b t), looked at; None where none are known."""
         if actions is None and has_action is None:
             return None
+        given = None if actions is None else actions_of(self._spec, actions, shape)
         known = has_action_of(has_action, shape)
-        known = torch.full(shape, bool(actions)) if known is None else known
+        known = torch.full(shape, bool(given)) if known is None else known
         if tuple(known.shape) != shape:
             raise ValueError(f"expected has_action {shape}, got {tuple(known.shape)}")
-        if actions is None:
+        if given is None:
             if known.any():
                 raise ValueError("has_action says that there are actions, but none are given")
             return None
-        made = Trajectory.of_actions(actions_of(self._spec, actions, shape), known)
+        made = Trajectory.of_actions(given, known)
         check_actions(self._spec, made.actions, made.has_action)
         return made
 
@@ -93,7 +95,7 @@ class Dream(Guest):
         given = None if actions is None else actions_of(self._spec, actions, rows)
         return self.engine.step(given, has_action=has_action_of(has_action, rows)).latents
 
-    def reset(self, rows: Tensor | None = None, seed: Given | None = None) -> None:
+    def reset(self, rows: Given | None = None, seed: Given | None = None) -> None:
         """Start anew, all dreams or those where `rows`, bool (b), is True: with new noise if there is a seed, of each
         row or of all together, else with the same."""
         chosen = self._mode.rows_given(rows)
@@ -108,7 +110,9 @@ class Dream(Guest):
         return self.engine.state()
 
     def load(self, state: EngineState) -> None:
-        """Go on as when the state was taken, from a dream of this model with as many rows, or one."""
+        """Go on as when the state was taken, from a dream of this model with as many rows; or with one row, from which
+        all rows then go on, with its seed. ValueError for anything else."""
+        check_state(state, EngineState, self)
         self.engine.load(state)
         self.seeds = state.own["seeds"].cpu().expand(self.batch_size).clone()
 

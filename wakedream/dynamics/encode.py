@@ -18,6 +18,7 @@ from wakedream.data import manifest
 from wakedream.data.codec import CHUNK_FRAMES
 from wakedream.data.manifest import EpisodeInfo, shard_path
 from wakedream.data.store import Store
+from wakedream.data.writer import begun
 from wakedream.dynamics.harvest import Harvest, sources, spans
 from wakedream.dynamics.latents import FILE, About, LatentStore, different, read_source, write_about
 from wakedream.dynamics.pieces import unpacked
@@ -75,8 +76,8 @@ def encode_store(tokenizer: Tokenizer, store: Store, folder: Path | str, *, devi
     with contextlib.ExitStack() as held:
         with company.together("begin to encode"):  # all look before one of them writes
             done = (folder / FILE).exists()
-            if not done and (folder / manifest.FILE).exists():
-                raise DataError(f"{folder} is a data set: choose another folder for its latents")
+            if not done:
+                _check_folder(folder)
             if not done and company.rank == 0:
                 held.enter_context(runs.locked(folder))
             episodes = [] if done else _share(_missing(store, folder, name), company)
@@ -91,6 +92,16 @@ def encode_store(tokenizer: Tokenizer, store: Store, folder: Path | str, *, devi
     latents = LatentStore.open(folder)
     latents.check(name, store)
     return latents
+
+
+def _check_folder(folder: Path) -> None:
+    """DataError where anything but latents that were begun is in it."""
+    if (folder / manifest.FILE).exists() or begun(folder) is not None:
+        raise DataError(f"{folder} is a data set: choose another folder for its latents")
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name != manifest.SHARDS and not path.name.startswith("."):
+            raise DataError(f"{folder} holds something else ({path.name}), latents would lie amid it: choose a folder "
+                            "of their own, new or empty")
 
 
 def _share(episodes: list[EpisodeInfo], company: Company) -> list[EpisodeInfo]:

@@ -176,8 +176,9 @@ def write_latents(path: Path, latents: Tensor, alone: Tensor, source: Source) ->
 
 
 def read_source(path: Path) -> Source:
-    """DataError when this is no shard of latents."""
+    """DataError when this is no shard of latents, UnreadableError when it may not be read."""
     try:
+        runs.check_readable(path)
         with safe_open(path, framework="pt") as file:
             return from_dict(Source, json.loads((file.metadata() or {})[FORMAT]))
     except (*DAMAGE, ConfigError) as error:

@@ -85,7 +85,8 @@ class Windows:
         self.length, self.seed, self.total = length, seed, int(counts.sum())
         if not self.total:
             raise DataError(f"no window of {length} frames: there are {len(frames)} episodes, the longest of "
-                            f"{frames.max(initial=0)} frames; ask for shorter clips, or add longer episodes")
+                            f"{frames.max(initial=0)} frames; ask for shorter clips (--loader.length), or add longer "
+                            "episodes")
         self._ends = counts.cumsum()
         self._shift = (frames.cumsum() - frames) - (self._ends - counts)  # from number of a window to first frame
 

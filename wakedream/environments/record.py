@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wakedream.data.shard import pack, unpack
-from wakedream.data.store import StoreWriter
+from wakedream.data.writer import StoreWriter, begun, origin
 from wakedream.environments.config import RecordConfig
 from wakedream.environments.mixture import spelled
 from wakedream.environments.play import cut
@@ -37,9 +37,9 @@ def record(config: RecordConfig) -> None:
 def _fill(config: RecordConfig, interface: Interface, workers: Workers, stopped: Callable[[], bool]) -> str:
     """"" when there are frames enough, else what there is."""
     about = {"env": config.env, "policy": interface.policy, "seed": config.seed}
+    _same_recording(Path(config.out), about)
     with StoreWriter(Path(config.out), interface.spec, frame_shape=interface.frame_shape, held_out=config.held_out,
                      info=about) as writer:
-        _same_recording(writer, about)
         if writer.frames >= config.frames:
             print(f"{config.out} has {writer.frames:,} frames already, nothing to do", file=sys.stderr)
             return ""
@@ -56,12 +56,16 @@ def _fill(config: RecordConfig, interface: Interface, workers: Workers, stopped:
                 f"kept in {config.out}")
 
 
-def _same_recording(writer: StoreWriter, about: dict[str, object]) -> None:
-    """Episodes of one data set come from one environment, policy and seed, or they would repeat."""
-    for name, mine in about.items():
-        there = writer.header.info.get(name)
+def _same_recording(out: Path, about: dict[str, object]) -> None:
+    """Episodes of one data set come from one environment, policy and seed, or they would repeat. Looked at before
+    anything is written."""
+    header = begun(out)
+    if header is not None and "env" not in header.info:
+        raise DataError(f"{out} was {origin(header.info)}, which a recording cannot go on with: choose another --out")
+    for name, mine in about.items() if header else ():
+        there = header.info.get(name) if header else None
         if there != mine:
-            raise DataError(f"{writer.path} was recorded with {name} {there}, this command says {mine}: use "
+            raise DataError(f"{out} was recorded with {name} {there}, this command says {mine}: use "
                             "the same options to go on, or choose another --out")
 
 

@@ -21,13 +21,14 @@ def reconstruction_verdict(own: Numbers, mean_image: Numbers) -> str:
         "or more data")
 
 
-def dream_verdict(own: Numbers, last_frame: Numbers, mean_image: Numbers) -> str:
-    """The same of dreams, `DREAMED` frames after their context."""
+def dream_verdict(own: Numbers, last_frame: Numbers, mean_image: Numbers, actions: bool = True) -> str:
+    """The same of dreams, `DREAMED` frames after their context. actions: whether the model has any."""
+    look = " and whether the actions are those that led to the frames (wakedream inspect)" if actions else ""
     short = _short(own, {LAST: last_frame, MEAN: mean_image}, 0.0)
     return short and (
         f"these dreams are no nearer to what really came than a picture that stands still: {short}. Train longer "
-        "(--train.minutes); see whether the tokenizer draws what moves (wakedream evaluate, of the tokenizer's run) "
-        "and whether the actions are those that led to the frames (wakedream inspect)")
+        "(--train.minutes); see whether the tokenizer draws what moves (wakedream evaluate, of the tokenizer's run)"
+        f"{look}")
 
 
 def _short(own: Numbers, baselines: Mapping[str, Numbers], margin: float) -> str:

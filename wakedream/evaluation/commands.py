@@ -11,6 +11,7 @@ from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.store import Store
 from wakedream.environments.registry import commanded, environment
 from wakedream.errors import ConfigError
+from wakedream.progress import counted
 
 MOST = 5
 Held = dict[str, np.ndarray]  # one action by component, as stored
@@ -30,6 +31,17 @@ def commands(spec: ActionSpec, store: Store) -> dict[str, Held]:
     first = spec.components[0]
     values = _usual(first, store) if first.kind == "categorical" else _extremes(first)
     return {name: {**nothing(spec), first.name: value} for name, value in list(values.items())[:MOST]}
+
+
+def others(spec: ActionSpec, shown: int) -> str:
+    """In words, what could be held beside so many `commands`; "" where they are all that there is."""
+    if not spec.components:
+        return ""
+    first, *rest = spec.components
+    values = first.size if first.kind == "categorical" else 1 + first.size * (1 if first.kind == "binary" else 2)
+    few = f"only {shown} of {values} that '{first.name}' has are shown" if shown < values else ""
+    still = f"the other {counted(len(rest), 'components')} stay{'s' * (len(rest) == 1)} at 0" if rest else ""
+    return "; ".join(filter(None, (few, still)))
 
 
 def nothing(spec: ActionSpec) -> Held:

@@ -132,13 +132,13 @@ class ReconstructConfig:
     run: Path
     """A run folder or a weights folder."""
     source: Path
-    """A video file, or a data set (its held-out episodes)."""
+    """A video file, a folder of images, or a data set (its held-out episodes)."""
     out: Path
     """The video to write, for example reconstruction.mp4."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """How a video file is brought to the tokenizer's frame size, as in `wakedream ingest`."""
     fps: float | None = None
-    """Frames per second taken from a video file and written (default: the file's own; a data set: 10)."""
+    """Frames per second taken from a video file and written (default: the file's own; a data set or images: 10)."""
     max_frames: int | None = None
     """Stop after so many frames."""
     scale: int | None = None

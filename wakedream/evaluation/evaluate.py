@@ -18,6 +18,7 @@ from wakedream.errors import ConfigError
 from wakedream.evaluation.config import AGENT, DYNAMICS, EVALUATE, TOKENIZER, EvaluateConfig
 from wakedream.evaluation.kinds import kind_of
 from wakedream.evaluation.page.report import foot, training, write_report
+from wakedream.owned import refuse_owned
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.runs import run_of
 
@@ -47,6 +48,7 @@ def evaluate(config: EvaluateConfig) -> None:
     """
     out = config.out or place_of(config.run)
     runs.check_apart(out, _read(config))
+    refuse_owned(out, run_of(config.run))
     runs.check_place(out)
     device = pick_device(config.device)
     evaluation = _of_kind(config, device)

@@ -13,8 +13,9 @@ from wakedream.data.trajectory import Actions
 from wakedream.errors import DataError
 
 Given = Tensor | np.ndarray | np.generic | Sequence[Any] | bool | int | float
-GivenActions = Mapping[str, Given]
+GivenActions = Mapping[str, Given] | Given  # a component that is the only one needs no name
 ROUNDING = 1e-3  # frames that were resized or rounded may leave [0, 1] by this much
+REACH = 1.5  # latents are in [-1, 1]; what is drawn or interpolated around them may leave that, but not by more
 
 
 def tensor_of(value: Given, what: str) -> Tensor:
@@ -54,15 +55,41 @@ def check_frames(frames: Tensor) -> None:
                          "in [0, 1]")
 
 
+def latents_of(value: Given) -> Tensor:
+    """Floats of any shape, looked at: ValueError unless they are numbers in [-1, 1], or not far from it. Values only on
+    the host: a device would have to be waited for."""
+    latents = tensor_of(value, "latents")
+    if not latents.is_floating_point():
+        raise ValueError(f"expected latents as floats in [-1, 1], as `encode` gives them, got {latents.dtype}")
+    if not isinstance(value, Tensor):
+        latents = latents.float()
+    if latents.device.type != "cpu" or not latents.numel():
+        return latents
+    low, high = (float(number) for number in latents.detach().aminmax())
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise ValueError("the latents hold numbers that are not finite: expected floats in [-1, 1], as `encode` gives "
+                         "them")
+    if max(-low, high) > REACH:
+        raise ValueError(f"the latents' numbers are from {low:g} to {high:g}: expected floats in [-1, 1], as `encode` "
+                         "gives them, not scaled")
+    return latents
+
+
 def actions_of(spec: ActionSpec, given: GivenActions, shape: tuple[int, ...]) -> Actions:
     """By component: int64 of this shape, (b) or (b t), or float32 with the component's size behind. DataError for
     shapes and names that are none of these; values are looked at where they are used.
 
-    Axes of length one may be left out: one dream takes {"move": 2}, one bit or number needs no axis of its own.
+    Axes of length one may be left out: one dream takes {"move": 2}, one bit or number needs no axis of its own. Where
+    there is but one component its values may come bare, without its name.
     """
     if not isinstance(given, Mapping):
-        expected = ", ".join(f"'{component.name}': ..." for component in spec.components)
-        raise DataError(f"actions come by component, as {{{expected}}}, got {type(given).__name__}")
+        if not spec.components:
+            raise DataError(f"actions are given ({type(given).__name__}), but the model was trained without any: leave "
+                            "them out")
+        if len(spec.components) > 1:
+            expected = ", ".join(f"'{component.name}': ..." for component in spec.components)
+            raise DataError(f"actions come by component, as {{{expected}}}, got {type(given).__name__}")
+        given = {spec.components[0].name: given}
     known = {component.name: component for component in spec.components}
     named = {name: tensor_of(value, f"action component '{name}'") for name, value in given.items()}
     return {name: _shaped(known[name], value, shape) if name in known else value for name, value in named.items()}

@@ -14,6 +14,7 @@ from wakedream.config import shown
 from wakedream.device import check_visible
 from wakedream.errors import CheckpointError, RunError
 from wakedream.model.frozen import frozen
+from wakedream.owned import inside
 from wakedream.runs import BEST, CONFIG, TENSORS, atomic, remove, sha256, write_json
 
 FORMAT = 1
@@ -54,6 +55,10 @@ class Pretrained(nn.Module):
         """Write a weights folder, config.json and model.safetensors. RunError where the folder holds something else."""
         folder = Path(folder)
         refuse_foreign(folder, self.KIND)
+        self.save_within(folder)
+
+    def save_within(self, folder: Path) -> None:
+        """As `save_pretrained`, by who keeps the folder: whatever is there is replaced."""
         save_weights(self, folder, self.KIND, self.about())
 
     @property
@@ -99,7 +104,11 @@ def in_words(count: int) -> str:
 
 
 def refuse_foreign(folder: Path, kind: str) -> None:
-    """RunError unless `folder` is free, or holds weights of this kind, which are then replaced."""
+    """RunError unless `folder` is free, or holds weights of this kind, which are then replaced; and where it is kept
+    by a data set, a run or a world that it lies in."""
+    if keeper := inside(folder):
+        raise RunError(f"{folder} is kept by the {keeper[0]} {keeper[1]}, which other weights there would spoil: "
+                       "choose a folder of their own")
     if not folder.exists():
         return
     if not folder.is_dir():

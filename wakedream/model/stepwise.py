@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wakedream.errors import ConfigError
 from wakedream.model.frozen import DTYPES, Shared, shared_copy
+from wakedream.model.given import Given, tensor_of
 from wakedream.model.graph import Recorded
 
 RECOMPILATIONS = 256  # each layer has a cache of its own, each shape of stream its own code
@@ -63,10 +64,11 @@ class FrameByFrame:
         with limits, torch.autocast(self.device.type, enabled=False):
             return step(*inputs)
 
-    def rows_given(self, rows: Tensor | None) -> Tensor | None:
+    def rows_given(self, given: Given | None) -> Tensor | None:
         """`rows`, bool (b), on the device; None stays None, for all. ValueError for anything else."""
-        if rows is None:
+        if given is None:
             return None
+        rows = tensor_of(given, "rows")
         if rows.dtype != torch.bool or rows.shape != (self.batch_size,):
             raise ValueError(f"rows are chosen by bool ({self.batch_size},), one truth for each row, got {rows.dtype} "
                              f"{tuple(rows.shape)}")
@@ -125,9 +127,17 @@ class Guest:
         return self._turns.take(self)
 
 
+def check_state(state: Any, kind: type, whose: Any) -> None:
+    """ValueError unless the state is of this kind, as `state()` gives it."""
+    if not isinstance(state, kind):
+        raise ValueError(f"load: expected what `{type(whose).__name__}.state()` gave, got {type(state).__name__}")
+
+
 def forked(own: int, wanted: int | None) -> int:
     """How many rows a fork of `own` has: so many of one, as many of more. ValueError for others."""
     count = own if wanted is None else wanted
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"fork({wanted!r}): expected at least 1, the number of rows that go on from here")
     if own not in (1, count):
         raise ValueError(f"fork({wanted}) of {own} rows side by side: one row becomes any number, {own} become {own}, "
                          "with fork()")

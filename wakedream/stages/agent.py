@@ -77,7 +77,7 @@ class AgentStage(Stage):
         return evaluate
 
     def keep(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder / TOKENIZER)
+        self.tokenizer.save_within(folder / TOKENIZER)
 
 
 def latents_of(run: Path, store: Store, given: str) -> Path:

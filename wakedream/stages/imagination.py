@@ -68,4 +68,4 @@ class ImaginationStage(Stage):
         return None
 
     def keep(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder / TOKENIZER)
+        self.tokenizer.save_within(folder / TOKENIZER)

@@ -11,12 +11,12 @@ from wakedream import runs
 from wakedream.data.store import Store
 from wakedream.errors import RunError
 from wakedream.model.pretrained import Pretrained
+from wakedream.progress import counted
 from wakedream.stages.checks import Perception
 from wakedream.stages.init import begin_with, starting_weights
 from wakedream.training.checkpoint import Checkpoints, judged_by
 from wakedream.training.distributed import Place, join
 from wakedream.training.loop import Evaluate, Objective, fit
-from wakedream.training.metrics import Check
 from wakedream.training.optim import build_optimizers
 from wakedream.training.run_config import Identity, Source, check_same, claim, is_run, read
 from wakedream.training.state import Batches
@@ -75,7 +75,7 @@ def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path
 
     UserError (DataError, ConfigError, ...) before anything is written there; Interrupted after saving.
     """
-    data, out, verdict = Path(data), Path(out), ""
+    data, out = Path(data), Path(out)
     with join(run.train.device) as place, contextlib.ExitStack() as stack:
         store, goes_on, checkpoints = Store.open(data), is_run(out), Checkpoints(out / "checkpoints", 1)
         held = place.writes and (goes_on or (out / ".lock").exists())  # else made with the first step
@@ -96,13 +96,6 @@ def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path
         batches: Any = stack.enter_context(stage.batches())  # type: ignore[arg-type]
         look = stage.check(perception)
 
-        def check(model: Any) -> Check:
-            nonlocal verdict
-            assert look is not None
-            found = look(model)
-            verdict = found.verdict
-            return found
-
         def take() -> None:
             """The folder becomes this run's."""
             if not held:
@@ -114,7 +107,8 @@ def train_stage(make: Callable[[Any, Store, Place], Stage], run: Any, data: Path
 
         torch.manual_seed(run.train.seed + place.rank)  # every process draws its own masks and noise
         state = fit(objective, lambda model: build_optimizers(model, run.optim), batches, run.train, place, out,
-                    stage.frames, look and check, label=stage.NAME, claim=take)
+                    stage.frames, look, label=stage.NAME, claim=take)
     if place.writes:
-        following = "" if verdict else f" Next: wakedream evaluate {out} --data {data}"  # else it said what to try
-        print(f"{out}: {state.step:,} steps.{following}")
+        limit, following = run.train.minutes, f" Next: wakedream evaluate {out} --data {data}"
+        ended = f" in {counted(limit, 'minutes')}, the time limit" if limit and state.step < run.train.steps else ""
+        print(f"{out}: {counted(state.step, 'steps')}{ended}.{'' if state.verdict else following}")

@@ -8,9 +8,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from wakedream.model.given import Given, check_frames, frames_of
+from wakedream.model.given import Given, check_frames, frames_of, latents_of
 from wakedream.model.pretrained import Pretrained
-from wakedream.model.stepwise import FrameByFrame, Guest, forked
+from wakedream.model.stepwise import FrameByFrame, Guest, check_state, forked
 from wakedream.notation import Frame, Latent
 from wakedream.transformer.cache import Cache, CacheState
 
@@ -21,7 +21,7 @@ class TokenizerStream(Guest):
         stream = tokenizer.stream(batch_size=2)
         latent = stream.encode(frame)              # (2 c h w), uint8 or float in [0, 1], to (2 l e)
         picture = stream.decode(latent)            # (2 l e) to (2 c h w) in [0, 1]
-        stream.reset(torch.tensor([True, False]))  # the first row starts a new video, the second goes on
+        stream.reset([True, False])                # the first row starts a new video, the second goes on
 
     Time and dense layers keep the keys and values of the last `window` frames in a ring; frame numbers grow without
     bound, so a stream may run for ever. Encoder and decoder have each their own ring: either may be used alone.
@@ -57,12 +57,17 @@ class TokenizerStream(Guest):
         frame = frame.to(self.device)
         return self._mode.run(self._seat.encode, frame.float() / 255 if frame.dtype == torch.uint8 else frame.float())
 
-    def decode(self, latent: Latent) -> Frame:
-        """The next frame's latents (b l e) to the frame (b c h w) in [0, 1]."""
+    def decode(self, latent: Given) -> Frame:
+        """The next frame's latents (b l e) in [-1, 1] to the frame (b c h w) in [0, 1]."""
+        latent = latents_of(latent)
         self._check(latent, "latents", (self.tokenizer.config.num_latents, self.tokenizer.config.latent_dim))
+        return self.picture(latent)
+
+    def picture(self, latent: Latent) -> Frame:
+        """As `decode`, of latents that a model just made: they are not looked at."""
         return self._mode.run(self._seat.decode, latent.to(self.device, torch.float32))
 
-    def reset(self, rows: Tensor | None = None) -> None:
+    def reset(self, rows: Given | None = None) -> None:
         """Start anew: all streams, or those where `rows`, bool (b), is True."""
         self._seat.reset(self._mode.rows_given(rows))
 
@@ -71,7 +76,11 @@ class TokenizerStream(Guest):
         return self._seat.state()
 
     def load(self, state: "StreamState") -> None:
-        """Go on as when `state` was taken, from a stream of this tokenizer and batch size."""
+        """Go on as when `state` was taken, from a stream of this tokenizer with as many rows; or with one row, from
+        which all rows then go on."""
+        check_state(state, StreamState, self)
+        if (rows := len(state.encoder.position[0])) not in (1, self.batch_size):
+            raise ValueError(f"the state has {rows} rows: expected 1 or {self.batch_size}")
         self._seat.load(state)
 
     def fork(self, rows: int | None = None) -> Self:

@@ -12,7 +12,7 @@ from einops import repeat
 from torch import Tensor, nn
 
 from wakedream.config import from_dict, to_dict
-from wakedream.model.given import Given, check_frames, frames_of
+from wakedream.model.given import Given, check_frames, frames_of, latents_of
 from wakedream.model.pretrained import Pretrained
 from wakedream.notation import Frames, Latents, Patches, PatchMask
 from wakedream.tokenizer.config import TokenizerConfig
@@ -72,8 +72,9 @@ class Tokenizer(Pretrained):
         """Latents (b t l e) of frames (b t c h w). mask: bool (b t n), True where the encoder may not look."""
         return self._encode(self._check(frames), mask)
 
-    def decode(self, latents: Latents) -> Frames:
-        """Frames (b t c h w) in [0, 1] from latents (b t l e) alone."""
+    def decode(self, latents: Given) -> Frames:
+        """Frames (b t c h w) in [0, 1] from latents (b t l e) in [-1, 1] alone, which may be drawn a little beyond."""
+        latents = latents_of(latents)
         expected = (self.config.num_latents, self.config.latent_dim)
         if latents.ndim != 4 or latents.shape[2:] != expected:
             raise ValueError(
@@ -82,10 +83,14 @@ class Tokenizer(Pretrained):
         if 0 in latents.shape[:2]:
             raise ValueError(f"no latents are given, {tuple(latents.shape)}: expected those of one frame or more in "
                              "each of one or more rows")
+        return self.pictures(latents)
+
+    def pictures(self, latents: Latents) -> Frames:
+        """As `decode`, of latents that a model just made: they are not looked at."""
         return self._decode(latents).clamp(0, 1)
 
     def reconstruct(self, frames: Given, mask: PatchMask | None = None) -> Frames:
-        return self.decode(self.encode(frames, mask))
+        return self.pictures(self.encode(frames, mask))
 
     def stream(self, batch_size: int = 1, **options: Any) -> TokenizerStream:
         """Encode and decode one frame at a time, as if the whole past were there; options as TokenizerStream's."""

@@ -55,7 +55,7 @@ class Checkpoints:
         assert model is not None
         with runs.atomic(path) as beside:
             beside.mkdir()
-            model.save_pretrained(beside / "model")  # type: ignore[operator]
+            model.save_within(beside / "model")  # type: ignore[operator]
             save_file(own, beside / names[0])
             sums = self._take_over(beside, names)
             parameters = sum(parameter.numel() for parameter in model.parameters())

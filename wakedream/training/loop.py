@@ -35,7 +35,7 @@ class Objective(Protocol):
     """An nn.Module that turns a clip into named scalar losses; what DDP wraps."""
 
     @property
-    def model(self) -> nn.Module: ...  # what is trained, averaged and saved (`save_pretrained(folder)`)
+    def model(self) -> nn.Module: ...  # what is trained, averaged and saved (`save_within(folder)`)
 
     @property
     def weights(self) -> dict[str, float]: ...  # of the losses, once each has unit scale; 0: only logged
@@ -71,12 +71,13 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
         if place.writes:
             print(f"the run in {folder} has finished, at step {state.step:,} after {state.elapsed / 60:.1f} minutes of "
                   "training; to prolong it raise --train.steps or --train.minutes beyond that")
+        warn(state)
         return state
     step = Stepper(wrap(state.objective, config, place), state, config)
     frames = frames_per_batch * config.accumulate * place.world_size
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
     with contextlib.ExitStack() as stack, Interruption() as asked:
-        metrics, verdict = None, ""
+        metrics = None
         while not over:
             before = state.step, state.frames
             step()
@@ -97,18 +98,23 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
             if log or finished:
                 record(metrics, state, frames, clock.lap())
             if evaluate and (check or finished):
-                verdict = look(metrics, state, config, evaluate, folder)
+                state.verdict = look(metrics, state, config, evaluate, folder)
             if over or keep or state.elapsed - saved >= 60 * (config.save_minutes or math.inf):
                 save(state, checkpoints)
                 saved = state.elapsed
             if metrics:
                 metrics.show(state.step, state.frames, done, (frames * clock.rate, left(state, config, clock.rate)))
             clock.skip()
-    if verdict:
-        print(f"warning: {verdict}", file=sys.stderr)
+    warn(state)
     if not finished:
         raise Interrupted(int(stop), f"stopped and saved at step {state.step}, the same command goes on")
     return state
+
+
+def warn(state: TrainState) -> None:
+    """The last check's verdict, where the model is no better than none."""
+    if state.verdict and state.place.writes:
+        print(f"warning: {state.verdict}", file=sys.stderr)
 
 
 def left(state: TrainState, config: TrainConfig, rate: float) -> float:
@@ -158,7 +164,7 @@ def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evalua
         if result.score is not None and result.score > before_this:
             state.best, state.best_by = result.score, result.by
             with runs.atomic(folder / runs.BEST) as beside:
-                model.save_pretrained(beside)  # type: ignore[operator]
+                model.save_within(beside)  # type: ignore[operator]
     set_generators(before, state.place.device)
     metrics.write("held_out", state.step, result.values)
     if result.picture is not None:

@@ -47,6 +47,7 @@ class TrainState:
     elapsed: float = 0.0  # seconds of training
     best: float = -math.inf  # score of the best weights so far
     best_by: str = ""  # what it is
+    verdict: str = ""  # of the last check: what is to be said, if training ends with it
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values, nested. Collective: all processes must call it."""
@@ -57,6 +58,7 @@ class TrainState:
             "elapsed": self.elapsed,
             "best": None if self.best == -math.inf else self.best,
             "best_by": self.best_by,
+            "verdict": self.verdict,
             "objective": self._trained(),
             "optimizers": [optimizer.state_dict()["state"] for optimizer in self.optimizers],
             "ema": self.ema.state_dict(),
@@ -75,6 +77,7 @@ class TrainState:
         self.step, self.frames, self.elapsed = state["step"], state["frames"], state["elapsed"]
         self.best = -math.inf if state["best"] is None else state["best"]
         self.best_by = state.get("best_by", "")  # checkpoints of before it was kept: nothing compares
+        self.verdict = state.get("verdict", "")
         trained = self._trained()
         assert trained.keys() == state["objective"].keys(), trained.keys() ^ state["objective"].keys()
         for name, tensor in trained.items():

@@ -11,6 +11,7 @@ from wakedream.dynamics.dream import Dream, about_dreams
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.dynamics.engine import EngineState
 from wakedream.model.given import Given, GivenActions, check_frames, frames_of
+from wakedream.model.stepwise import check_state
 from wakedream.notation import Frame, Latent
 from wakedream.tokenizer.stream import StreamState
 from wakedream.tokenizer.tokenizer import Tokenizer
@@ -65,16 +66,16 @@ class WorldDream:
         latents = [self.stream.encode(frame) for frame in frames.unbind(1)]
         self.dreamer.engine.observe(torch.stack(latents, dim=1), trajectory)
         for latent in latents:  # the decoder leans on frames before, too
-            self.stream.decode(latent)
+            self.stream.picture(latent)
         self.latent = latents[-1]
 
     def step(self, actions: GivenActions | None = None, has_action: Given | None = None) -> Frame:
         """The next frame (b c h w) in [0, 1], after the action that leads into it: by component, tensors, arrays or
         lists with one for each dream, or a plain number for one dream."""
         self.latent = self.dreamer.step(actions, has_action)
-        return self.stream.decode(self.latent)
+        return self.stream.picture(self.latent)
 
-    def reset(self, rows: Tensor | None = None, seed: Given | None = None) -> None:
+    def reset(self, rows: Given | None = None, seed: Given | None = None) -> None:
         """Forget everything, in all rows or those where bool (b) is True; with other noise if there is a seed."""
         self.dreamer.reset(rows, seed)
         self.stream.reset(rows)
@@ -84,7 +85,9 @@ class WorldDream:
         return WorldState(self.dreamer.state(), self.stream.state())
 
     def load(self, state: WorldState) -> None:
-        """Go on as when the state was taken, from a dream of this world with as many rows, or one."""
+        """Go on as when the state was taken, from a dream of this world with as many rows; or with one row, from which
+        all rows then go on, with its seed. ValueError for anything else."""
+        check_state(state, WorldState, self)
         self.dreamer.load(state.dream)
         self.stream.load(state.stream)
 

@@ -58,7 +58,7 @@ class World:
         folder = Path(folder)
         refuse_foreign(folder, self.KIND)
         for name, part in self.parts.items():
-            part.save_pretrained(folder / name)
+            part.save_within(folder / name)
         marks = {name: part.fingerprint() for name, part in self.parts.items()}
         write_json(folder / CONFIG, {"format": FORMAT, "kind": self.KIND, **marks})
 

@@ -15,6 +15,7 @@ from wakedream.dynamics.engine import DreamEngine
 from wakedream.dynamics.noise import ACTION, row_seeds, uniform
 from wakedream.errors import ConfigError
 from wakedream.model.given import Given, frames_of
+from wakedream.model.pretrained import refuse_foreign
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.model import TOKENIZER, tokenizer_of
 
@@ -43,8 +44,10 @@ class Agent:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write folder/tokenizer and folder/agent, weights folders each."""
-        self.tokenizer.save_pretrained(Path(folder) / TOKENIZER)
-        self.model.save_pretrained(Path(folder) / "agent")
+        folder = Path(folder)
+        refuse_foreign(folder, "policy")
+        for part, name in ((self.tokenizer, TOKENIZER), (self.model, "agent")):
+            part.save_within(folder / name)
 
     @property
     def device(self) -> torch.device:

@@ -10,7 +10,7 @@ from wakedream.evaluation.agent.intervals import COVERED
 from wakedream.evaluation.agent.judged import EVENTS, LENGTH, MEANS, RETURN
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.plots import bars, plot
-from wakedream.evaluation.page.report import videos
+from wakedream.evaluation.page.report import fixed, videos
 
 TITLES = {RETURN: "return", LENGTH: "length", EVENTS: "different events"}
 
@@ -75,10 +75,15 @@ def _learning(results: dict[str, Any]) -> str:
 
 
 def _episodes(films: Mapping[str, Sequence[np.ndarray]], fps: float) -> str:
-    parts = [page.label(policy) + "".join(videos(shown, fps)) for policy, shown in films.items() if shown]
+    parts = [page.label(policy) + "".join(videos(shown, fps, _named(policy, len(shown))))
+             for policy, shown in films.items() if shown]
     if not parts:
         return ""
     return page.section("Episodes", "The first of those that were judged, the same worlds for each policy.", *parts)
+
+
+def _named(policy: str, count: int) -> list[str]:
+    return [f"{policy}: episode {i} of those judged, from its first frame on" for i in range(1, count + 1)]
 
 
 def _headline(results: dict[str, Any]) -> list[str]:
@@ -103,6 +108,7 @@ def _difference(row: dict[str, Any], name: str) -> str:
 
 
 def _interval(estimate: dict[str, Any], name: str, sign: str = "") -> str:
-    form = f"{sign}.2f" if name in MEANS else f"{sign}.1%"
-    value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    return f"{value:{form}}" + ("" if low is None else f" ({low:{form}} to {high:{form}})")
+    value, low, high = (None if estimate[key] is None else
+                        fixed(estimate[key], 2, sign) if name in MEANS else f"{fixed(100 * estimate[key], 1, sign)}%"
+                        for key in ("value", "low", "high"))
+    return f"{value}" + ("" if low is None else f" ({low} to {high})")

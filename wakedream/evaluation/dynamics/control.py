@@ -34,6 +34,7 @@ def control(dream_factory: DreamFactory, branches: Branches, *, batch_size: int 
     the right one has not obeyed. Blocked commands, whose outcome is that of the first ("noop"), are not counted.
 
     obeyed      share of the unblocked commands that were obeyed; None where none is unblocked
+    obeyed_blind    what dreams would get that ignore the command: each taken to be the dream of the first command
     chance      what a dream would get that shows any one of a moment's distinct outcomes, at random
     counted     unblocked commands, over all contexts;    unblocked   their share of all but noop
     by_command  name -> obeyed, counted; noop among them (there counted: does the dream stand still when told to?)
@@ -81,9 +82,9 @@ def _errors(dream_factory: DreamFactory, branches: Branches, rows: slice, comman
 def _summary(branches: Branches, errors: np.ndarray) -> dict[str, Any]:
     groups, names = branches.groups, branches.commands
     same = np.equal(groups[:, :, None], groups[:, None, :])
-    right = np.where(same, errors, np.inf).min(2)
-    wrong = np.where(same, np.inf, errors)
+    right, wrong = _apart(errors, same)
     obeyed = right < wrong.min(2)  # (n k)
+    blind_right, blind_wrong = _apart(np.broadcast_to(errors[:, :1], errors.shape), same)
     own = np.broadcast_to(np.arange(len(names)), groups.shape)
     nearest = np.where(obeyed, own, np.take_along_axis(groups, wrong.argmin(2), 1))
     counted = np.asarray(branches.unblocked)
@@ -95,6 +96,7 @@ def _summary(branches: Branches, errors: np.ndarray) -> dict[str, Any]:
         "context": branches.contexts.shape[1],
         "hold": branches.outcomes.shape[2],
         "obeyed": _share(obeyed, counted),
+        "obeyed_blind": _share(blind_right < blind_wrong.min(2), counted),
         "chance": _share(np.broadcast_to(1 / distinct, counted.shape), counted),
         "counted": int(counted.sum()),
         "unblocked": _share(counted[:, 1:], np.ones_like(counted[:, 1:])),
@@ -104,6 +106,11 @@ def _summary(branches: Branches, errors: np.ndarray) -> dict[str, Any]:
                       for i, name in enumerate(names)},
         "psnr": psnr(float(right[counted].mean())) if counted.any() else None,
     }  # fmt: skip
+
+
+def _apart(errors: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least of the errors to right outcomes (n k), and those to wrong ones (n k k), infinite for right ones."""
+    return np.where(same, errors, np.inf).min(2), np.where(same, np.inf, errors)
 
 
 def _share(values: np.ndarray, where: np.ndarray) -> float | None:

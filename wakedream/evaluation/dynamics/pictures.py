@@ -21,8 +21,9 @@ STARTS, START_FRAMES, START_SHOWN = 8, 16, (1, 4, 16)
 class DreamPictures:
     """Videos uint8 (t h w 3), pictures uint8 (h w 3).
 
-    beside      truth | dream | difference, from the context's first frame on; where each dream begins
-    held        one context under each of `commands`, from left to right
+    beside      truth | dream | difference, from the context's first frame on; where each dream begins; and which clips
+                these are: (episode, first frame)
+    held        one context under each of `commands`, from left to right; what `others` there are, in words; which clips
     starts      strips of dreams from nothing, by frame; and the same dreams as one video
     """
 
@@ -30,6 +31,9 @@ class DreamPictures:
     context: int = 0
     held: list[np.ndarray] = field(default_factory=list)
     commands: tuple[str, ...] = ()
+    others: str = ""
+    places: list[tuple[int, int]] = field(default_factory=list)
+    held_places: list[tuple[int, int]] = field(default_factory=list)
     starts: dict[str, np.ndarray] = field(default_factory=dict)
     starting: np.ndarray | None = None
 
@@ -57,18 +61,19 @@ def spread(clips: DreamClips, dreamed: Latents) -> tuple[DreamClips, Latents]:
 
 
 def under_commands(tokenizer: Tokenizer, clips: DreamClips, roll: RollOut,
-                   actions: dict[str, Held]) -> list[np.ndarray]:
-    """Videos of some contexts, a picture for each action that is held after it, all with the same noise."""
-    few = clips.clip.rows(evenly(len(clips.real), HELD_CLIPS))
-    context, rows = clips.context, len(few.latents)
-    clip = until(few, context, HELD_FRAMES)
+                   actions: dict[str, Held]) -> tuple[list[np.ndarray], list[tuple[int, int]]]:
+    """Videos of some contexts, a picture for each action that is held after it, all with the same noise; and where the
+    contexts are."""
+    few = clips.rows(evenly(len(clips.real), HELD_CLIPS))
+    context, rows = clips.context, len(few.real)
+    clip = until(few.clip, context, HELD_FRAMES)
     kinds = []
     for action in actions.values():
         given = {name: torch.cat([clip.actions[name][:, :context], values], dim=1)
                  for name, values in held(action, rows, HELD_FRAMES).items()}
         dreamed = roll(clip, context, actions=given)
         kinds.append(decoded_from(tokenizer, continued(clip, dreamed), 0).cpu())
-    return [side_by_side(torch.stack([kind[row] for kind in kinds])) for row in range(rows)]
+    return [side_by_side(torch.stack([kind[row] for kind in kinds])) for row in range(rows)], few.places
 
 
 def from_nothing(tokenizer: Tokenizer, clips: DreamClips, roll: RollOut) -> tuple[dict[str, np.ndarray], np.ndarray]:

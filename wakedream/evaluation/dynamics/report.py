@@ -7,8 +7,9 @@ from wakedream.evaluation.dynamics.pictures import DreamPictures
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.pictures import ERROR_GAIN, png
 from wakedream.evaluation.page.plots import plot
-from wakedream.evaluation.page.report import DIGITS, UNITS, judged_on, number, trained, videos
+from wakedream.evaluation.page.report import DIGITS, UNITS, fixed, judged_on, number, of_places, trained, videos
 from wakedream.model.pretrained import in_words
+from wakedream.progress import counted
 
 BINS = 8
 NAMES = {"early": "dreamed, frames 16 to 116", "late": "dreamed, last 100 frames",
@@ -41,7 +42,8 @@ def lines(results: dict[str, Any]) -> list[str]:
         shown += [f"loss, actions {row['actions']}: x {row['ratio']:.3f}" for row in results["actions"]["rows"][1:]]
     if results["control"] and results["control"]["obeyed"] is not None:
         found = results["control"]
-        shown.append(f"actions obeyed: {found['obeyed']:.1%} of {found['counted']} (chance {found['chance']:.1%})")
+        shown.append(f"actions obeyed: {found['obeyed']:.1%} of {found['counted']} (chance {found['chance']:.1%}, "
+                     f"without looking at the command {_share(found.get('obeyed_blind'))})")
     return shown + [f"left out: {what}" for what in results["left_out"]] + list(filter(None, [results["verdict"]]))
 
 
@@ -55,9 +57,9 @@ def _head(results: dict[str, Any]) -> str:
             shown.append((number(rows[DREAM], "psnr"), f"PSNR, dB, at horizon {horizon} ({others})"))
     if results["control"] and results["control"]["obeyed"] is not None:
         found = results["control"]
-        shown.append((f"{found['obeyed']:.0%}", f"of {found['counted']} unblocked moves obeyed (by chance "
-                                                f"{_share(found['chance'])})"))
-    text = [f"{seen['clips']} clips of up to {seen['length']} frames, {seen['context']} of them context, "
+        without = f"by chance {_share(found['chance'])}, blind {_share(found.get('obeyed_blind'))}"
+        shown.append((f"{found['obeyed']:.0%}", f"of {found['counted']} unblocked moves obeyed ({without})"))
+    text = [f"{counted(seen['clips'], 'clips')} of up to {seen['length']} frames, {seen['context']} of them context, "
             f"{judged_on(seen)}; K = {seen['sampling_steps']} sampling steps",
             f"{in_words(about['parameters'])} parameters, window of {about['window']} frames, K up to "
             f"{about['finest_steps']}",
@@ -71,7 +73,7 @@ def _videos(pictures: DreamPictures, fps: float) -> str:
         return ""
     text = (f"From left: truth; dream, under the same actions; difference x {ERROR_GAIN}. The first {pictures.context} "
             "frames are the context, as the tokenizer reconstructs it.")
-    return page.section("Dreams", text, *videos(pictures.beside, fps))
+    return page.section("Dreams", text, *videos(pictures.beside, fps, of_places(pictures.places)))
 
 
 def _horizons(results: dict[str, Any]) -> str:
@@ -106,15 +108,14 @@ def _sampling(results: dict[str, Any]) -> str:
     ks = [row["sampling_steps"] for row in dreams]
     svgs = [plot({"dream": (ks, [row[name] for row in dreams])}, "K", names[name], doubling=True)
             for name in ("psnr_16", "lpips_16", "frechet", "frechet_start") if name in names]
-    text = (f"{results['evaluated']['chunks']} dreams of 16 frames, the same noise for every K. {_frechet(results)} "
-            "From nothing: the same distance of as many dreams without a context. PSNR rewards blur: an average of all "
-            "that may come has the best one.")
+    text = f"{counted(results['evaluated']['chunks'], 'dreams')} of 16 frames, the same noise for every K. "
+    if results.get("features"):
+        text += f"{_frechet(results)} From nothing: the same distance of as many dreams without a context. "
+    text += "PSNR rewards blur: an average of all that may come has the best one."
     return page.section("By sampling steps", text, page.plots(svgs), table)
 
 
 def _frechet(results: dict[str, Any]) -> str:
-    if not results.get("features"):
-        return ""
     return (f"{results['features']}: Fréchet distance, on chunks of 16 frames, to as many chunks of the training "
             "split; the row of real held-out chunks says what equal videos get. It compares with no published "
             "FID or FVD.")
@@ -124,12 +125,13 @@ def _drift(results: dict[str, Any]) -> str:
     found = results["drift"]
     if not found:
         return ""
-    title = results["features"] or "Fréchet"
-    table = page.table(["", title, "motion"], [[NAMES[row["of"]], _cell(row, "frechet"), _cell(row, "motion")]
+    names = ({"frechet": results["features"]} if results.get("features") else {}) | {"motion": "motion"}
+    table = page.table(["", *names.values()], [[NAMES[row["of"]], *(_cell(row, name) for name in names)]
                                                for row in found["rows"]])
     ratio = f" Late to early: {found['ratio']:.2f}." if found["ratio"] is not None else ""
-    text = (f"{found['dreams']} dreams of {found['frames']:,} frames under the actions of held-out episodes one after "
-            f"another; {found['chunks']} chunks each.{ratio} Motion: mean change of a pixel from frame to frame, of "
+    chunks = counted(found["chunks"], "chunks")
+    text = (f"{counted(found['dreams'], 'dreams')} of {found['frames']:,} frames under the actions of held-out "
+            f"episodes one after another; {chunks} each.{ratio} Motion: mean change of a pixel from frame to frame, of "
             "255.")
     return page.section("Long dreams", text, table)
 
@@ -138,7 +140,9 @@ def _held(pictures: DreamPictures, fps: float) -> str:
     if not pictures.held:
         return ""
     text = f"One context, one noise, and from then on each action held, from left: {'; '.join(pictures.commands)}."
-    return page.section("One context under different actions", text, *videos(pictures.held, fps))
+    text += f" {pictures.others[0].upper()}{pictures.others[1:]}." if pictures.others else ""
+    captions = of_places(pictures.held_places)
+    return page.section("One context under different actions", text, *videos(pictures.held, fps, captions))
 
 
 def _control(found: dict[str, Any] | None) -> str:
@@ -150,8 +154,9 @@ def _control(found: dict[str, Any] | None) -> str:
     text = (f"From {found['contexts']} moments of {found['environment']}, in worlds of their own, every command was "
             f"held for {frames} in the environment and in the dream. A dream obeys when it is nearest to the outcome "
             f"of its own command. Of {found['counted']} moves that were not blocked {_share(found['obeyed'])} were "
-            f"obeyed; any of the outcomes by chance would get {_share(found['chance'])}. Right: which outcome the "
-            "dream was nearest to.")
+            f"obeyed; any of the outcomes by chance would get {_share(found['chance'])}, and dreams that ignore the "
+            f"command, each that of {next(iter(found['by_command']))}, {_share(found.get('obeyed_blind'))}. Right: "
+            "which outcome the dream was nearest to.")
     return page.section("Actions obeyed", text, page.table(["command", "obeyed", "of", *found["confusion"]], rows))
 
 
@@ -191,7 +196,8 @@ def _starts(pictures: DreamPictures, fps: float) -> str:
     if not pictures.starts:
         return ""
     strips = page.strips([(name, png(strip)) for name, strip in pictures.starts.items()])
-    moving = videos([pictures.starting], fps) if pictures.starting is not None else []
+    caption = "The same dreams from nothing, side by side, from frame 1 on"
+    moving = videos([pictures.starting], fps, [caption]) if pictures.starting is not None else []
     below = " Below, the same as a video." if moving else ""
     text = f"Dreams without a context: the first frame comes from noise alone, later ones from those before.{below}"
     return page.section("From nothing", text, strips, *moving)
@@ -205,7 +211,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
     if value is None:
         return "-"
-    return f"{value * 255:.2f}" if name == "motion" else f"{value:.{DIGITS.get(name.split('_')[0], 2)}f}"
+    return f"{value * 255:.2f}" if name == "motion" else fixed(value, DIGITS.get(name.split("_")[0], 2))
 
 
 def _share(value: float | None) -> str:

@@ -86,7 +86,7 @@ def decoded_from(tokenizer: Tokenizer, latents: Latents, start: int) -> Tensor:
     for first in range(start, length, PIECE):
         before = min(first, reach)
         piece = latents[:, first - before:min(first + PIECE, length)].to(device)
-        pieces.append(tokenizer.decode(piece)[:, before:])
+        pieces.append(tokenizer.pictures(piece)[:, before:])
     return torch.cat(pieces, dim=1)
 
 

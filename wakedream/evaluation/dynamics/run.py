@@ -14,7 +14,7 @@ from wakedream.data.trajectory import Actions
 from wakedream.dynamics.noise import row_seeds
 from wakedream.errors import ConfigError, UserError
 from wakedream.evaluation.baseline import DREAMED, dream_verdict
-from wakedream.evaluation.commands import commands
+from wakedream.evaluation.commands import commands, others
 from wakedream.evaluation.config import CHUNK, EvaluateDynamicsConfig
 from wakedream.evaluation.dynamics.branching import branches, recorded_seeds
 from wakedream.evaluation.dynamics.chunks import Reference
@@ -96,10 +96,12 @@ class DynamicsEvaluation:
         pictures.starts, starting = from_nothing(tokenizer, self.clips, roll)
         if self.config.videos:
             pictures.starting = starting
-            pictures.beside = beside(tokenizer, *spread(self.clips, self.dreamed))
+            few, dreamed = spread(self.clips, self.dreamed)
+            pictures.beside, pictures.places = beside(tokenizer, few, dreamed), few.places
             actions = commands(self.store.spec, self.store)
-            pictures.commands = tuple(actions)
-            pictures.held = under_commands(tokenizer, self.short, roll, actions) if actions else []
+            pictures.commands, pictures.others = tuple(actions), others(self.store.spec, len(actions))
+            if actions:
+                pictures.held, pictures.held_places = under_commands(tokenizer, self.short, roll, actions)
         return sections(results, pictures)
 
     def lines(self, results: dict[str, Any]) -> list[str]:
@@ -115,7 +117,8 @@ class DynamicsEvaluation:
         table = horizon_table(self.world.tokenizer, self.clips, self.dreamed, mean, self.lpips, behind)
         judged = max(row["horizon"] for row in table if row["horizon"] <= DREAMED)
         rows = {row["of"]: row for row in table if row["horizon"] == judged}
-        return {"horizons": table, "verdict": dream_verdict(rows[DREAM], rows[LAST], rows[MEAN])}
+        verdict = dream_verdict(rows[DREAM], rows[LAST], rows[MEAN], bool(self.store.spec.components))
+        return {"horizons": table, "verdict": verdict}
 
     def _chunks(self, roll) -> dict[str, Any]:
         """What is measured on chunks of 16 frames."""

@@ -98,10 +98,10 @@ def maps(captioned: Sequence[tuple[str, bytes]]) -> str:
     return f'<div class="maps">{"".join(parts)}</div>'
 
 
-def video(mp4: bytes) -> str:
+def video(mp4: bytes, caption: str) -> str:
     source = data_uri(mp4, "video/mp4")
     player = f'<video controls loop muted autoplay playsinline src="{source}"></video>'
-    return f'<figure class="wide">{player}</figure>'
+    return f'<figure class="wide">{player}<figcaption>{html.escape(caption)}</figcaption></figure>'
 
 
 def plots(svgs: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Curves and bars as SVG that takes its colours from the page and refers to nothing outside itself."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from wakedream import runs
 INK = "#010203"  # stands for the page's text colour
 COLOURS = ("#2f80c2", "#d9793a", "#3f9c6b", "#9a63b5")  # readable on white and on black
 BASELINES = ("mean_image", "last_frame")  # what ends in one of them stands beside the curve that it is compared with
+SAME = 1e-6  # of their size: values no farther apart are one
 NOT_PLOTTED = {"kind", "step", "lr", "skipped", "frames", "elapsed", "frames_per_second", "grad_norm"}
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -29,6 +31,9 @@ def plot(
 ) -> str:
     """Named curves (x, y) in one panel; `mark`: a vertical line at x, with its name; `doubling`: x in powers of 2;
     `bands`: lower and upper ends of a curve's intervals, by its name."""
+
+    flat = _flat([value for _, y in curves.values() for value in y])
+    log = log and flat is None
 
     def draw(figure: Any, axes: Any) -> None:
         for (name, (x, y)), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
@@ -51,12 +56,26 @@ def plot(
             axes.set_xscale("log", base=2)
             ticks = sorted({value for x, _ in curves.values() for value in x})
             axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
-        elif not log:
-            axes.ticklabel_format(useOffset=False)  # 2.2001, not 1e-4 above 2.2
+        else:
+            axes.ticklabel_format(axis="x", useOffset=False)
+        if not log:
+            axes.ticklabel_format(axis="y", useOffset=False)  # 2.2001, not 1e-4 above 2.2
+        if flat is not None and not bands:
+            axes.set_ylim(*flat)
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
         _legend(figure, len(curves))
 
     return _panel(draw, 2.9)
+
+
+def _flat(values: Sequence[float]) -> tuple[float, float] | None:
+    """Limits around values that are all one but for rounding, which would else be drawn as if it mattered; None for
+    others."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known or max(known) - min(known) > SAME * max(map(abs, known)):
+        return None
+    middle = (max(known) + min(known)) / 2
+    return middle - (abs(middle) / 10 or 1), middle + (abs(middle) / 10 or 1)
 
 
 def bars(series: Mapping[str, Mapping[str, Bar]], x_label: str) -> str:
@@ -75,6 +94,7 @@ def bars(series: Mapping[str, Mapping[str, Bar]], x_label: str) -> str:
         names = list(next(iter(series.values())))
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel=x_label, ylim=(len(names) - 0.5, -0.5))  # the first on top
+        axes.ticklabel_format(axis="x", useOffset=False)
         axes.set_axisbelow(True)
         axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
         _legend(figure, len(series))

@@ -9,6 +9,7 @@ import numpy as np
 from wakedream import runs
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.plots import training_curves
+from wakedream.progress import counted, lasted
 
 PAGE, NUMBERS = "index.html", "metrics.json"
 UNITS = {"psnr": "PSNR, dB", "psnr_moving": "PSNR on what moves, dB", "psnr_mean": "mean of PSNRs, dB", "ssim": "SSIM",
@@ -25,18 +26,27 @@ def write_report(folder: Path, title: str, results: dict[str, Any], parts: Seque
     return folder / PAGE
 
 
-def videos(shown: Sequence[np.ndarray], fps: float) -> list[str]:
-    """Players for videos uint8 (t h w 3), enlarged to be seen."""
+def videos(shown: Sequence[np.ndarray], fps: float, captions: Sequence[str]) -> list[str]:
+    """Players for videos uint8 (t h w 3), enlarged to be seen, each with what it shows."""
     from wakedream.data.video import encode_mp4
 
-    return [page.video(encode_mp4(v, fps, max(1, round(VIDEO_HEIGHT / v.shape[1])), VIDEO_CRF)) for v in shown]
+    return [page.video(encode_mp4(v, fps, max(1, round(VIDEO_HEIGHT / v.shape[1])), VIDEO_CRF), caption)
+            for v, caption in zip(shown, captions, strict=True)]
+
+
+def of_places(places: Sequence[tuple[int, int]]) -> list[str]:
+    """Captions of clips, by (episode, first frame)."""
+    return [f"Clip {i + 1} of {len(places)}: episode {episode}, from frame {start} on"
+            for i, (episode, start) in enumerate(places)]
 
 
 def training(metrics_file: Path | None) -> str:
     curves = training_curves(metrics_file) if metrics_file else {}
     if not curves:
         return ""
-    return page.section("Training", "Held-out numbers and losses over training.", page.plots(list(curves.values())))
+    held = [title.startswith("held-out") for title in curves]
+    shown = "Held-out numbers and losses" if len(set(held)) > 1 else "Held-out numbers" if held[0] else "Losses"
+    return page.section("Training", f"{shown} over training.", page.plots(list(curves.values())))
 
 
 def judged_on(seen: dict[str, Any]) -> str:
@@ -49,8 +59,8 @@ def trained(results: dict[str, Any]) -> str:
     """Of what training the weights are, as far as the run says."""
     about = results.get("training") or {}
     parts = [f"preset {about['preset']}" if about.get("preset") else "",
-             f"{about['steps']:,} steps" if "steps" in about else "",
-             f"{about['minutes']:.1f} minutes of training" if "minutes" in about else ""]
+             counted(about["steps"], "steps") if "steps" in about else "",
+             f"{lasted(60 * about['minutes'])} of training" if "minutes" in about else ""]
     return ", ".join(filter(None, parts))
 
 
@@ -64,4 +74,9 @@ def foot(results: dict[str, Any]) -> str:
 
 
 def number(row: dict[str, Any], name: str) -> str:
-    return f"{row[name]:.{DIGITS[name]}f}" if name in row else "-"
+    return fixed(row[name], DIGITS[name]) if name in row else "-"
+
+
+def fixed(value: float, digits: int, sign: str = "") -> str:
+    """With so many digits; what rounds to zero has no sign."""
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"

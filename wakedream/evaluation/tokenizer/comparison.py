@@ -7,6 +7,8 @@ import torch
 
 from wakedream import runs
 from wakedream.data.film import frame_rate
+from wakedream.data.images import images_in
+from wakedream.data.manifest import FILE
 from wakedream.data.store import Store
 from wakedream.data.video import Mp4, read_video
 from wakedream.device import pick_device
@@ -51,12 +53,13 @@ def reconstructed(
         if starts:
             stream.reset()
         truth = torch.from_numpy(frame).to(device).permute(2, 0, 1)[None].float() / 255
-        yield truth, stream.decode(stream.encode(truth))
+        yield truth, stream.picture(stream.encode(truth))
 
 
 def _source(config: ReconstructConfig, tokenizer: Tokenizer) -> tuple[Iterator[tuple[np.ndarray, bool]], float]:
     """Frames, each with whether it starts an episode; and frames per second."""
-    if config.source.is_dir():
+    images = config.source.is_dir() and not (config.source / FILE).exists() and bool(images_in(config.source))
+    if config.source.is_dir() and not images:
         store = Store.open(config.source)
         check_data(tokenizer, store)
         return _episodes(store), config.fps or DATA_FPS
@@ -64,9 +67,10 @@ def _source(config: ReconstructConfig, tokenizer: Tokenizer) -> tuple[Iterator[t
         raise DataError(
             f"the tokenizer takes {tokenizer.config.channels} channels, a video file has 3: give a data set"
         )
-    video = read_video(config.source, tokenizer.config.frame_size, config.fit, config.fps)
+    own_rate = None if images else frame_rate(config.source)  # images have no times: --fps is what is written
+    video = read_video(config.source, tokenizer.config.frame_size, config.fit, None if images else config.fps)
     first = next(video)  # what is no video says so before anything is written
-    return _video(first, video), config.fps or frame_rate(config.source) or DATA_FPS
+    return _video(first, video), config.fps or own_rate or DATA_FPS
 
 
 def _video(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:

@@ -39,7 +39,7 @@ def latent_influence(
     frames (b t c h w) in [0, 1], their latents (b t l e). Returns numbers by latent (PSNR lost in dB; share
     of pixels that change by more than 1/255 on average) and maps (k h w) of the mean change of each pixel.
     """
-    whole = tokenizer.decode(latents)
+    whole = tokenizer.pictures(latents)
     before = psnr((whole - frames).square().mean())
     count = latents.shape[2]
     chosen = torch.linspace(0, count - 1, min(count, MOST)).round().int().tolist()
@@ -61,4 +61,4 @@ def latent_influence(
 def _decoded_with(tokenizer: Tokenizer, latents: Latents, index: int, value: Tensor | float) -> Frames:
     changed = latents.clone()
     changed[:, :, index] = value
-    return tokenizer.decode(changed)
+    return tokenizer.pictures(changed)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wakedream.data.loader import evaluation_clips
+from wakedream.data.loader import evaluation_clips, evaluation_windows
 from wakedream.data.store import Store
 from wakedream.evaluation.page.pictures import ERROR_GAIN, VIDEO_FRAMES, VIDEOS, error, strip
 from wakedream.notation import Frames
@@ -23,11 +23,13 @@ class Pictures:
     strips   by name: the same frames from left to right in each
     maps     by latent number: how much each pixel hangs on it
     videos   the strips' kinds from left to right, over time
+    places   (episode, first frame) of each video
     """
 
     strips: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[int, np.ndarray] = field(default_factory=dict)
     videos: list[np.ndarray] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -46,7 +48,8 @@ def take_pictures(
     pictures = Pictures({name: strip(frames[:, -1]) for name, frames in views.items()})
     if videos:
         longest = max(info.frames for info in store.split(split))
-        clip = evaluation_clips(store, split, VIDEOS, min(VIDEO_FRAMES, longest), seed)
+        shown = (store, split, VIDEOS, min(VIDEO_FRAMES, longest), seed)
+        clip, pictures.places = evaluation_clips(*shown), evaluation_windows(*shown)
         for number, video in enumerate(clip.video):
             kinds = torch.cat(list(_views(tokenizer, video[None], seed + number, masked).values()))
             frames = [strip(kinds[:, t]) for t in range(kinds.shape[1])]

@@ -1,6 +1,7 @@
 """A tokenizer's numbers on held-out episodes."""
 
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +60,7 @@ def evaluate_tokenizer(
             for ratio, metrics in found.items():
                 mask = tokenizer.patch_mask(len(frames), length, ratio, generator) if ratio else None
                 encoded = tokenizer.encode(frames, mask)
-                metrics.update(tokenizer.decode(encoded), frames)
+                metrics.update(tokenizer.pictures(encoded), frames)
                 if not ratio:
                     latents.append(encoded)
                 bar.advance(frames.shape[0] * length)
@@ -120,9 +121,13 @@ def row_batches(rows: int, frames: int, tokenizer: Tokenizer) -> Iterator[slice]
     return (slice(start, start + size) for start in range(0, rows, size))
 
 
+_told: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
 def judging_split(store: Store, says: bool = True) -> str:
-    """`store.judging_split`; that it is none of held-out episodes is said on the console."""
-    if says and store.judging_split != "held_out":
+    """`store.judging_split`; that it is none of held-out episodes is said on the console, once of a store."""
+    if says and store.judging_split != "held_out" and store not in _told:
+        _told.add(store)
         print(f"{store.path} has no held-out episodes: the model is judged by episodes that it was trained on, which "
               "says little of others. More episodes, or a larger --held-out when they are recorded or ingested, would",
               file=sys.stderr)

@@ -7,9 +7,10 @@ from wakedream import runs
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.pictures import enlarge, png
 from wakedream.evaluation.page.plots import plot
-from wakedream.evaluation.page.report import UNITS, judged_on, number, trained, videos
+from wakedream.evaluation.page.report import UNITS, fixed, judged_on, number, of_places, trained, videos
 from wakedream.evaluation.tokenizer.pictures import Pictures
 from wakedream.model.pretrained import in_words
+from wakedream.progress import counted
 
 DEAD_SHOWN = 8
 PICTURE = "reconstruction.png"
@@ -46,7 +47,8 @@ def _head(results: dict[str, Any]) -> str:
     ]
     if "num_latents" in about:
         shown.append((f"{about['num_latents']} x {about['latent_dim']}", "latents per frame"))
-    frames = f"{seen['clips'] * seen['length']:,} frames in {seen['clips']} clips of {seen['length']}"
+    clips = f"{counted(seen['clips'], 'clips')} of {seen['length']}"
+    frames = f"{counted(seen['clips'] * seen['length'], 'frames')} in {clips}"
     lines = [f"{frames}, {judged_on(seen)}", trained(results)]
     if "parameters" in about:
         size = " x ".join(map(str, about["frame_size"]))
@@ -70,7 +72,8 @@ def _pictures(pictures: Pictures) -> str:
 def _videos(pictures: Pictures, fps: float) -> str:
     if not pictures.videos:
         return ""
-    return page.section("Videos", f"From left: {'; '.join(pictures.strips)}.", *videos(pictures.videos, fps))
+    return page.section("Videos", f"From left: {'; '.join(pictures.strips)}.",
+                        *videos(pictures.videos, fps, of_places(pictures.places)))
 
 
 def _tables(results: dict[str, Any]) -> str:
@@ -143,7 +146,7 @@ def _latents(results: dict[str, Any], pictures: Pictures) -> str:
     )
     influence = found["influence"]
     captions = [
-        f"{i}: {drop:.2f} dB, {share:.0%} of pixels"
+        f"{i}: {fixed(drop, 2)} dB, {share:.0%} of pixels"
         for i, drop, share in zip(influence["latent"], influence["psnr_drop"], influence["changed_pixels"], strict=True)
     ]
     shown = [
