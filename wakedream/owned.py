@@ -9,7 +9,6 @@ from wakedream.errors import ConfigError
 from wakedream.runs import BEST, CONFIG, TENSORS
 
 INNER = ("checkpoints", "model", "tokenizer", "dynamics", "agent", "latents", "shards")  # kept by who made the folder
-RECORDS = (CONFIG, TENSORS, "manifest.json", "latents.json", "state.json", "metrics.jsonl")  # by which it is known
 PARTS = ("tokenizer", "dynamics", "agent")  # of a world; a tokenizer and one of the others
 
 

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 CONFIG, TENSORS = "config.json", "model.safetensors"  # of a weights folder
 NAME = 240  # bytes of a name that leave room for what temporary files add to it: file systems take 255
+RECORDS = (CONFIG, "manifest.json", "latents.json", "state.json", "metrics.jsonl")  # what a folder is known by
 BEST = "best"  # in a run folder: the weights that did best on held-out data, where the stage judges them
 
 
@@ -83,10 +84,13 @@ def check_place(path: Path) -> None:
 
 
 def check_file(path: Path, read: Iterable[Path] = (), option: str = "--out") -> None:
-    """Before long work: ConfigError where `path` is a folder or one of what is `read`, RunError where no file can be
-    made."""
+    """Before long work: ConfigError where `path` is a folder, one of what is `read` or what a data set, a run or weights
+    consist of, RunError where no file can be made."""
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder: give the name of a file")
+    if path.exists() and (path.name in RECORDS or path.suffix == ".safetensors"):
+        raise ConfigError(f"{option} {path} is there, and of what a data set, a run or weights consist: choose another "
+                          "name")
     check_apart(path, read, option)
     check_place(path)
 

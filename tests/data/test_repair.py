@@ -163,10 +163,12 @@ def test_a_sheet_that_cannot_be_written_is_refused_first(made, tmp_path, capsys)
     manifest = (folder / "manifest.json").read_bytes()
     (tmp_path / "link.png").symlink_to(folder / "manifest.json")
     (tmp_path / "file").write_text("x")
+    (tmp_path / "config.json").write_text("{}")
     for sheet, error, message in (
-            (folder / "manifest.json", ConfigError, "is what is read"),
+            (folder / "manifest.json", ConfigError, "of what a data set, a run or weights consist"),
+            (tmp_path / "config.json", ConfigError, "of what a data set, a run or weights consist"),
             (tmp_path / "link.png", ConfigError, "is what is read"),
-            (folder / "shards" / "000000.safetensors", ConfigError, "is what is read"),
+            (folder / "shards" / "000000.safetensors", ConfigError, "of what a data set, a run or weights consist"),
             (folder, ConfigError, "is a folder: give the name of a file"),
             (tmp_path / "file" / "x.png", RunError, "a file is in the way")):
         with pytest.raises(error, match=message):
