@@ -84,8 +84,8 @@ def check_place(path: Path) -> None:
 
 
 def check_file(path: Path, read: Iterable[Path] = (), option: str = "--out") -> None:
-    """Before long work: ConfigError where `path` is a folder, one of what is `read` or what a data set, a run or weights
-    consist of, RunError where no file can be made."""
+    """Before long work: ConfigError where `path` is a folder, one of what is `read` or a part of a data set, a run or
+    weights, RunError where no file can be made."""
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder: give the name of a file")
     if path.exists() and (path.name in RECORDS or path.suffix == ".safetensors"):
