@@ -11,8 +11,7 @@ import torch.distributed as dist
 
 from wakedream.data.store import Store
 from wakedream.dynamics import encode
-from wakedream.stages.config import DynamicsRun
-from wakedream.stages.dynamics import encoded
+from wakedream.stages.dynamics import encoded, latents_in
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.distributed import join
 
@@ -28,13 +27,11 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, whole = Path(sys.argv[1]), encode._encode
     dist.init_process_group = functools.partial(dist.init_process_group, timeout=datetime.timedelta(seconds=LIMIT))
-    sys.path.insert(0, str(Path(__file__).parent.parent / "stages"))
-    from conftest import small_dynamics
-
     with join("cpu") as place:
         if place.rank == 0:  # it has the only shard
             encode._encode = slow
-        run: DynamicsRun = small_dynamics(folder / "tokenizer")
-        latents = encoded(Store.open(folder / "data"), Tokenizer.from_pretrained(folder / "tokenizer"), run, place)
+        store = Store.open(folder / "data")
+        tokenizer = Tokenizer.from_pretrained(folder / "tokenizer")
+        latents = encoded(store, tokenizer, latents_in(folder / "tokenizer", store), place)
         (folder / f"latents.{place.rank}").write_text(latents.tokenizer)
         (folder / f"done.{place.rank}").touch()

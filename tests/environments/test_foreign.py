@@ -165,10 +165,9 @@ def test_a_size_is_height_x_width(tmp_path):
     assert is_shown(store.read(0).video)
 
 
-def test_another_environments_actions_are_told_in_words(tmp_path):
+def test_another_environment_is_told_in_words(tmp_path):
     recorded(tmp_path, "Own")
-    with pytest.raises(DataError, match="has actions 'action', 3 choices from 0, this command 'one', 3 choices from 1; "
-                                        "'two/0', 2 choices from -2; 'two/1', 3 choices from 5: use the same"):
+    with pytest.raises(DataError, match="recorded with env foreign_worlds:Own-v0, this command says .*Counting-v0"):
         recorded(tmp_path, "Counting", frames=20)
     with pytest.raises(DataError, match="recorded with env foreign_worlds:Own-v0, this command says .*NotANumber-v0"):
         recorded(tmp_path, "NotANumber", frames=20)

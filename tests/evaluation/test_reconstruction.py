@@ -93,13 +93,13 @@ def test_influence_finds_the_latent_that_matters():
         def __init__(self):
             torch.nn.Module.__init__(self)
 
-        def decode(self, latents):
+        def pictures(self, latents):
             value = latents[..., 1:3, 0].repeat_interleave(2, -1)  # (b t 4)
             return value[:, :, None, None, :].expand(-1, -1, 1, 4, 4)
 
     latents = torch.rand(2, 3, 4, 1)
     tokenizer = Halves()
-    frames = tokenizer.decode(latents)
+    frames = tokenizer.pictures(latents)
     found, maps = latent_influence(tokenizer, frames, latents, latents.mean((0, 1)))
     assert found["latent"] == [0, 1, 2, 3]
     assert [drop > 0 for drop in found["psnr_drop"]] == [False, True, True, False]

@@ -109,7 +109,7 @@ class Dream(Guest):
         """Where all rows stand, seeds included: `load` goes on there, exactly."""
         return self.engine.state()
 
-    def load(self, state: EngineState) -> None:
+    def load(self, state: Any) -> None:
         """Go on as when the state was taken, from a dream of this model with as many rows; or with one row, from which
         all rows then go on, with its seed. ValueError for anything else."""
         check_state(state, EngineState, self)

@@ -84,7 +84,7 @@ class WorldDream:
         """Where all rows stand: `load` goes on there, exactly."""
         return WorldState(self.dreamer.state(), self.stream.state())
 
-    def load(self, state: WorldState) -> None:
+    def load(self, state: Any) -> None:
         """Go on as when the state was taken, from a dream of this world with as many rows; or with one row, from which
         all rows then go on, with its seed. ValueError for anything else."""
         check_state(state, WorldState, self)
