@@ -148,13 +148,12 @@ def _train(arguments: list[str]) -> None:
     name = words[1]
     if name not in table:
         raise suggest(f"{words[0]} preset", name, table)
-    derived = name == AUTO and bool(stage.auto)
-    preset = find(stage.auto)(arguments[2:]) if derived else find(stage.preset)(name)
+    preset = find(stage.auto)(arguments[2:]) if name == AUTO else find(stage.preset)(name)
     command_type = _train_command(preset)
     command = _parse(command_type, arguments[2:], f"wakedream train {words[0]} {name}",
                      f"Train the preset '{name}'. The same command goes on where it was stopped.")
     check_paths(command)
-    if derived:
+    if name == AUTO:
         print(find("wakedream.presets.auto:described")(command.run), file=sys.stderr)
     find(stage.run)(command.run, command.data, command.out, name)
 

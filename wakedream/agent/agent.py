@@ -56,10 +56,6 @@ class AgentModel(Pretrained):
         self.goes_on = head(1, 1.0)
         self.value = head(config.bins, 0.0, distances=1)
 
-    @property
-    def heads(self) -> dict[str, Head]:
-        return {"policy": self.policy, "reward": self.reward, "goes_on": self.goes_on, "value": self.value}
-
     def tokens_of(self, task: Int[Tensor, "*b"]) -> Float[Tensor, "*b k d"]:
         """The agent tokens of frames in which this is to be done."""
         return self.tokens + self.tasks(task).unsqueeze(-2)

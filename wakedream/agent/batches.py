@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wakedream.agent.config import AgentLoaderConfig, ContextConfig
 from wakedream.agent.relevance import happens, runs, soon
-from wakedream.data.sampler import permute
+from wakedream.data.sampler import shuffled
 from wakedream.data.store import Store
 from wakedream.data.trajectory import Moved, joined
 from wakedream.dynamics.batches import LatentBatches
@@ -32,11 +32,7 @@ class Shuffled:
     def take(self, count: int) -> np.ndarray:
         at = self.position + self.rank + np.arange(count) * self.world_size
         self.position += count * self.world_size
-        epochs, index = np.divmod(at, len(self.chosen))
-        for epoch in np.unique(epochs):
-            key = np.random.SeedSequence((self.seed, int(epoch))).generate_state(1, np.uint64)[0]
-            index[epochs == epoch] = permute(index[epochs == epoch], len(self.chosen), int(key))
-        return self.chosen[index]
+        return self.chosen[shuffled(at, len(self.chosen), self.seed)]
 
 
 class AgentBatches:
@@ -124,8 +120,7 @@ class ContextBatches:
         first_frames = firsts[:-1][np.diff(firsts) > 1]
         relevant = happens(store, episodes, config.relevant)
         near = whole & soon(relevant, firsts, config.reach) & ~relevant
-        self.num_starts = round(config.starts * config.batch_size)
-        self.num_relevant = round(config.relevant_fraction * (config.batch_size - self.num_starts))
+        self.num_starts, self.num_relevant = config.num_starts, config.num_relevant
         kinds = {"starts": first_frames, "relevant": np.flatnonzero(near if near.any() else whole),
                  "uniform": np.flatnonzero(whole)}
         self.kinds = {name: Shuffled(chosen, seed + index, rank, world_size)

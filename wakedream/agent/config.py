@@ -142,3 +142,13 @@ class ContextConfig:
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
         for name in ("starts", "relevant_fraction"):
             check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}: expected 0 to 1")
+
+    @property
+    def num_starts(self) -> int:
+        """Contexts that are an episode's first frame alone: the first rows of a batch."""
+        return round(self.starts * self.batch_size)
+
+    @property
+    def num_relevant(self) -> int:
+        """Of the others those after which something relevant happens."""
+        return round(self.relevant_fraction * (self.batch_size - self.num_starts))

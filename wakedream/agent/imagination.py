@@ -114,13 +114,13 @@ class ImaginationObjective(nn.Module):
             self._imagining = Imagining(agent, self.rows, sampling_steps=config.sampling_steps)
         rollout = self._imagining.rollout(contexts, self.starts, config.horizon)
         hidden = rollout.hidden
+        value_logits = agent.value(hidden[:, :-1])[..., 0, :]
         with torch.no_grad():
             rewards, goes_on = agent.reward_at(hidden[:, 1:]), agent.goes_on_at(hidden[:, 1:])
             values = agent.value_at(hidden, self.slow_value)
             returns = lambda_returns(rewards, goes_on, values, config.gamma, config.lam)
-            advantage = returns - agent.value_at(hidden[:, :-1])
+            advantage = returns - agent.twohot.mean(value_logits)
             weight = reached(goes_on)[:, :-1]
-        value_logits = agent.value(hidden[:, :-1])[..., 0, :]
         value = agent.twohot.loss(value_logits, returns)
         if config.slow_weight:
             value = value + config.slow_weight * agent.twohot.loss(value_logits, values[:, :-1])

@@ -18,6 +18,16 @@ _ROUNDS = 6
 _BLOCK = 4096  # windows found at once: numpy's price is by the call
 
 
+def shuffled(positions: np.ndarray, total: int, *seed: int) -> np.ndarray:
+    """The numbers 0 to total - 1 at these positions of an endless sequence, in which each comes once per epoch, in an
+    order decided by `seed` and the epoch."""
+    epochs, index = np.divmod(positions, total)
+    for epoch in np.unique(epochs):
+        key = np.random.SeedSequence((*seed, int(epoch))).generate_state(1, np.uint64)[0]
+        index[epochs == epoch] = permute(index[epochs == epoch], total, int(key))
+    return index
+
+
 def permute(index: Numbers | int, size: int, key: Numbers | int) -> Numbers:
     """Where each `index` (...) goes in a pseudo-random permutation of 0..size-1 chosen by `key`, one or uint64 (...).
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wakedream.data.sampler import permute
+from wakedream.data.sampler import shuffled
 from wakedream.dynamics.config import LatentLoaderConfig
 from wakedream.errors import DataError
 
@@ -92,10 +92,7 @@ class Windows:
 
     def first_frames(self, positions: Numbers) -> Numbers:
         """The first frame of the windows at these positions of the sequence."""
-        epochs, index = np.divmod(positions, self.total)
-        for epoch in np.unique(epochs):
-            key = np.random.SeedSequence((self.seed, self.length, int(epoch))).generate_state(1, np.uint64)[0]
-            index[epochs == epoch] = permute(index[epochs == epoch], self.total, int(key))
+        index = shuffled(positions, self.total, self.seed, self.length)
         return index + self._shift[np.searchsorted(self._ends, index, side="right")]
 
 

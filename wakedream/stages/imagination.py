@@ -56,8 +56,7 @@ class ImaginationStage(Stage):
 
     def objective(self, model: AgentModel, perception: Perception) -> ImaginationObjective:
         loader = self.run.loader
-        return ImaginationObjective(model, self.run.objective, loader.batch_size,
-                                    round(loader.starts * loader.batch_size))
+        return ImaginationObjective(model, self.run.objective, loader.batch_size, loader.num_starts)
 
     def batches(self) -> ContextBatches:
         run, place = self.run, self.place
