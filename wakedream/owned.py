@@ -54,10 +54,15 @@ def _kind(folder: Path) -> str | None:
     values = _values(folder / CONFIG)
     if "stage" in values or isinstance(values.get("config"), dict):
         return "run"
-    if "kind" in values and (folder / TENSORS).is_file():
+    if _is_weights(folder):
         return "folder of weights"
-    parts = [(folder / name / CONFIG).is_file() for name in PARTS]
+    parts = [_is_weights(folder / name) for name in PARTS]
     return "world" if parts[0] and any(parts[1:]) else None
+
+
+def _is_weights(folder: Path) -> bool:
+    """Runs in folders called so make no world of the folder that they are in."""
+    return (folder / TENSORS).is_file() and "kind" in _values(folder / CONFIG)
 
 
 def _values(file: Path) -> dict[str, Any]:
