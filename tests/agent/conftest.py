@@ -66,3 +66,8 @@ def known(tmp_path_factory):
     fit(objective, lambda model: build_optimizers(model, OptimConfig(adamw_lr=3e-3)),
         AgentBatches(store, latents, loader), train, Place(torch.device("cpu")), folder / "run", 16 * 12)
     return store, tokenizer, latents, folder / "run"
+
+
+@pytest.fixture
+def agent(known):
+    return AgentModel.from_pretrained(known[3])

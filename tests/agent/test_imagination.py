@@ -5,7 +5,6 @@ import copy
 import json
 from dataclasses import replace
 
-import pytest
 import torch
 from agent.known_world import FATAL, REWARDED
 
@@ -24,11 +23,6 @@ CONTEXTS = ContextConfig(batch_size=32, length=4, relevant="all")
 CONFIG = ImaginationConfig(horizon=6, sampling_steps=2, gamma=0.9, value_first=10)
 TRAIN = TrainConfig(steps=60, warmup_steps=2, precision="float32", compile="off", device="cpu", log_every=5,
                     save_every=1000, ema_decay=0.5, decay_fraction=0.1)
-
-
-@pytest.fixture
-def agent(known):
-    return AgentModel.from_pretrained(known[3])
 
 
 def contexts(known):

@@ -91,3 +91,32 @@ def from_python(run, clip):
     frames = torch.stack([dream.step({n: a[:, t] for n, a in clip.actions.items()}) for t in range(8, 12)], dim=1)
     truth = clip.video[:, 8:].float() / 255
     assert (frames - truth).square().mean() < (0.5 - truth).square().mean()
+
+
+def test_an_agent_is_cloned_practises_and_is_judged(tmp_path):
+    """All four stages on MiniGrid's DoorKey, each stopped and gone on with."""
+    pytest.importorskip("minigrid")
+    data, page = str(tmp_path / "data"), tmp_path / "page"
+    wakedream("record", "doorkey", "--policy", "scripted:0.6,random:0.4", "--size", "48", "--frames", "4000",
+              "--out", data)
+    before = ""
+    for stage, option, steps in (("tokenizer", "", 200), ("dynamics", "--tokenizer", 200), ("agent", "--world", 100),
+                                 ("imagination", "--agent", 30)):
+        preset = "auto" if stage in ("tokenizer", "dynamics") else "debug"
+        run = str(tmp_path / stage)
+        train = ("train", stage, preset, "--data", data, "--out", run, *((option, before) if option else ()),
+                 "--train.compile", "off", "--train.steps")
+        wakedream(*train, str(steps // 2))
+        wakedream(*train, str(steps))
+        assert max(lines(tmp_path / stage, "train")) == steps
+        before = run
+    cloned, seen = lines(tmp_path / "agent", "train"), lines(tmp_path / "imagination", "train")
+    assert cloned[100]["policy_0"] < cloned[20]["policy_0"]
+    assert seen[30]["kl"] > 0
+    wakedream("evaluate", before, "--data", data, "--out", str(page), "--episodes", "20", "--policies", "random",
+              "scripted", "--processes", "2")
+    results = json.loads((page / "metrics.json").read_text())
+    returns = {row["policy"]: row["measures"]["return"]["value"] for row in results["rows"]}
+    assert returns["scripted"] > returns["random"]
+    assert {"agent", "imagination"} < set(returns)
+    assert (page / "index.html").stat().st_size > 100_000

@@ -25,8 +25,9 @@ class CloningObjective(DynamicsObjective):
     def __init__(self, agent: AgentModel, config: CloningConfig, batch_size: int, relevant: int):
         super().__init__(agent.dynamics, config, batch_size - relevant)
         self.model, self.cloning, self.relevant = agent, config, relevant  # type: ignore[assignment]
-        self.weights = {**self.weights, "policy": config.policy_weight, "reward": config.reward_weight,
-                        "continue": config.continue_weight, "policy_0": 0.0, "reward_0": 0.0, "continue_0": 0.0}
+        self.weights = {**self.weights, "shortcut": config.video_weight, "policy": config.policy_weight,
+                        "reward": config.reward_weight, "continue": config.continue_weight,
+                        "policy_0": 0.0, "reward_0": 0.0, "continue_0": 0.0}
 
     @property
     def agent(self) -> AgentModel:

@@ -50,6 +50,8 @@ class CloningConfig(DynamicsObjectiveConfig):
 
     commit_fraction: float = 0.5
     """share of the relevant rows whose frames all stand at the commit level, as a dream's past does"""
+    video_weight: float = 1.0
+    """of the video loss; 0: the dynamics model learns what the heads ask for, and forgets how to dream"""
     policy_weight: float = 1.0
     """of the cloning loss, on relevant rows"""
     reward_weight: float = 1.0
@@ -59,6 +61,8 @@ class CloningConfig(DynamicsObjectiveConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("video_weight", "policy_weight", "reward_weight", "continue_weight"):
+            check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
         check(0 <= self.commit_fraction <= 1, f"commit_fraction is {self.commit_fraction}: expected 0 to 1")
 
 

@@ -14,10 +14,11 @@ BENCHMARKS = {
     "encode": "wakedream.bench.encode:encode",
     "dynamics-train": "wakedream.bench.dynamics_train:dynamics_train",
     "dream": "wakedream.bench.dream:dream",
+    "imagination": "wakedream.bench.imagination:imagination",
     "loader": "wakedream.bench.loader:loader",
 }  # name -> "module:function", called with (config, machine); yields a Result for every row of its table
 
-OF_DYNAMICS = ("dynamics-train", "dream")
+OF_DYNAMICS = ("dynamics-train", "dream", "imagination")
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class BenchConfig:
     """Measure speed beside the limits of this machine, which are measured in the same run.
 
     Benchmarks: tokenizer-train and dynamics-train (the training step), tokenizer-stream (one frame at a time), encode
-    (a data set to latents), dream (the next frame of dreams), loader (data). All of them unless some are named. What
-    each number means: docs/benchmarks.md.
+    (a data set to latents), dream (the next frame of dreams), imagination (an agent's rollouts and updates), loader
+    (data). All of them unless some are named. What each number means: docs/benchmarks.md.
     """
 
     names: tuple[str, ...] = ()
     """tokenizer-train, dynamics-train (the training step), tokenizer-stream (frame by frame), encode (data to latents),
-    dream (frames of dreams), loader (data); all if none is named"""
+    dream (frames of dreams), imagination (of an agent in them), loader (data); all if none is named"""
     baseline: bool = False
     """tokenizer-train: a plain implementation of the same model in turns with ours, and the ratio"""
     baseline_compile: bool = False
@@ -45,9 +46,10 @@ class BenchConfig:
     presets) or a preset's"""
     batch_sizes: tuple[int, ...] = ()
     """clips per batch, streams or dreams side by side; default: 8 32 128 on GPUs and 2 on CPUs, for a preset its own;
-    for tokenizer-stream 1 16, for encode 64, for dream 1 64 1024, on CPUs 1 8, for the loader 32"""
+    for tokenizer-stream 1 16, for encode 64, for dream 1 64 1024, on CPUs 1 8, for imagination 64 1024, on CPUs 8, for
+    the loader 32"""
     sampling_steps: int = 4
-    """dream: sampling steps K for each frame"""
+    """dream, imagination: sampling steps K for each frame"""
     length: int | None = None
     """frames per clip; default: the preset's"""
     optimizers: tuple[Literal["adamw", "muon"], ...] = ("adamw", "muon")

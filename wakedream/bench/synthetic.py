@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wakedream.agent.batches import Contexts
 from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.clip import Clip
 from wakedream.data.trajectory import Actions, Trajectory
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.config import DynamicsConfig, LatentLoaderConfig
+from wakedream.dynamics.noise import row_seeds
 from wakedream.dynamics.rows import row_segments
 
 GAMEPAD = ActionSpec((ActionComponent("action", "categorical", 17),))  # as Crafter has it
@@ -81,6 +83,14 @@ def random_latents(model: DynamicsConfig, loader: LatentLoaderConfig, device: to
     trajectory = Trajectory.of_actions(random_action(shape), has_action)
     latents = torch.rand(*shape, model.num_latents, model.latent_dim) * 2 - 1
     return LatentClip(latents, trajectory, row_segments(loader)).to(device)
+
+
+def random_contexts(model: DynamicsConfig, rows: int, length: int, device: torch.device) -> Contexts:
+    """For imagination, each of one episode."""
+    trajectory = Trajectory.of_actions(random_action((rows, length)), torch.ones(rows, length, dtype=torch.bool))
+    latents = torch.rand(rows, length, model.num_latents, model.latent_dim) * 2 - 1
+    clip = LatentClip(latents, trajectory, torch.zeros(rows, length, dtype=torch.int64))
+    return Contexts(clip, row_seeds(0, rows)[:, None]).to(device)
 
 
 def random_action(shape: tuple[int, ...]) -> Actions:

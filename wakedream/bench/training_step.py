@@ -1,10 +1,17 @@
 """What `wakedream train` repeats, built as it builds it, with batches that are already on the device."""
 
+from dataclasses import replace
+
 import torch
 
-from wakedream.bench.synthetic import GAMEPAD, Batches, random_clip, random_latents
+from wakedream.agent.agent import AgentModel
+from wakedream.agent.batches import Contexts
+from wakedream.agent.imagination import ImaginationObjective
+from wakedream.bench.synthetic import GAMEPAD, Batches, random_clip, random_contexts, random_latents
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.dynamics.objective import DynamicsObjective
+from wakedream.presets.agent import agent_preset, imagination_preset
+from wakedream.presets.dynamics import dynamics_preset
 from wakedream.stages.config import DynamicsRun, TokenizerRun
 from wakedream.tokenizer.objective import TokenizerObjective
 from wakedream.tokenizer.tokenizer import Tokenizer
@@ -40,3 +47,18 @@ def dynamics_step(run: DynamicsRun, device: torch.device) -> tuple[Stepper, Dyna
     batches = Batches([random_latents(run.model, run.loader, device) for _ in range(DISTINCT)])
     state = begin(objective, lambda model: build_optimizers(model, run.optim), batches, run.train, place)
     return Stepper(wrap(objective, run.train, place), state, run.train), objective.model
+
+
+def imagination_step(world: str, preset: str, rollouts: int, sampling_steps: int,
+                     device: torch.device) -> tuple[Stepper, AgentModel, Contexts]:
+    """The same of an agent in its dream, value and policy: beside a dynamics model that can take larger steps."""
+    run = imagination_preset(preset)
+    torch.manual_seed(run.train.seed)
+    dynamics = Dynamics(dynamics_preset(world).model, GAMEPAD)
+    dynamics.shortcut.fill_(True)
+    place, agent = Place(device), AgentModel(agent_preset(preset).model, dynamics)
+    drawn = [random_contexts(dynamics.config, rollouts, run.loader.length, device) for _ in range(DISTINCT)]
+    config = replace(run.objective, sampling_steps=sampling_steps, value_first=0)
+    objective = ImaginationObjective(agent, config, rollouts, starts=0)
+    state = begin(objective, lambda model: build_optimizers(model, run.optim), Batches(drawn), run.train, place)
+    return Stepper(wrap(objective, run.train, place), state, run.train), agent, drawn[0]
