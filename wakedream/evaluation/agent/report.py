@@ -16,11 +16,13 @@ TITLES = {RETURN: "return", LENGTH: "length", EVENTS: "different events"}
 
 
 def sections(
-    results: dict[str, Any], films: Mapping[str, Sequence[np.ndarray]] | None = None, fps: float = 10.0
+    results: dict[str, Any], films: Mapping[str, Sequence[np.ndarray]] | None = None,
+    dreams: Mapping[str, Sequence[np.ndarray]] | None = None, fps: float = 10.0
 ) -> list[str]:
     """Of the page. results: what `policy_table` made, and as "curve" what `learning_curve` made, if there is one;
-    films: by policy, its first episodes as frames, uint8 (t h w c)."""
-    return [_policies(results), _happened(results), _learning(results), _episodes(films or {}, fps)]
+    films: by policy, its first episodes as frames, uint8 (t h w c); dreams: by policy, what `dreamed` made of them."""
+    return [_policies(results), _happened(results), _learning(results), _dreams(dreams or {}, fps),
+            _episodes(films or {}, fps)]
 
 
 def lines(results: dict[str, Any]) -> list[str]:
@@ -72,6 +74,16 @@ def _learning(results: dict[str, Any]) -> str:
                bands={name: (low, high)})  # fmt: skip
     text = f"In the real environment, after so many updates; shaded: {COVERED:.0%} intervals."
     return page.section("Learning", text, page.plots([svg]))
+
+
+def _dreams(dreams: Mapping[str, Sequence[np.ndarray]], fps: float) -> str:
+    parts = [page.label(policy) + "".join(videos(shown, fps, _named(policy, len(shown))))
+             for policy, shown in dreams.items() if shown]
+    if not parts:
+        return ""
+    return page.section("In the dream", "Left: episodes as below. Right: what the same policy does in its dream, from "
+                        "the same first frame on, and what its heads say of every frame: the reward that came with it, "
+                        "the value of what is to come, whether the episode goes on.", *parts)
 
 
 def _episodes(films: Mapping[str, Sequence[np.ndarray]], fps: float) -> str:

@@ -11,6 +11,7 @@ import torch
 from wakedream.data.store import Store
 from wakedream.environments.registry import environment, known_policy
 from wakedream.errors import ConfigError
+from wakedream.evaluation.agent.dreamed import dreamed
 from wakedream.evaluation.agent.judge import MakePlayer, judge
 from wakedream.evaluation.agent.judged import Judged
 from wakedream.evaluation.agent.report import lines, sections
@@ -45,6 +46,7 @@ class AgentEvaluation:
         self.agents = {label: Agent.from_pretrained(run).to(device) for label, run in zip(labels(runs), runs,
                                                                                           strict=True)}
         self.films: dict[str, list[np.ndarray]] = {}
+        self.dreams: dict[str, list[np.ndarray]] = {}
 
     def measure(self) -> dict[str, Any]:
         found = {policy: self._judge(policy) for policy in self.config.policies}
@@ -53,12 +55,14 @@ class AgentEvaluation:
             for greedy in (False, True) if self.config.greedy else (False,):
                 found[f"{label}, greedy" if greedy else label] = self._judge(partial(self._player, label, greedy))
         self.films = {label: list(one.films) for label, one in found.items()}
+        self.dreams = {label: dreamed(agent, self.films[label], seed=self.config.seed)
+                       for label, agent in self.agents.items() if self.config.videos}
         return {"agent": {"run": str(self.config.run)}, "data": {"path": str(self.store.path),
                 "fingerprint": self.store.fingerprint}, "seed": self.config.seed,
                 **policy_table(found, self.config.primary, others[0] if others else None)}  # fmt: skip
 
     def sections(self, results: dict[str, Any], out: Path) -> list[str]:
-        return sections(results, self.films if self.config.videos else None)
+        return sections(results, self.films, self.dreams)
 
     def lines(self, results: dict[str, Any]) -> list[str]:
         return lines(results)
