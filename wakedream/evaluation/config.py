@@ -111,6 +111,8 @@ class EvaluateAgentConfig(EvaluateConfig):
     primary: str = "return"
     """What policies are compared by: return, length, events (how many different ones an episode has), or an event's
     name."""
+    curve: int = 6
+    """Of the run's earlier checkpoints judge at most so many, for the learning curve."""
     num_envs: int = 32
     """Environments side by side."""
     processes: int = 1
@@ -119,6 +121,7 @@ class EvaluateAgentConfig(EvaluateConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(1, self, "episodes", "num_envs", "processes")
+        _at_least(0, self, "curve")
 
 
 EVALUATE: dict[str, type[EvaluateConfig]] = {TOKENIZER: EvaluateTokenizerConfig, DYNAMICS: EvaluateDynamicsConfig,

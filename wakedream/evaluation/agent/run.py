@@ -1,6 +1,7 @@
 """`wakedream evaluate` of an agent."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from wakedream.evaluation.agent.dreamed import dreamed
 from wakedream.evaluation.agent.judge import MakePlayer, judge
 from wakedream.evaluation.agent.judged import Judged
 from wakedream.evaluation.agent.report import lines, sections
-from wakedream.evaluation.agent.table import policy_table
+from wakedream.evaluation.agent.table import learning_curve, policy_table
 from wakedream.evaluation.config import EvaluateAgentConfig
 from wakedream.evaluation.dynamics.branching import recorded_seeds
 from wakedream.perceptual.lpips import LPIPS
@@ -31,7 +32,7 @@ class AgentEvaluation:
     title = "agent"
 
     def __init__(self, config: EvaluateAgentConfig, store: Store, device: torch.device, lpips: LPIPS | None):
-        self.config, self.store = config, store
+        self.config, self.store, self.device = config, store, device
         name = config.env or store.manifest.header.info.get("env")
         if name is None:
             raise ConfigError(f"{store.path} was recorded from no environment, so there is none to judge the agent in: "
@@ -53,13 +54,15 @@ class AgentEvaluation:
         own, *others = self.agents
         for label in (*others, own):
             for greedy in (False, True) if self.config.greedy else (False,):
-                found[f"{label}, greedy" if greedy else label] = self._judge(partial(self._player, label, greedy))
+                player = partial(self._player, self.agents[label], greedy)
+                found[f"{label}, greedy" if greedy else label] = self._judge(player)
+        curve = self._curve(found[own], found[others[0]] if others else None)
         self.films = {label: list(one.films) for label, one in found.items()}
         self.dreams = {label: dreamed(agent, self.films[label], seed=self.config.seed)
                        for label, agent in self.agents.items() if self.config.videos}
         return {"agent": {"run": str(self.config.run)}, "data": {"path": str(self.store.path),
                 "fingerprint": self.store.fingerprint}, "seed": self.config.seed,
-                **policy_table(found, self.config.primary, others[0] if others else None)}  # fmt: skip
+                **policy_table(found, self.config.primary, others[0] if others else None), "curve": curve}  # fmt: skip
 
     def sections(self, results: dict[str, Any], out: Path) -> list[str]:
         return sections(results, self.films, self.dreams)
@@ -67,15 +70,38 @@ class AgentEvaluation:
     def lines(self, results: dict[str, Any]) -> list[str]:
         return lines(results)
 
-    def _judge(self, player: MakePlayer | str) -> Judged:
+    def _curve(self, last: Judged, first: Judged | None) -> list[dict[str, Any]]:
+        """From the cloned agent over checkpoints to the run's own; none where no checkpoint lies between."""
+        kept = checkpoints(self.config.run)
+        if not kept:
+            return []
+        updates, between = max(kept), sorted(kept)[:-1]
+        chosen = [between[i] for i in np.unique(np.linspace(0, len(between) - 1, min(self.config.curve, len(between)))
+                                                .round().astype(int))] if between else []
+        judged = {0: first} if first is not None else {}
+        for step in chosen:
+            agent = Agent.from_pretrained(kept[step]).to(self.device)
+            judged[step] = self._judge(partial(self._player, agent, False), films=0)
+        return learning_curve(judged | {updates: last}, self.config.primary) if chosen else []
+
+    def _judge(self, player: MakePlayer | str, films: int = FILMS) -> Judged:
         config = self.config
         return judge(self.env_name, player, config.episodes, seed=config.seed, size=self.store.frame_shape[:2],
                      num_envs=config.num_envs, max_episode_frames=config.length, processes=config.processes,
                      avoid=recorded_seeds([info.info for info in self.store.episodes]),
-                     films=FILMS if config.videos else 0)
+                     films=films if config.videos else 0)
 
-    def _player(self, label: str, greedy: bool, rows: int) -> EnvironmentPlayer:
-        return self.agents[label].player_in(self.space, rows, greedy=greedy, seed=self.config.seed)
+    def _player(self, agent: Agent, greedy: bool, rows: int) -> EnvironmentPlayer:
+        return agent.player_in(self.space, rows, greedy=greedy, seed=self.config.seed)
+
+
+def checkpoints(run: Path) -> dict[int, Path]:
+    """Weights of an agent's run after imagination, by the updates after which they were kept."""
+    if not cloned(run):
+        return {}
+    found = (run / "checkpoints").glob("step_*/model")
+    named = ((re.fullmatch(r"step_([0-9]+)", path.parent.name), path) for path in found)  # not copies of the user's
+    return {int(name[1]): path for name, path in named if name}
 
 
 def cloned(run: Path) -> list[Path]:
