@@ -2,6 +2,7 @@
 one, practice finds the action that is rewarded, and shuffled rewards teach nothing."""
 
 import copy
+import itertools
 import json
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from wakedream.training.loop import fit
 from wakedream.training.optim import build_optimizers
 
 CONTEXTS = ContextConfig(batch_size=32, length=4, relevant="all")
-CONFIG = ImaginationConfig(horizon=6, sampling_steps=2, gamma=0.9, value_first=10)
+CONFIG = ImaginationConfig(horizon=6, sampling_steps=2, gamma=0.9, value_first=10, updates=2)
 TRAIN = TrainConfig(steps=60, warmup_steps=2, precision="float32", compile="off", device="cpu", log_every=5,
                     save_every=1000, ema_decay=0.5, decay_fraction=0.1)
 
@@ -70,6 +71,21 @@ def practise(agent, known, folder, steps=60):
     fit(objective, lambda model: build_optimizers(model, OptimConfig(adamw_lr=3e-3)), batches,
         replace(TRAIN, steps=steps), Place(torch.device("cpu")), folder, 32 * 6)
     return AgentModel.from_pretrained(folder)
+
+
+def test_all_updates_of_a_step_learn_from_its_one_rollout(agent, known, tmp_path):
+    """Two steps of three updates: two rollouts, and weights moved six times."""
+    batches = contexts(known)
+    objective = ImaginationObjective(agent, replace(CONFIG, updates=3, value_first=0), 32, batches.num_starts)
+    rolled, moved = [], []
+    imagining = objective._imagining = Imagining(agent, 32, sampling_steps=2)
+    imagining.rollout = lambda *given, roll=imagining.rollout: rolled.append(given[0]) or roll(*given)
+    follow = objective._follow
+    objective._follow = lambda: moved.append(agent.policy.out.weight.detach().clone()) or follow()
+    fit(objective, lambda model: build_optimizers(model, OptimConfig(adamw_lr=3e-3)), batches,
+        replace(TRAIN, steps=2, warmup_steps=0), Place(torch.device("cpu")), tmp_path, 32 * 6)
+    assert len(rolled) == 2 and rolled[0] is not rolled[1]
+    assert len(moved) == 6 and not any(torch.equal(*pair) for pair in itertools.pairwise(moved))
 
 
 def chosen(agent, known):

@@ -107,6 +107,8 @@ class ImaginationConfig:
     """weight of good actions against bad ones"""
     beta: float = 0.3
     """weight of the distance to the cloned policy"""
+    updates: int = 4
+    """of the weights from the same rollouts, which take most of a step's time"""
     value_first: int = 100
     """steps in which the value alone learns, before the policy moves"""
     slow_decay: float = 0.98
@@ -115,7 +117,8 @@ class ImaginationConfig:
     """of that; 0: none"""
 
     def __post_init__(self) -> None:
-        check(self.horizon >= 1, f"horizon is {self.horizon}: expected at least 1")
+        for name in ("horizon", "updates"):
+            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
         for name in ("gamma", "lam", "alpha", "slow_decay"):
             check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}: expected 0 to 1")
         for name in ("beta", "value_first", "slow_weight"):

@@ -35,6 +35,9 @@ class Rollout:
     latents: Float[Tensor, "b h l e"]
 
 
+Seen = tuple[Rollout, Float[Tensor, "b h"], Float[Tensor, "b h"]]  # and the rewards and whether it goes on, arriving
+
+
 class Imagining:
     """Rollouts of an agent's policy, side by side in one engine that is kept. The dynamics model must not change."""
 
@@ -92,7 +95,8 @@ class ImaginationObjective(nn.Module):
             _as_buffer(self.slow_value, name, weight)
         self.weights = {"actor": 1.0, "value": 1.0, **dict.fromkeys(SEEN, 0.0)}
         self.moves = True
-        self.rows = batch_size
+        self.rows, self.updates = batch_size, config.updates
+        self._seen: list[tuple[Contexts, Seen]] = []  # of this step, until all updates of it are made
         self._imagining: Imagining | None = None
 
     @property
@@ -105,18 +109,16 @@ class ImaginationObjective(nn.Module):
 
     def prepare(self, step: int) -> bool:
         """Whether the policy learns yet."""
+        self._seen = []
         self.moves = step >= self.config.value_first
         return self.moves
 
     def forward(self, contexts: Contexts) -> dict[str, Tensor]:
         config, agent = self.config, self.model
-        if self._imagining is None:
-            self._imagining = Imagining(agent, self.rows, sampling_steps=config.sampling_steps)
-        rollout = self._imagining.rollout(contexts, self.starts, config.horizon)
+        rollout, rewards, goes_on = self._rolled(contexts)
         hidden = rollout.hidden
         value_logits = agent.value(hidden[:, :-1])[..., 0, :]
         with torch.no_grad():
-            rewards, goes_on = agent.reward_at(hidden[:, 1:]), agent.goes_on_at(hidden[:, 1:])
             values = agent.value_at(hidden, self.slow_value)
             returns = lambda_returns(rewards, goes_on, values, config.gamma, config.lam)
             advantage = returns - agent.twohot.mean(value_logits)
@@ -135,6 +137,19 @@ class ImaginationObjective(nn.Module):
                     weighted_mean((advantage >= 0).float(), weight), weighted_mean(policy.entropy(), weight),
                     weighted_mean(advantage.abs(), weight))
         return {**losses, "value": weighted_mean(value, weight), **dict(zip(SEEN, seen, strict=True))}
+
+    @torch.no_grad()
+    def _rolled(self, contexts: Contexts) -> Seen:
+        """The first update of a step dreams, the others learn more from it."""
+        found = next((seen for one, seen in self._seen if one is contexts), None)
+        if found is None:
+            if self._imagining is None:
+                self._imagining = Imagining(self.model, self.rows, sampling_steps=self.config.sampling_steps)
+            rollout = self._imagining.rollout(contexts, self.starts, self.config.horizon)
+            arrived = rollout.hidden[:, 1:]
+            found = rollout, self.model.reward_at(arrived), self.model.goes_on_at(arrived)
+            self._seen.append((contexts, found))
+        return found
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -62,18 +62,18 @@ def demo_imagination() -> ImaginationRun:
         loader=ContextConfig(batch_size=64, length=16),
         optim=OptimConfig(adamw_lr=1e-3),
         train=TrainConfig(steps=100_000, minutes=4.0, warmup_steps=10, decay_fraction=0.2, ema_decay=0.95,
-                          save_every=5000, log_every=5, compile="off"),
+                          save_every=25, keep_checkpoints=8, log_every=5, compile="off"),
     )
 
 
 def crafter_imagination() -> ImaginationRun:
     """After the agent `crafter`, on one GPU."""
     return ImaginationRun(
-        objective=ImaginationConfig(horizon=24),
-        loader=ContextConfig(batch_size=256, length=32),
+        objective=ImaginationConfig(horizon=16),
+        loader=ContextConfig(batch_size=64, length=16),
         optim=OptimConfig(adamw_lr=3e-4),
         train=TrainConfig(steps=100_000, minutes=8.0, warmup_steps=50, decay_fraction=0.2, ema_decay=0.98,
-                          save_every=10_000, compile="off"),
+                          save_every=500, keep_checkpoints=8, compile="off"),
     )
 
 

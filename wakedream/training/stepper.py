@@ -89,6 +89,10 @@ class Stepper:
         work.graph = graph
 
     def _step(self, clips: list[Any]) -> None:
+        for _ in range(self.state.objective.updates):  # type: ignore[arg-type]
+            self._update(clips)
+
+    def _update(self, clips: list[Any]) -> None:
         state, config, model = self.state, self.config, self.state.objective.model
         for index, clip in enumerate(clips):
             with only_shares(self.forward, last=index == len(clips) - 1):
