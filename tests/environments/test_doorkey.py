@@ -20,18 +20,19 @@ from wakedream.environments.play import play_episode  # noqa: E402
 LEFT, RIGHT, DROP, TOGGLE, NOOP = 0, 1, 4, 5, 6
 
 
-def upstream():
-    return gymnasium.make("MiniGrid-DoorKey-6x6-v0", max_steps=TIME_LIMIT, disable_env_checker=True).unwrapped
+def upstream(cells=6):
+    name = f"MiniGrid-DoorKey-{cells}x{cells}-v0"
+    return gymnasium.make(name, max_steps=TIME_LIMIT, disable_env_checker=True).unwrapped
 
 
 def seen(game, size=(64, 64)):
     return resize(game.get_frame(highlight=False, tile_size=32), size)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 0.5, 0.75, 1.0])
-def test_it_is_minigrids_game_to_the_pixel_and_tells_what_happens_where_it_happens(epsilon):
-    game, came = upstream(), set()
-    envs = [DoorKeyEnv(), DoorKeyEnv((192, 96))]
+@pytest.mark.parametrize(("epsilon", "cells"), [(0.0, 6), (0.5, 6), (0.75, 6), (1.0, 6), (0.5, 5)])
+def test_it_is_minigrids_game_to_the_pixel_and_tells_what_happens_where_it_happens(epsilon, cells):
+    game, came = upstream(cells), set()
+    envs = [DoorKeyEnv(cells=cells), DoorKeyEnv((192, 96), cells)]
     for seed, env in itertools.product(range(4), envs):
         size = env.size
         frame, info = env.reset(seed=seed)

@@ -10,7 +10,7 @@ from wakedream.environments.mixture import shares
 @dataclass(frozen=True)
 class RecordConfig:
     env: str
-    """What to play: crafter, coinrun, doorkey, or a Gymnasium id (CartPole-v1, module:Id-v0)."""
+    """What to play: crafter, coinrun, doorkey, doorkey5, or a Gymnasium id (CartPole-v1, module:Id-v0)."""
     out: str
     """The data set's folder. The same command goes on where it was stopped."""
     frames: int

@@ -1,4 +1,4 @@
-"""MiniGrid's DoorKey 6x6, the whole room seen from above: fetch the key, open the door, reach the goal."""
+"""MiniGrid's DoorKey, the whole room seen from above: fetch the key, open the door, reach the goal."""
 
 import copy
 import math
@@ -15,7 +15,7 @@ from minigrid.envs import DoorKeyEnv as Upstream
 from wakedream.environments.bursts import Bursts
 from wakedream.environments.pixels import Size, both, to_rgb
 
-CELLS, TIME_LIMIT = 6, 100
+TIME_LIMIT = 100
 LEFT, RIGHT, FORWARD, PICKUP, TOGGLE, ACTIONS = 0, 1, 2, 3, 5, 7
 CHANGING = ("grid", "carrying", "agent_pos", "agent_dir", "step_count")  # what a step may change
 LEVELS = ((0.0, 0.2), (0.6, 0.3), (0.85, 0.5))  # share of noise, how often an episode has it
@@ -24,8 +24,8 @@ Moment = tuple[Cell, int, bool, bool]  # where the player is, where it looks, wh
 
 
 class DoorKeyEnv(gymnasium.Env):
-    """Frames are uint8 (*size 3), height and width, without the cone of what the player sees. `goal` terminates and is
-    rewarded by 1 - 0.9 * steps / TIME_LIMIT, which truncates.
+    """`cells` wide and high, walls included. Frames are uint8 (*size 3), height and width, without the cone of what the
+    player sees. `goal` terminates and is rewarded by 1 - 0.9 * steps / TIME_LIMIT, which truncates.
 
     info holds `events`: at this frame the key was picked up, the door was opened, the goal was reached.
     """
@@ -33,10 +33,10 @@ class DoorKeyEnv(gymnasium.Env):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
     render_mode = "rgb_array"
 
-    def __init__(self, size: int | Size = 64):
+    def __init__(self, size: int | Size = 64, cells: int = 6):
         self.size = both(size) or (64, 64)
-        self.game = _Blind(size=CELLS, max_steps=TIME_LIMIT)
-        self.tile = math.lcm(CELLS, max(self.size)) // CELLS  # a pixel is the mean of a whole number of MiniGrid's
+        self.game = _Blind(size=cells, max_steps=TIME_LIMIT)
+        self.tile = math.lcm(cells, max(self.size)) // cells  # a pixel is the mean of a whole number of MiniGrid's
         self.drawn: dict[Any, np.ndarray] = {}
         self.observation_space = gymnasium.spaces.Box(0, 255, (*self.size, 3), np.uint8)
         self.action_space = gymnasium.spaces.Discrete(ACTIONS)

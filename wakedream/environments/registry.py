@@ -7,7 +7,8 @@ before an environment is made.
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,11 @@ def _coinrun(size: AnySize) -> Any:
     return CoinRunEnv(size)
 
 
-def _doorkey(size: AnySize) -> Any:
+def _doorkey(size: AnySize, cells: int = 6) -> Any:
     _require("doorkey")
     from wakedream.environments.doorkey import DoorKeyEnv
 
-    return DoorKeyEnv(size or 64)
+    return DoorKeyEnv(size or 64, cells)
 
 
 def _require(name: str) -> None:
@@ -96,6 +97,7 @@ BUILT_IN = {
         _doorkey, {**_GENERAL, "scripted": policies.doorkey_scripted}, (101, 101), "minigrid", "minigrid",
         {"noop": 6, "left": 0, "right": 1, "forward": 2, "pickup": 3, "toggle": 5}),
 }
+BUILT_IN["doorkey5"] = replace(BUILT_IN["doorkey"], make=partial(_doorkey, cells=5))
 
 
 def commanded() -> list[str]:

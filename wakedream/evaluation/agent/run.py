@@ -53,7 +53,8 @@ class AgentEvaluation:
         found = {policy: self._judge(policy) for policy in self.config.policies}
         own, *others = self.agents
         for label in (*others, own):
-            for greedy in (False, True) if self.config.greedy else (False,):
+            both = self.config.greedy and label in (own, *others[:1])
+            for greedy in (False, True) if both else (False,):
                 player = partial(self._player, self.agents[label], greedy)
                 found[f"{label}, greedy" if greedy else label] = self._judge(player)
         curve = self._curve(found[own], found[others[0]] if others else None)

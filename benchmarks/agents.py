@@ -1,0 +1,159 @@
+"""The whole loop in one world, with its controls: from recorded play to a table of policies in the real environment.
+
+    python benchmarks/agents.py doorkey --out runs/doorkey --frames 120000 --policy scripted:0.6,random:0.4 \\
+        --minutes 0.6 2 1.3 3 --dynamics --objective.bootstrap-from 800
+    python benchmarks/agents.py crafter --out runs/crafter --frames 300000 --policy scripted:0.85,random:0.15 \\
+        --minutes 1.5 4 3 4 --relevant events --primary events --episodes 500 --gpus 0 1
+
+Records, trains the four stages (minutes of each), and beside them, each by the commands of the package:
+
+    shuffled    cloned and improved on the same play with the rewards permuted among episodes: must not gain
+    best        cloned on the best quarter of the episodes
+    scratch     cloned without a world model: the same network, untrained, no video loss
+
+Then judges all in the same worlds (OUT/report), and asks the dream what it expected of the run's checkpoints
+(OUT/dream.json). What was finished is not done again; a run that was stopped goes on.
+"""
+
+import argparse
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+CHECKPOINTS = 4  # of imagination to be judged, or a few more
+CONTROLS = ("shuffled", "best", "scratch")
+HERE = Path(__file__).parent
+
+
+class Loop:
+    def __init__(self, options: argparse.Namespace):
+        self.options, self.out = options, options.out
+        self.gpus: queue.Queue[str] = queue.Queue()
+        for gpu in options.gpus:
+            self.gpus.put(gpu)
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.began, self.stopped = time.perf_counter(), False
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def run(self, name: str, gpu: str, *words: object) -> None:
+        """One command, unless it is done; its output goes to OUT/NAME.log."""
+        done = self.out / f"{name}.done"
+        if done.exists() or self.stopped:
+            return
+        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+        with open(self.out / f"{name}.log", "a") as log:
+            process = subprocess.Popen([sys.executable, *map(str, words)], env=environment, stdout=log, stderr=log)
+            self.running.add(process)
+            failed = process.wait()
+            self.running.discard(process)
+        print(f"{time.perf_counter() - self.began:.0f} s: {name} {'failed' if failed else 'done'}", flush=True)
+        if failed:
+            raise SystemExit((self.out / f"{name}.log").read_text()[-1500:])
+        done.touch()
+
+    def train(self, gpu: str, stage: str, name: str, data: str, minutes: float, *words: object) -> None:
+        self.run(name, gpu, "-m", "wakedream", "train", stage, self.options.preset, "--data", self.out / data, "--out",
+                 self.out / name, "--train.minutes", minutes, *words)
+
+    def agent(self, gpu: str, name: str, data: str, world: str, *words: object, relevant: str = "") -> None:
+        options = self.options
+        self.train(gpu, "agent", name, data, options.minutes[2], "--world", self.out / world, "--loader.relevant",
+                   relevant or options.relevant, *options.agent, *words)
+
+    def imagination(self, gpu: str, name: str, data: str, agent: str) -> None:
+        options = self.options
+        self.train(gpu, "imagination", name, data, options.minutes[3], "--agent", self.out / agent,
+                   "--loader.relevant", options.relevant, *options.imagination)
+
+    def with_gpu(self, work: str) -> None:
+        gpu = self.gpus.get()
+        try:
+            getattr(self, f"make_{work}")(gpu)
+        finally:
+            self.gpus.put(gpu)
+
+    def make_world(self, gpu: str) -> None:
+        options = self.options
+        self.run("record", gpu, "-m", "wakedream", "record", options.env, "--out", self.out / "data", "--frames",
+                 options.frames, "--policy", options.policy, "--processes", options.processes, "--seed", 1,
+                 *options.record)
+        self.train(gpu, "tokenizer", "tokenizer", "data", options.minutes[0], *options.tokenizer)
+        self.train(gpu, "dynamics", "dynamics", "data", options.minutes[1], "--tokenizer", self.out / "tokenizer",
+                   *options.dynamics)
+
+    def make_agent(self, gpu: str) -> None:
+        self.agent(gpu, "agent", "data", "dynamics")
+        self.imagination(gpu, "imagination", "data", "agent")
+
+    def make_shuffled(self, gpu: str) -> None:
+        self.run("shuffle", gpu, HERE / "controls.py", "shuffle", self.out / "data", self.out / "data-shuffled")
+        self.agent(gpu, "agent-shuffled", "data-shuffled", "dynamics")
+        self.imagination(gpu, "imagination-shuffled", "data-shuffled", "agent-shuffled")
+
+    def make_best(self, gpu: str) -> None:
+        self.agent(gpu, "agent-best", "data", "dynamics", relevant="best:0.25")
+
+    def make_scratch(self, gpu: str) -> None:
+        self.train(gpu, "dynamics", "untrained", "data", 1.0, "--tokenizer", self.out / "tokenizer",
+                   *self.options.dynamics, "--train.steps", 1, "--train.compile", "off")
+        self.agent(gpu, "agent-scratch", "data", "untrained", "--objective.video-weight", 0)
+
+    def judge(self, gpu: str) -> None:
+        options, out = self.options, self.out
+        others = {"shuffled": ("agent-shuffled", "imagination-shuffled"), "best": ("agent-best",),
+                  "scratch": ("agent-scratch",)}
+        against = [out / name for name in ("agent", *(name for one in options.controls for name in others[one]))]
+        kept = sorted((out / "imagination" / "checkpoints").glob("step_*/model"))[:-1]
+        kept = kept[::max(1, len(kept) // CHECKPOINTS)]
+        self.run("judge", gpu, "-m", "wakedream", "evaluate", out / "imagination", "--data", out / "data", "--env",
+                 options.env, "--out", out / "report", "--episodes", options.episodes, "--processes",
+                 options.processes, "--num-envs", options.num_envs, "--primary", options.primary, "--policies",
+                 *options.policies, "--against", *against, *kept, "--curve", 0)
+        self.run("dream", gpu, HERE / "controls.py", "dream", out / "imagination", "--data", out / "data", "--report",
+                 out / "report" / "metrics.json", "--out", out / "dream.json")
+
+    def stop(self, *_: object) -> None:
+        """What trains saves, and ends."""
+        self.stopped = True
+        for process in list(self.running):
+            process.terminate()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("env")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=100_000)
+    parser.add_argument("--policy", default="scripted:0.6,random:0.4", help="players of the data")
+    parser.add_argument("--preset", default="crafter", help="of all stages")
+    parser.add_argument("--minutes", type=float, nargs=4, default=(1, 3, 2, 3), help="of each stage")
+    parser.add_argument("--relevant", default="reward", help="as --loader.relevant of cloning and imagination")
+    parser.add_argument("--controls", nargs="*", default=CONTROLS, choices=CONTROLS)
+    parser.add_argument("--policies", nargs="*", default=("random", "scripted"), help="players to judge")
+    parser.add_argument("--primary", default="return")
+    parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--num-envs", type=int, default=128)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--gpus", nargs="*", default=[""], help="numbers of GPUs; default: what there is")
+    given = sys.argv[1:]
+    stages = ("record", "tokenizer", "dynamics", "agent", "imagination")
+    own = {name: [] for name in stages}  # further options of a command: after --NAME, up to the next of these
+    at = [i for i, word in enumerate(given) if word.removeprefix("--") in stages and word.startswith("--")]
+    for begin, end in zip(at, [*at[1:], len(given)], strict=True):
+        own[given[begin].removeprefix("--")] = given[begin + 1:end]
+    options = parser.parse_args(given[:at[0]] if at else given)
+    loop = Loop(argparse.Namespace(**vars(options), **own))
+    signal.signal(signal.SIGTERM, loop.stop)
+    loop.with_gpu("world")
+    with ThreadPoolExecutor(len(options.gpus)) as pool:
+        list(pool.map(loop.with_gpu, ("agent", *options.controls)))
+    loop.judge(options.gpus[0])
+
+
+if __name__ == "__main__":
+    main()
