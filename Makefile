@@ -1,4 +1,5 @@
 # make demo   from nothing to a page of reconstructions and a page of dreams, about 10 minutes on 2 CPU cores
+# make agent  all four stages in a small world: an agent before and after practice in its dream, about 15 minutes
 # make test   the laws, under 10 minutes on 2 CPU cores, offline
 # make check  lint and types
 # make e2e    the slow tests: the whole pipeline on real data
@@ -11,12 +12,13 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 DEMO ?= runs/demo
 DEMO_FRAMES ?= 24000
+AGENT ?= runs/agent
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test check e2e bench weights clean
+.PHONY: demo agent test check e2e bench weights clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'wakedream needs Python 3.11 or newer, this is ' + sys.version)"
@@ -34,6 +36,16 @@ demo: $(VENV)/.installed weights
 	$(BIN)/wakedream train dynamics demo --data $(DEMO)/data --tokenizer $(DEMO)/tokenizer --out $(DEMO)/dynamics
 	$(BIN)/wakedream evaluate $(DEMO)/dynamics --data $(DEMO)/data --out $(DEMO)/dreams
 	@echo "Open $(DEMO)/report/index.html (reconstructions) and $(DEMO)/dreams/index.html (dreams) in a browser."
+
+agent: $(VENV)/.installed weights
+	$(BIN)/wakedream record doorkey5 --out $(AGENT)/data --frames 24000 --size 40 --policy scripted:0.6,random:0.4 --processes 2
+	$(BIN)/wakedream train tokenizer auto --data $(AGENT)/data --out $(AGENT)/tokenizer --train.minutes 1.5 --model.num-latents 8
+	$(BIN)/wakedream train dynamics auto --data $(AGENT)/data --tokenizer $(AGENT)/tokenizer --out $(AGENT)/dynamics --train.minutes 4 \
+	  --model.told --loader.batch-size 32 --train.compile on --objective.bootstrap-from 800
+	$(BIN)/wakedream train agent demo --data $(AGENT)/data --world $(AGENT)/dynamics --out $(AGENT)/agent --train.minutes 1.5
+	$(BIN)/wakedream train imagination demo --data $(AGENT)/data --agent $(AGENT)/agent --out $(AGENT)/imagination --train.minutes 3
+	$(BIN)/wakedream evaluate $(AGENT)/imagination --data $(AGENT)/data --out $(AGENT)/report --policies random scripted --processes 2
+	@echo "Open $(AGENT)/report/index.html in a browser: the agent before and after practice, in its dream and in the world."
 
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --jaxtyping-packages=wakedream,typecheck.checked

@@ -30,7 +30,7 @@ def demo() -> TokenizerRun:
         model=SHAPES["demo"],
         objective=TokenizerObjectiveConfig(mask_ratio=0.0, moving_weight=20.0, lpips_weight=0.05, lpips_fraction=0.25),
         loader=LoaderConfig(batch_size=8, length=4),
-        optim=OptimConfig(muon_on="linear", lr=0.01, adamw_lr=1e-3),
+        optim=OptimConfig(muon_on="linear", lr=0.005, adamw_lr=1e-3),
         train=TrainConfig(steps=100_000, minutes=4.0, warmup_steps=50, ema_decay=0.995, evaluate_every=1000,
                           save_every=5000, save_minutes=3.0),
     )
