@@ -144,7 +144,7 @@ def main() -> None:
     stages = ("record", "tokenizer", "dynamics", "agent", "imagination")
     own = {name: [] for name in stages}  # further options of a command: after --NAME, up to the next of these
     at = [i for i, word in enumerate(given) if word.removeprefix("--") in stages and word.startswith("--")]
-    for begin, end in zip(at, [*at[1:], len(given)], strict=True):
+    for begin, end in zip(at, [*at, len(given)][1:], strict=True):
         own[given[begin].removeprefix("--")] = given[begin + 1:end]
     options = parser.parse_args(given[:at[0]] if at else given)
     loop = Loop(argparse.Namespace(**vars(options), **own))
