@@ -25,8 +25,8 @@ def upstream(cells=6):
     return gymnasium.make(name, max_steps=TIME_LIMIT, disable_env_checker=True).unwrapped
 
 
-def seen(game, size=(64, 64)):
-    return resize(game.get_frame(highlight=False, tile_size=32), size)
+def seen(game, size=(64, 64), tile=32):
+    return resize(game.get_frame(highlight=False, tile_size=tile), size)
 
 
 @pytest.mark.parametrize(("epsilon", "cells"), [(0.0, 6), (0.5, 6), (0.75, 6), (1.0, 6), (0.5, 5)])
@@ -37,7 +37,7 @@ def test_it_is_minigrids_game_to_the_pixel_and_tells_what_happens_where_it_happe
         size = env.size
         frame, info = env.reset(seed=seed)
         game.reset(seed=seed)
-        assert env.observation_space.contains(frame) and (frame == seen(game, size)).all()
+        assert env.observation_space.contains(frame) and (frame == seen(game, size, env.tile)).all()
         assert not any(info["events"].values())
         player, over = DoorKeyPlayer(env, np.random.default_rng(seed), epsilon), False
         while not over:
@@ -46,7 +46,7 @@ def test_it_is_minigrids_game_to_the_pixel_and_tells_what_happens_where_it_happe
             had, open_before = game.carrying, door.is_open
             frame, reward, terminated, truncated, info = env.step(action)
             _, expected, over, ended, _ = game.step(action)
-            assert (frame == seen(game, size)).all()
+            assert (frame == seen(game, size, env.tile)).all()
             assert (reward, terminated, truncated) == (expected, over, ended and not over)
             assert info["events"] == {"key": game.carrying is not None and had is None,
                                       "door": door.is_open and not open_before, "goal": over}

@@ -28,8 +28,6 @@ class DynamicsObjective(nn.Module):
     Made of the steps in forcing.py; `draw`, `look` and `losses` are where another objective steps in.
     """
 
-    updates = 1
-
     def __init__(self, dynamics: Dynamics, config: DynamicsObjectiveConfig, batch_size: int = 16):
         """batch_size: rows of a batch on this device."""
         super().__init__()

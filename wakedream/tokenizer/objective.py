@@ -25,8 +25,6 @@ class TokenizerObjective(nn.Module):
 
     background: Tensor | None
 
-    updates = 1
-
     def __init__(self, tokenizer: Tokenizer, config: TokenizerObjectiveConfig, lpips: LPIPS | None = None,
                  background: Tensor | None = None):
         """lpips: the network if it is already there, by default loaded. background: of the training data (c h w), with

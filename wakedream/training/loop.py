@@ -46,9 +46,6 @@ class Objective(Protocol):
     @property
     def compiled(self) -> list[nn.Module]: ...  # what is compiled, each by itself: the blocks, and what else is large
 
-    @property
-    def updates(self) -> int: ...  # of the weights in each step, all of them on the same clips: usually 1
-
     def prepare(self, step: int) -> Any: ...  # before each step: the name of its work; steps of one name do the same
 
     def __call__(self, clip: Any) -> dict[str, Tensor]: ...

@@ -89,7 +89,7 @@ class Stepper:
         work.graph = graph
 
     def _step(self, clips: list[Any]) -> None:
-        for _ in range(self.state.objective.updates):  # type: ignore[arg-type]
+        for _ in range(getattr(self.state.objective, "updates", 1)):  # an objective may ask for several
             self._update(clips)
 
     def _update(self, clips: list[Any]) -> None:
