@@ -14,6 +14,11 @@ from wakedream.evaluation.page.report import fixed, videos
 
 TITLES = {RETURN: "return", LENGTH: "length", EVENTS: "different events"}
 
+DREAM = ("Left: episodes as below. Right: what the same policy does in its dream, from the same first frame on, and "
+         "what its heads say of every frame: the reward that came with it, the value of what is to come, whether the "
+         "episode goes on.")
+EPISODES = "The first of those that were judged, the same worlds for each policy."
+
 
 def sections(
     results: dict[str, Any], films: Mapping[str, Sequence[np.ndarray]] | None = None,
@@ -21,8 +26,8 @@ def sections(
 ) -> list[str]:
     """Of the page. results: what `policy_table` made, and as "curve" what `learning_curve` made, if there is one;
     films: by policy, its first episodes as frames, uint8 (t h w c); dreams: by policy, what `dreamed` made of them."""
-    return [_policies(results), _happened(results), _learning(results), _dreams(dreams or {}, fps),
-            _episodes(films or {}, fps)]
+    return [_policies(results), _happened(results), _learning(results),
+            _films("In the dream", DREAM, dreams or {}, fps), _films("Episodes", EPISODES, films or {}, fps)]
 
 
 def lines(results: dict[str, Any]) -> list[str]:
@@ -76,22 +81,11 @@ def _learning(results: dict[str, Any]) -> str:
     return page.section("Learning", text, page.plots([svg]))
 
 
-def _dreams(dreams: Mapping[str, Sequence[np.ndarray]], fps: float) -> str:
-    parts = [page.label(policy) + "".join(videos(shown, fps, _named(policy, len(shown))))
-             for policy, shown in dreams.items() if shown]
-    if not parts:
-        return ""
-    return page.section("In the dream", "Left: episodes as below. Right: what the same policy does in its dream, from "
-                        "the same first frame on, and what its heads say of every frame: the reward that came with it, "
-                        "the value of what is to come, whether the episode goes on.", *parts)
-
-
-def _episodes(films: Mapping[str, Sequence[np.ndarray]], fps: float) -> str:
+def _films(title: str, text: str, films: Mapping[str, Sequence[np.ndarray]], fps: float) -> str:
+    """Of each policy those of its first episodes."""
     parts = [page.label(policy) + "".join(videos(shown, fps, _named(policy, len(shown))))
              for policy, shown in films.items() if shown]
-    if not parts:
-        return ""
-    return page.section("Episodes", "The first of those that were judged, the same worlds for each policy.", *parts)
+    return page.section(title, text, *parts) if parts else ""
 
 
 def _named(policy: str, count: int) -> list[str]:

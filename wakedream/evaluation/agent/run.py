@@ -19,6 +19,7 @@ from wakedream.evaluation.agent.report import lines, sections
 from wakedream.evaluation.agent.table import learning_curve, policy_table
 from wakedream.evaluation.config import EvaluateAgentConfig
 from wakedream.evaluation.dynamics.branching import recorded_seeds
+from wakedream.evaluation.dynamics.windows import evenly
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.runs import CONFIG, run_of
 from wakedream.world.policy import Agent, EnvironmentPlayer
@@ -77,8 +78,7 @@ class AgentEvaluation:
         if not kept:
             return []
         updates, between = max(kept), sorted(kept)[:-1]
-        chosen = [between[i] for i in np.unique(np.linspace(0, len(between) - 1, min(self.config.curve, len(between)))
-                                                .round().astype(int))] if between else []
+        chosen = [between[i] for i in evenly(len(between), self.config.curve).tolist()]
         judged = {0: first} if first is not None else {}
         for step in chosen:
             agent = Agent.from_pretrained(kept[step]).to(self.device)
