@@ -239,8 +239,8 @@ def test_unknown_names_say_what_there_is(tmp_path):
 
 
 def test_a_known_command_can_be_played_and_the_first_does_nothing():
-    assert commanded() == ["crafter", "coinrun", "doorkey", "doorkey5"]
-    for name, choices in (("crafter", 17), ("coinrun", 15), ("doorkey", 7), ("doorkey5", 7)):
+    assert commanded() == ["crafter", "coinrun", "doorkey", "doom", "doorkey5"]
+    for name, choices in (("crafter", 17), ("coinrun", 15), ("doorkey", 7), ("doorkey5", 7), ("doom", 4)):
         known = environment(name)
         assert known.still == next(iter(known.commands)) == "noop"
         assert len(set(known.commands.values())) == len(known.commands) > 2

@@ -59,6 +59,12 @@ def doorkey_scripted(env: Any, rng: np.random.Generator) -> Policy:
     return DoorKeyPlayer(env.unwrapped, rng)
 
 
+def doom_scripted(env: Any, rng: np.random.Generator) -> Policy:
+    from wakedream.environments.doom import DoomPlayer
+
+    return DoomPlayer(env.unwrapped, rng)
+
+
 def coinrun_scripted(env: Any, rng: np.random.Generator) -> Policy:
     from wakedream.environments.coinrun import Runner
 

@@ -79,6 +79,13 @@ def _doorkey(size: AnySize, cells: int = 6) -> Any:
     return DoorKeyEnv(size or 64, cells)
 
 
+def _doom(size: AnySize) -> Any:
+    _require("doom")
+    from wakedream.environments.doom import DoomEnv
+
+    return DoomEnv(size or 64)
+
+
 def _require(name: str) -> None:
     for package in ("gymnasium", BUILT_IN[name].package):
         require(package, BUILT_IN[name].extra)
@@ -96,6 +103,9 @@ BUILT_IN = {
     "doorkey": Environment(
         _doorkey, {**_GENERAL, "scripted": policies.doorkey_scripted}, (101, 101), "minigrid", "minigrid",
         {"noop": 6, "left": 0, "right": 1, "forward": 2, "pickup": 3, "toggle": 5}),
+    "doom": Environment(
+        _doom, {**_GENERAL, "scripted": policies.doom_scripted}, (76, 76), "vizdoom", "vizdoom",
+        {"noop": 0, "left": 1, "right": 2, "shoot": 3}, hold=4, litters=True),  # it gathers speed
 }
 BUILT_IN["doorkey5"] = replace(BUILT_IN["doorkey"], make=partial(_doorkey, cells=5))
 
