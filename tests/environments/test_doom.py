@@ -65,7 +65,7 @@ def test_a_step_costs_4_a_shot_5_more_and_the_limit_truncates(envs):
     env.aside = 0
     while abs(env.aside) < 60:
         env.step(LEFT)
-    assert set(env.step(SHOOT)[1] for _ in range(10)) == {-4, -9}
+    assert {env.step(SHOOT)[1] for _ in range(10)} == {-4, -9}
 
 
 def test_what_hits_terminates_and_is_the_event(envs):

@@ -21,8 +21,8 @@ class DoomEnv(gymnasium.Env):
     """Frames are uint8 (*size 3), height and width. A step costs 4 and a shot 5 more; the shot that hits ends the
     episode and brings 101 to 104. After 75 steps it is truncated.
 
-    info holds `events`: at this frame the monster was hit. The game shows nothing once it is: the last picture is of the
-    moment before.
+    info holds `events`: at this frame the monster was hit. The game shows nothing once it is: the last picture is of
+    the moment before.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 9}  # noqa: RUF012 (Gymnasium's own form)
