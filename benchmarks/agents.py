@@ -113,7 +113,7 @@ class Loop:
         self.run("judge", gpu, "-m", "wakedream", "evaluate", out / "imagination", "--data", out / "data", "--env",
                  options.env, "--out", out / "report", "--episodes", options.episodes, "--processes",
                  options.processes, "--num-envs", options.num_envs, "--primary", options.primary, "--policies",
-                 *options.policies, "--against", *against, *kept, "--curve", 0)
+                 *options.policies, "--against", *against, *kept, "--curve", 0, *options.judgement)
         self.run("dream", gpu, HERE / "controls.py", "dream", out / "imagination", "--data", out / "data", "--report",
                  out / "report" / "metrics.json", "--out", out / "dream.json")
 
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--gpus", nargs="*", default=[""], help="numbers of GPUs; default: what there is")
     given = sys.argv[1:]
-    stages = ("record", "tokenizer", "dynamics", "agent", "imagination")
+    stages = ("record", "tokenizer", "dynamics", "agent", "imagination", "judgement")
     own = {name: [] for name in stages}  # further options of a command: after --NAME, up to the next of these
     at = [i for i, word in enumerate(given) if word.removeprefix("--") in stages and word.startswith("--")]
     for begin, end in zip(at, [*at, len(given)][1:], strict=True):
