@@ -35,7 +35,7 @@ def demo_agent() -> AgentRun:
 def crafter_agent() -> AgentRun:
     """Beside the dynamics models `crafter` and `coinrun`, on one GPU."""
     return AgentRun(
-        model=AgentConfig(num_tokens=4, mlp_dim=512),
+        model=AgentConfig(num_tokens=4, reads_frame=True, mlp_dim=512),
         objective=CloningConfig(bootstrap_from=0),
         loader=AgentLoaderConfig(batch_size=24, length=64, short=16, long_fraction=0.65, image_fraction=0.1),
         optim=OptimConfig(lr=0.01, adamw_lr=5e-4),
