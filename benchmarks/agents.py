@@ -115,7 +115,7 @@ class Loop:
                  options.processes, "--num-envs", options.num_envs, "--primary", options.primary, "--policies",
                  *options.policies, "--against", *against, *kept, "--curve", 0)
         self.run("dream", gpu, HERE / "controls.py", "dream", out / "imagination", "--data", out / "data", "--report",
-                 out / "report" / "metrics.json", "--out", out / "dream.json")
+                 out / "report" / "metrics.json", "--out", out / "dream.json", *options.dream)
 
     def stop(self, *_: object) -> None:
         """What trains saves, and ends."""
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--gpus", nargs="*", default=[""], help="numbers of GPUs; default: what there is")
     given = sys.argv[1:]
-    stages = ("record", "tokenizer", "dynamics", "agent", "imagination")
+    stages = ("record", "tokenizer", "dynamics", "agent", "imagination", "dream")
     own = {name: [] for name in stages}  # further options of a command: after --NAME, up to the next of these
     at = [i for i, word in enumerate(given) if word.removeprefix("--") in stages and word.startswith("--")]
     for begin, end in zip(at, [*at, len(given)][1:], strict=True):
