@@ -12,7 +12,8 @@ Records, trains the four stages (minutes of each), and beside them, each by the 
     scratch     cloned without a world model: the same network, untrained, no video loss
 
 Then judges all in the same worlds (OUT/report), and asks the dream what it expected of the run's checkpoints
-(OUT/dream.json). What was finished is not done again; a run that was stopped goes on.
+(OUT/dream.json). What follows --record, --tokenizer, --dynamics, --agent, --imagination or --dream are further options of
+that command. What was finished is not done again; a run that was stopped goes on.
 """
 
 import argparse
