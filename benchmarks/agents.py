@@ -11,9 +11,10 @@ Records, trains the four stages (minutes of each), and beside them, each by the 
     best        cloned on the best quarter of the episodes
     scratch     cloned without a world model: the same network, untrained, no video loss
 
-Then judges all in the same worlds (OUT/report), and asks the dream what it expected of the run's checkpoints
-(OUT/dream.json). What follows --record, --tokenizer, --dynamics, --agent, --imagination or --dream are further options of
-that command. What was finished is not done again; a run that was stopped goes on.
+Then judges all in the same worlds (OUT/report), asks the dream what it expected of the run's checkpoints
+(OUT/dream.json), and measures dreams before and after cloning (OUT/dreams-before, OUT/dreams-after). What follows
+--record, --tokenizer, --dynamics, --agent, --imagination or --dream are further options of that command. What was
+finished is not done again; a run that was stopped goes on.
 """
 
 import argparse
@@ -117,6 +118,11 @@ class Loop:
                  *options.policies, "--against", *against, *kept, "--curve", 0)
         self.run("dream", gpu, HERE / "controls.py", "dream", out / "imagination", "--data", out / "data", "--report",
                  out / "report" / "metrics.json", "--out", out / "dream.json", *options.dream)
+        self.run("world", gpu, "-c", "import sys, wakedream as wd; wd.Agent.from_pretrained(sys.argv[1])."
+                 "world.save_pretrained(sys.argv[2])", out / "agent", out / "world")
+        for name, world in (("dreams-before", "dynamics"), ("dreams-after", "world")):
+            self.run(name, gpu, "-m", "wakedream", "evaluate", out / world, "--data", out / "data", "--out", out / name,
+                     "--no-videos", "--drift", 0)
 
     def stop(self, *_: object) -> None:
         """What trains saves, and ends."""

@@ -113,7 +113,7 @@ def test_the_adapter_is_a_gymnasium_environment_with_daylight():
 
 
 def test_the_counts_beside_a_frame_are_those_that_are_drawn_in_it():
-    """Upstream draws the inventory of the extras, and it is the lower part of the frame; a sapling counts when it comes."""
+    """Upstream draws the inventory of the extras, and it is the lower part of the frame."""
     env = CrafterEnv()
     episode = play_episode("crafter", env, "scripted", seed=3, index=0, max_frames=250)
     counts = {name: values for name, values in episode.extras.items() if name != "daylight"}
