@@ -34,11 +34,10 @@ def dream_verdict(own: Numbers, last_frame: Numbers, mean_image: Numbers, action
 
 def probe_verdict(unread: Sequence[str]) -> str:
     """Of the numbers that a line reads from the pixels and not from the latents; "" where there are none."""
-    return (unread and (
+    return "" if not unread else (
         f"the latents hold too little of what the picture shows: {', '.join(unread)} can be read from the pixels and "
         f"not from them (R2 below {READ}), so an agent will hardly know. Train longer (--train.minutes), with more "
-        "latents (--model.num-latents), or with patches that fit what is drawn (--model.patch-size): Crafter's cells "
-        "have 7 pixels, so that patches of 7 on frames of 63 (record --size 63) cut none of them")) or ""
+        "latents (--model.num-latents) or with smaller patches (--model.patch-size)")
 
 
 def _short(own: Numbers, baselines: Mapping[str, Numbers], margin: float) -> str:
