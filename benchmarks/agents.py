@@ -10,9 +10,12 @@ Records, trains the four stages (minutes of each), and beside them, each by the 
     shuffled    cloned and improved on the same play with the rewards permuted among episodes: must not gain
     best        cloned on the best quarter of the episodes
     scratch     cloned without a world model: the same network, untrained, no video loss
+    again       cloned and improved with another seed
 
-Then judges all in the same worlds (OUT/report), and asks the dream what it expected of the run's checkpoints
-(OUT/dream.json). What was finished is not done again; a run that was stopped goes on.
+Then judges all in the same worlds (OUT/report), asks the dream what it expected of the run's checkpoints
+(OUT/dream.json), and measures dreams before and after cloning (OUT/dreams-before, OUT/dreams-after). What follows
+--record, --tokenizer, --dynamics, --agent, --imagination, --judgement or --dream are further options of that command.
+What was finished is not done again; a run that was stopped goes on.
 """
 
 import argparse
@@ -26,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CHECKPOINTS = 4  # of imagination to be judged, or a few more
-CONTROLS = ("shuffled", "best", "scratch")
+CONTROLS = ("shuffled", "best", "scratch", "again")
 HERE = Path(__file__).parent
 
 
@@ -65,10 +68,10 @@ class Loop:
         self.train(gpu, "agent", name, data, options.minutes[2], "--world", self.out / world, "--loader.relevant",
                    relevant or options.relevant, *options.agent, *words)
 
-    def imagination(self, gpu: str, name: str, data: str, agent: str) -> None:
+    def imagination(self, gpu: str, name: str, data: str, agent: str, *words: object) -> None:
         options = self.options
         self.train(gpu, "imagination", name, data, options.minutes[3], "--agent", self.out / agent,
-                   "--loader.relevant", options.relevant, *options.imagination)
+                   "--loader.relevant", options.relevant, *options.imagination, *words)
 
     def with_gpu(self, work: str) -> None:
         gpu = self.gpus.get()
@@ -95,6 +98,10 @@ class Loop:
         self.agent(gpu, "agent-shuffled", "data-shuffled", "dynamics")
         self.imagination(gpu, "imagination-shuffled", "data-shuffled", "agent-shuffled")
 
+    def make_again(self, gpu: str) -> None:
+        self.agent(gpu, "agent-again", "data", "dynamics", "--train.seed", 1)
+        self.imagination(gpu, "imagination-again", "data", "agent-again", "--train.seed", 1)
+
     def make_best(self, gpu: str) -> None:
         self.agent(gpu, "agent-best", "data", "dynamics", relevant="best:0.25")
 
@@ -106,7 +113,7 @@ class Loop:
     def judge(self, gpu: str) -> None:
         options, out = self.options, self.out
         others = {"shuffled": ("agent-shuffled", "imagination-shuffled"), "best": ("agent-best",),
-                  "scratch": ("agent-scratch",)}
+                  "scratch": ("agent-scratch",), "again": ("agent-again", "imagination-again")}
         against = [out / name for name in ("agent", *(name for one in options.controls for name in others[one]))]
         kept = sorted((out / "imagination" / "checkpoints").glob("step_*/model"))[:-1]
         kept = kept[::max(1, len(kept) // CHECKPOINTS)]
@@ -115,7 +122,12 @@ class Loop:
                  options.processes, "--num-envs", options.num_envs, "--primary", options.primary, "--policies",
                  *options.policies, "--against", *against, *kept, "--curve", 0, *options.judgement)
         self.run("dream", gpu, HERE / "controls.py", "dream", out / "imagination", "--data", out / "data", "--report",
-                 out / "report" / "metrics.json", "--out", out / "dream.json")
+                 out / "report" / "metrics.json", "--out", out / "dream.json", *options.dream)
+        self.run("world", gpu, "-c", "import sys, wakedream as wd; wd.Agent.from_pretrained(sys.argv[1])."
+                 "world.save_pretrained(sys.argv[2])", out / "agent", out / "world")
+        for name, world in (("dreams-before", "dynamics"), ("dreams-after", "world")):
+            self.run(name, gpu, "-m", "wakedream", "evaluate", out / world, "--data", out / "data", "--out", out / name,
+                     "--no-videos", "--drift", 0)
 
     def stop(self, *_: object) -> None:
         """What trains saves, and ends."""
@@ -136,12 +148,12 @@ def main() -> None:
     parser.add_argument("--controls", nargs="*", default=CONTROLS, choices=CONTROLS)
     parser.add_argument("--policies", nargs="*", default=("random", "scripted"), help="players to judge")
     parser.add_argument("--primary", default="return")
-    parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--episodes", type=int, default=1000, help="of each policy; 0: nothing is judged")
     parser.add_argument("--num-envs", type=int, default=128)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--gpus", nargs="*", default=[""], help="numbers of GPUs; default: what there is")
     given = sys.argv[1:]
-    stages = ("record", "tokenizer", "dynamics", "agent", "imagination", "judgement")
+    stages = ("record", "tokenizer", "dynamics", "agent", "imagination", "judgement", "dream")
     own = {name: [] for name in stages}  # further options of a command: after --NAME, up to the next of these
     at = [i for i, word in enumerate(given) if word.removeprefix("--") in stages and word.startswith("--")]
     for begin, end in zip(at, [*at, len(given)][1:], strict=True):
@@ -152,7 +164,8 @@ def main() -> None:
     loop.with_gpu("world")
     with ThreadPoolExecutor(len(options.gpus)) as pool:
         list(pool.map(loop.with_gpu, ("agent", *options.controls)))
-    loop.judge(options.gpus[0])
+    if options.episodes:
+        loop.judge(options.gpus[0])
 
 
 if __name__ == "__main__":

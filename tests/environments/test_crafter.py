@@ -112,6 +112,22 @@ def test_the_adapter_is_a_gymnasium_environment_with_daylight():
     assert set(episode.info["achievements"]) == set(constants.achievements)
 
 
+def test_the_counts_beside_a_frame_are_those_that_are_drawn_in_it():
+    """Upstream draws the inventory of the extras, and it is the lower part of the frame."""
+    env = CrafterEnv()
+    episode = play_episode("crafter", env, "scripted", seed=3, index=0, max_frames=250)
+    counts = {name: values for name, values in episode.extras.items() if name != "daylight"}
+    assert set(counts) == set(constants.items)
+    assert all(values.dtype == np.float32 for values in counts.values())
+    draw = crafter.engine.ItemView(env.simulator._textures, (9, 2))
+    for t, frame in enumerate(episode.video):
+        drawn = draw({name: int(counts[name][t]) for name in constants.items}, (7, 7))
+        assert (drawn.transpose(1, 0, 2) == frame[49:63, :63]).all(), t
+    came = int(episode.events["collect_sapling"].argmax())
+    assert counts["sapling"][came - 1:came + 1].tolist() == [0, 1]
+    assert sum(len(set(values)) > 1 for values in counts.values()) > 10
+
+
 def test_an_event_is_an_achievement_that_is_unlocked_for_the_first_time():
     env, before, unlocked = CrafterEnv(), set(), []
     frame, info = env.reset(seed=0)

@@ -11,6 +11,8 @@ from wakedream.data.actions import ActionComponent, ActionSpec, action_of
 from wakedream.data.trajectory import Trajectory
 from wakedream.dynamics.engine import DreamEngine
 from wakedream.errors import ConfigError
+from wakedream.evaluation.config import DYNAMICS
+from wakedream.evaluation.kinds import kind_of
 from wakedream.world.policy import Agent, EnvironmentPlayer
 
 
@@ -78,6 +80,17 @@ def test_it_acts_in_an_environment_and_is_saved_and_loaded(agent, tmp_path):
         EnvironmentPlayer(agent, 3, gymnasium.spaces.Discrete(5))
     likeliest = agent.act(torch.from_numpy(shown.transpose(0, 3, 1, 2).copy()), greedy=True)
     assert likeliest["move"].shape == (3,)
+
+
+def test_its_world_is_a_world_as_any_other(agent, tmp_path):
+    """To be dreamed in, kept, and evaluated as a dynamics model: how good its dreams are after cloning."""
+    agent.world.save_pretrained(tmp_path / "world")
+    assert kind_of(tmp_path / "world") == DYNAMICS
+    again = wd.World.from_pretrained(tmp_path / "world")
+    shown, moves = frames(2, rows=3).transpose(0, 1), torch.tensor([[0, 1], [0, 2], [0, 3]])
+    dreams = [world.dream(shown, {"move": moves}, seed=0).step({"move": [1, 2, 3]}) for world in (agent.world, again)]
+    assert torch.equal(*dreams)
+    assert again.fingerprint() == agent.world.fingerprint()
 
 
 def test_actions_of_any_space_come_back():

@@ -164,8 +164,12 @@ def evaluation_clips(store: Store, split: str, count: int, length: int, seed: in
 
     Fewer when the split has fewer windows. DataError when it has none, or one of them is damaged.
     """
-    episodes = {info.id: info for info in store.split(split)}
-    windows = evaluation_windows(store, split, count, length, seed)
+    return clips_at(store, evaluation_windows(store, split, count, length, seed), length)
+
+
+def clips_at(store: Store, windows: list[tuple[int, int]], length: int) -> Clip:
+    """The clips of `length` frames that begin at (episode, first frame), on the CPU. DataError when one is damaged."""
+    episodes = {info.id: info for info in store.episodes}
     table = FrameTable(store, len(windows) * length)
     for i, (episode, start) in enumerate(windows):
         table.read(episodes[episode], start, start + length, i * length)

@@ -1,10 +1,11 @@
 """Whether a model is better than what can be said without one; if not, that it is not, and what to try."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 DREAMED = 4  # frames after the context, where dreams are judged: later ones may go elsewhere and still be good
 LEAST = 1.0  # dB that a reconstruction of what moves must be above the mean image: less is a veil over it
+READ = 0.9  # R2 from which a number counts as read
 MOVING, WHOLE = "psnr_moving", "psnr"
 MEAN, LAST = "the mean image of the training data", "the last frame that they were shown, repeated,"
 Numbers = Mapping[str, Any]
@@ -29,6 +30,14 @@ def dream_verdict(own: Numbers, last_frame: Numbers, mean_image: Numbers, action
         f"these dreams are no nearer to what really came than a picture that stands still: {short}. Train longer "
         "(--train.minutes); see whether the tokenizer draws what moves (wakedream evaluate, of the tokenizer's run)"
         f"{look}")
+
+
+def probe_verdict(unread: Sequence[str]) -> str:
+    """Of the numbers that a line reads from the pixels and not from the latents; "" where there are none."""
+    return "" if not unread else (
+        f"the latents hold too little of what the picture shows: {', '.join(unread)} can be read from the pixels and "
+        f"not from them (R2 below {READ}), so an agent will hardly know. Train longer (--train.minutes), with more "
+        "latents (--model.num-latents) or with smaller patches (--model.patch-size)")
 
 
 def _short(own: Numbers, baselines: Mapping[str, Numbers], margin: float) -> str:

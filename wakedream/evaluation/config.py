@@ -53,6 +53,13 @@ class EvaluateTokenizerConfig(EvaluateConfig):
     """How many clips, spread evenly over the held-out episodes (default: 32)."""
     length: int | None = None
     """Frames per clip (default: twice the training clip where most episodes are that long, else once)."""
+    probe: int | None = None
+    """Frames from which it is learned and judged what can be read from latents, where the data set has extras; 0: none
+    (default: 20000, on a CPU 6000)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(0, self, "probe")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from wakedream.errors import ConfigError
 from wakedream.model.given import Given, frames_of
 from wakedream.model.pretrained import refuse_foreign
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.world.model import TOKENIZER, tokenizer_of
+from wakedream.world.model import TOKENIZER, World, tokenizer_of
 
 
 class Agent:
@@ -48,6 +48,11 @@ class Agent:
         refuse_foreign(folder, "policy")
         for part, name in ((self.tokenizer, TOKENIZER), (self.model, "agent")):
             part.save_within(folder / name)
+
+    @property
+    def world(self) -> World:
+        """What it dreams in: its dynamics model as it is now, which went on learning while the agent was cloned."""
+        return World(self.tokenizer, self.model.dynamics)
 
     @property
     def device(self) -> torch.device:

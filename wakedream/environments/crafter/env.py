@@ -16,8 +16,9 @@ TIME_LIMIT = 10_000
 class CrafterEnv(gymnasium.Env):
     """Frames are uint8 (*size 3), height and width. Death terminates; `length` steps truncate. One seed, one story.
 
-    info holds `extras` (daylight, 0 to 1), `achievements` (how often each was reached) and `events` (which of them the
-    last step has unlocked).
+    info holds `extras` (daylight, 0 to 1, and what the picture counts: health, food, drink, energy and all that is
+    carried, 0 to 9 each), `achievements` (how often each was reached) and `events` (which of them the last step has
+    unlocked).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own form)
@@ -56,6 +57,8 @@ class CrafterEnv(gymnasium.Env):
         self.steps, self.length, self.frame = other.steps, other.length, other.frame
 
     def _info(self) -> dict[str, Any]:
-        achievements = self.simulator.player.achievements
-        return {"extras": {"daylight": float(self.simulator.world.daylight)}, "achievements": dict(achievements),
-                "events": {name: name in self.simulator.new for name in achievements}}
+        player = self.simulator.player
+        counts = {name: float(count) for name, count in player.inventory.items()}
+        return {"extras": {"daylight": float(self.simulator.world.daylight), **counts},
+                "achievements": dict(player.achievements),
+                "events": {name: name in self.simulator.new for name in player.achievements}}

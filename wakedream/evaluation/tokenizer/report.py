@@ -26,7 +26,18 @@ def sections(results: dict[str, Any], pictures: Pictures, fps: float = 10.0) -> 
         _masked(results),
         _by_frame(results),
         _latents(results, pictures),
+        _probe(results),
     ]
+
+
+def probe_lines(found: dict[str, Any] | None) -> list[str]:
+    """For the terminal."""
+    if not found:
+        return []
+    cells = _probed(found)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    table = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return [f"{_of_probe(found)}:", *table, *filter(None, [found["verdict"]])]
 
 
 def write_picture(folder: Path, pictures: Pictures) -> None:
@@ -155,6 +166,38 @@ def _latents(results: dict[str, Any], pictures: Pictures) -> str:
         if i in pictures.maps
     ]
     return page.section("Latents", text, page.maps(shown))
+
+
+def _probe(results: dict[str, Any]) -> str:
+    found = results.get("probe")
+    if not found:
+        return ""
+    head, *rows = _probed(found)
+    text = (f"{_of_probe(found)}: the share of an extra's variance that a line explains (ridge regression), R2; of "
+            "whole numbers how often it is exact once rounded, beside how often the commonest number is right. The "
+            "pixels, in grey, say what a line reads from the picture itself.")
+    return page.section("What is read from the latents", text, page.warning(found["verdict"]), page.table(head, rows))
+
+
+def _of_probe(found: dict[str, Any]) -> str:
+    return (f"Read linearly from {counted(found['frames'], 'frames')} in {counted(found['episodes'], 'episodes')}, as "
+            f"learned from {counted(found['learned_from'], 'frames')} in others")
+
+
+def _probed(found: dict[str, Any]) -> list[list[str]]:
+    """Headings, and a row for each extra."""
+    kinds = ("latents", "pixels")
+    rows = [["extra", "std", *(f"{of}{what}" for of in kinds for what in (", R2", ", exact")), "commonest"]]
+    for row in found["rows"]:
+        read = [row.get(of, {}) for of in kinds]
+        values = [cell for one in read for cell in (fixed(one["r2"], 3) if one else "-", _share(one.get("exact")))]
+        std = "constant" if row["constant"] else fixed(row["std"], 2)
+        rows.append([row["extra"], std, *values, _share(row["commonest"])])
+    return rows
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
 
 def _dead(found: dict[str, Any]) -> str:

@@ -11,13 +11,15 @@ from wakedream.evaluation.baseline import reconstruction_verdict
 from wakedream.evaluation.config import EvaluateTokenizerConfig
 from wakedream.evaluation.page.report import UNITS
 from wakedream.evaluation.tokenizer.pictures import heat, take_pictures
+from wakedream.evaluation.tokenizer.probe import probe
 from wakedream.evaluation.tokenizer.reconstruction import RATIOS, check_data, evaluate_tokenizer
-from wakedream.evaluation.tokenizer.report import sections, write_picture
+from wakedream.evaluation.tokenizer.report import probe_lines, sections, write_picture
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.runs import run_of
 from wakedream.tokenizer.tokenizer import Tokenizer
 
 DEFAULT_CLIPS, DEFAULT_LENGTH = 32, 16  # of the training clip, where the run does not say
+PROBED, CPU_PROBED = 20_000, 6_000  # frames
 
 
 class TokenizerEvaluation:
@@ -40,7 +42,7 @@ class TokenizerEvaluation:
             training_length=self.trained, lpips=self.lpips, ratios=RATIOS if self.masked else (0.0,),
             seed=self.config.seed)
         own, mean = results["reconstruction"][:2]
-        return self._about() | {"verdict": reconstruction_verdict(own, mean)} | results
+        return self._about() | {"verdict": reconstruction_verdict(own, mean)} | results | {"probe": self._probe()}
 
     def sections(self, results: dict[str, Any], out: Path) -> list[str]:
         pictures = take_pictures(self.tokenizer, self.store, self.length, videos=self.config.videos,
@@ -54,7 +56,18 @@ class TokenizerEvaluation:
         for row in results["reconstruction"]:
             numbers = (f"{unit.split(',')[0]} {row[name]:.4g}" for name, unit in UNITS.items() if name in row)
             shown.append(f"{row['of']:>10}, {row['frames_of']}: {'  '.join(numbers)}  ({row['frames']} frames)")
+        shown += probe_lines(results["probe"])
+        if results["probe"] is None and self.store.extras and self.config.probe != 0:
+            shown.append("left out: what is read from the latents: that takes two episodes to learn from and one to be "
+                         "judged by, in which all extras are known")
         return [*shown, *filter(None, [results["verdict"]])]
+
+    def _probe(self) -> dict[str, Any] | None:
+        frames = self.config.probe
+        if frames is None:
+            frames = CPU_PROBED if self.tokenizer.mask_token.device.type == "cpu" else PROBED
+        length = min(self.length, self.trained or DEFAULT_LENGTH)
+        return probe(self.tokenizer, self.store, frames, length, self.config.seed) if frames else None
 
     def _about(self) -> dict[str, Any]:
         own = self.tokenizer.config
