@@ -59,6 +59,12 @@ def doorkey_scripted(env: Any, rng: np.random.Generator) -> Policy:
     return DoorKeyPlayer(env.unwrapped, rng)
 
 
+def swingup_scripted(env: Any, rng: np.random.Generator) -> Policy:
+    from wakedream.environments.swingup.player import SwingUpPlayer
+
+    return SwingUpPlayer(env.unwrapped, rng)
+
+
 def coinrun_scripted(env: Any, rng: np.random.Generator) -> Policy:
     from wakedream.environments.coinrun import Runner
 

@@ -79,6 +79,13 @@ def _doorkey(size: AnySize, cells: int = 6) -> Any:
     return DoorKeyEnv(size or 64, cells)
 
 
+def _swingup(size: AnySize) -> Any:
+    require("gymnasium", "swingup")  # MuJoCo is imported there, once it is settled how it draws
+    from wakedream.environments.swingup.env import SwingUpEnv
+
+    return SwingUpEnv(size or 64)
+
+
 def _require(name: str) -> None:
     for package in ("gymnasium", BUILT_IN[name].package):
         require(package, BUILT_IN[name].extra)
@@ -96,6 +103,8 @@ BUILT_IN = {
     "doorkey": Environment(
         _doorkey, {**_GENERAL, "scripted": policies.doorkey_scripted}, (101, 101), "minigrid", "minigrid",
         {"noop": 6, "left": 0, "right": 1, "forward": 2, "pickup": 3, "toggle": 5}),
+    "swingup": Environment(
+        _swingup, {**_GENERAL, "scripted": policies.swingup_scripted}, (251, 251), "mujoco", "swingup"),
 }
 BUILT_IN["doorkey5"] = replace(BUILT_IN["doorkey"], make=partial(_doorkey, cells=5))
 
