@@ -178,7 +178,7 @@ def test_a_clone_goes_on_as_the_other_does_and_leaves_it_alone(env):
     other, rng = SwingUpEnv(), np.random.default_rng(0)
     env.reset(seed=5)
     other.reset(seed=6)
-    while env.stood < HELD - 3:
+    while env.stood < HELD - 3 and env.steps < TIME_LIMIT:
         env.step(force(best(env.state)))
     other.become(env)
     assert (other.render() == env.render()).all() and other.state == env.state
@@ -229,6 +229,18 @@ def test_it_gets_up_again_after_random_bursts(blind):
         return times > 1
 
     assert sum(fell_and_rose(seed) for seed in range(20)) > 2
+
+
+def test_without_skill_forces_are_inexact_and_go_on_too_long(blind):
+    for skill in (1.0, 0.6):
+        blind.reset(seed=0)
+        player, exact, taken = SwingUpPlayer(blind, np.random.default_rng(0), skill), 0, []
+        for _ in range(100):
+            taken.append(float(player(blind.frame)[0]))
+            exact += taken[-1] == pytest.approx(np.clip(best(blind.state), -1, 1)) and abs(taken[-1]) < 1
+            blind.step(force(taken[-1]))
+        held = np.mean([one == other for one, other in itertools.pairwise(taken) if abs(one) < 1])
+        assert (held > 0.2, exact > 30) == ((False, True) if skill == 1 else (True, False))
 
 
 def test_skill_pays_and_a_mixed_recording_earns_about_half_of_the_best(blind):
