@@ -51,4 +51,5 @@ def best(state: tuple[float, float, float, float]) -> float:
     if abs(angle) < CATCH:
         return float(np.dot(BALANCE, (place, angle, speed, spin)))
     lacking = GRAVITY * (1 - math.cos(angle)) - LENGTH * spin ** 2 / 2  # energy, for its mass and length
-    return (-0.8 * lacking * spin * math.cos(angle) - place - speed) * MASS / FORCE
+    swing = -0.5 * lacking * math.tanh(5 * spin * math.cos(angle))  # as it moves, decided even where slow
+    return (swing - 4 * place - speed) * MASS / FORCE
