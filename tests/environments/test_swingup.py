@@ -259,7 +259,7 @@ def test_where_nothing_can_be_drawn_it_says_what_to_install():
     code = "from wakedream.environments.registry import environment; environment('swingup').make(None)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
                          env={**os.environ, "MUJOCO_GL": "nothing"})
-    assert "MissingExtraError: swingup cannot draw without a screen (MUJOCO_GL=nothing; " in ran.stderr
+    assert "MissingExtraError: swingup cannot draw without a screen (MUJOCO_GL is nothing; " in ran.stderr
     assert "libegl1" in ran.stderr
 
 

@@ -80,7 +80,7 @@ def _doorkey(size: AnySize, cells: int = 6) -> Any:
 
 
 def _swingup(size: AnySize) -> Any:
-    require("gymnasium", "swingup")  # MuJoCo is imported there, once it is settled how it draws
+    require("gymnasium", "swingup")  # MuJoCo is imported where it is explained if it cannot draw
     from wakedream.environments.swingup.env import SwingUpEnv
 
     return SwingUpEnv(size or 64)

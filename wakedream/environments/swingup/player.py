@@ -26,9 +26,8 @@ class SwingUpPlayer:
     share of steps with any force, in bursts, from which it recovers."""
 
     def __init__(self, env: SwingUpEnv, rng: np.random.Generator, skill: float | None = None, epsilon: float = 0.0):
-        levels, chances = zip(*LEVELS, strict=True)
-        drawn = levels[rng.choice(len(levels), p=chances)]
-        self.skill, self.epsilon = drawn if skill is None else (skill, epsilon)
+        chosen = LEVELS[rng.choice(len(LEVELS), p=[chance for _, chance in LEVELS])][0]
+        self.skill, self.epsilon = chosen if skill is None else (skill, epsilon)
         self.info: dict[str, Any] = {"policy": "scripted", "skill": self.skill, "epsilon": self.epsilon}
         self.env, self.rng, self.bursts = env, rng, Bursts(self.epsilon, rng)
         self.force = 0.0

@@ -8,6 +8,7 @@ and lighter for that. No shadows: on a CPU they take twenty times as long as all
 
 import contextlib
 import ctypes.util
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -73,10 +74,10 @@ class Scene:
         self.size = size
         height, width = (FINER * side for side in size)
         with _explained():
-            self.mujoco = _imported()
+            self.mujoco: Any = require("mujoco", "swingup")
             self.model = self.mujoco.MjModel.from_xml_string(MODEL.format(height=height, width=width))
             self.data = self.mujoco.MjData(self.model)
-            self.renderer = self.mujoco.Renderer(self.model, height, width)
+            self.canvas = _Canvas(self.mujoco, self.model, height, width)
 
     def place(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
         """Begin anew with this state."""
@@ -98,18 +99,45 @@ class Scene:
         """uint8 (*size 3)."""
         self.mujoco.mj_kinematics(self.model, self.data)  # where things are; the state stays as it is
         self.mujoco.mj_camlight(self.model, self.data)
-        self.renderer.update_scene(self.data, "far")
-        return resize(self.renderer.render(), self.size).copy()  # else it cannot be written to
+        return resize(self.canvas.draw(self.data), self.size).copy()  # else it cannot be written to
 
     def close(self) -> None:
-        self.renderer.close()
+        self.canvas.close()
 
 
-def _imported() -> Any:
-    """MuJoCo, which settles how it draws when it is imported: as MUJOCO_GL says, which is set here where it is not."""
-    if sys.platform == "linux" and not os.environ.get("MUJOCO_GL"):
-        os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
-    return require("mujoco", "swingup")
+class _Canvas:
+    """Where one model is drawn, without a screen."""
+
+    def __init__(self, mujoco: Any, model: Any, height: int, width: int):
+        self.mujoco, self.model = mujoco, model
+        self.context = _way_to_draw(mujoco)(width, height)
+        self.context.make_current()
+        self.drawn = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.drawn)
+        self.things, self.options, self.camera = mujoco.MjvScene(model, 100), mujoco.MjvOption(), mujoco.MjvCamera()
+        self.camera.type, self.camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
+        self.area, self.picture = mujoco.MjrRect(0, 0, width, height), np.zeros((height, width, 3), np.uint8)
+
+    def draw(self, data: Any) -> np.ndarray:
+        self.context.make_current()  # that of another environment may be
+        self.mujoco.mjv_updateScene(self.model, data, self.options, None, self.camera, self.mujoco.mjtCatBit.mjCAT_ALL,
+                                    self.things)
+        self.mujoco.mjr_render(self.area, self.things, self.drawn)
+        self.mujoco.mjr_readPixels(self.picture, None, self.area, self.drawn)
+        return self.picture[::-1]
+
+    def close(self) -> None:
+        self.context.make_current()
+        self.drawn.free()
+        self.context.free()
+
+
+def _way_to_draw(mujoco: Any) -> Any:
+    """What MUJOCO_GL says, else what there is: MuJoCo's own choice on Linux is a window."""
+    if sys.platform != "linux":
+        return mujoco.GLContext
+    name = os.environ.get("MUJOCO_GL") or ("egl" if ctypes.util.find_library("EGL") else "osmesa")
+    return importlib.import_module(f"mujoco.{name.lower()}").GLContext
 
 
 @contextlib.contextmanager
@@ -120,8 +148,8 @@ def _explained() -> Iterator[None]:
     except MissingExtraError:
         raise
     except Exception as error:
+        asked = os.environ.get("MUJOCO_GL")
         raise MissingExtraError(
-            f"swingup cannot draw without a screen (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}; "
+            f"swingup cannot draw without a screen (MUJOCO_GL {f'is {asked}' if asked else 'is not set'}; "
             f"{type(error).__name__}: {error}): install EGL (Debian, Ubuntu: libegl1 and libgl1; a GPU's driver brings "
-            "its own) or OSMesa (libosmesa6), and leave MUJOCO_GL unset or set it to egl or osmesa before MuJoCo is "
-            "imported") from error
+            "its own) or OSMesa (libosmesa6), and leave MUJOCO_GL unset or set it to egl or osmesa") from error
