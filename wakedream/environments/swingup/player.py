@@ -22,8 +22,8 @@ BALANCE = (0.887, 7.445, 1.144, 1.851)  # linear-quadratic, per step of 0.04 s; 
 
 
 class SwingUpPlayer:
-    """Both are drawn per episode: `skill`, 0 to 1, below which forces are inexact and go on too long; `epsilon`, the
-    share of steps with any force, in bursts, from which it recovers."""
+    """Drawn per episode: `skill`, 0 to 1, for lack of which forces are inexact and go on too long; `epsilon`, the share
+    of steps with any force at all, in bursts, from which it recovers."""
 
     def __init__(self, env: SwingUpEnv, rng: np.random.Generator, skill: float | None = None, epsilon: float = 0.0):
         chosen = LEVELS[rng.choice(len(LEVELS), p=[chance for _, chance in LEVELS])][0]
