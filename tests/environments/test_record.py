@@ -274,7 +274,8 @@ def test_coinrun_is_played_to_the_right_or_with_every_move():
 
 def test_a_missing_extra_is_named(monkeypatch):
     for module, name, extra in (("crafter", "crafter", "crafter"), ("envpool", "coinrun", "coinrun"),
-                                ("minigrid", "doorkey", "minigrid"), ("gymnasium", "crafter", "crafter")):
+                                ("minigrid", "doorkey", "minigrid"), ("mujoco", "swingup", "swingup"),
+                                ("gymnasium", "crafter", "crafter")):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
             with pytest.raises(MissingExtraError, match=rf"pip install 'wakedream\[{extra}\]'"):
@@ -290,5 +291,5 @@ def test_impossible_options_are_refused(tmp_path, wrong):
 
 def test_recording_loads_no_torch():
     code = ("import sys, wakedream.environments.record, wakedream.environments.play\n"
-            "assert not {'torch', 'gymnasium', 'crafter'} & set(sys.modules)")
+            "assert not {'torch', 'gymnasium', 'crafter', 'mujoco'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE.parents[1])

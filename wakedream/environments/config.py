@@ -10,7 +10,8 @@ from wakedream.environments.mixture import shares
 @dataclass(frozen=True)
 class RecordConfig:
     env: str
-    """What to play: crafter, coinrun, doorkey, doorkey5, doom, or a Gymnasium id (CartPole-v1, module:Id-v0)."""
+    """What to play: crafter, coinrun, doorkey, doorkey5, doom, swingup, or a Gymnasium id (CartPole-v1,
+    module:Id-v0)."""
     out: str
     """The data set's folder. The same command goes on where it was stopped."""
     frames: int
@@ -18,8 +19,8 @@ class RecordConfig:
     processes: int = 1
     """Processes that play side by side; the recorded episodes do not depend on it."""
     policy: str | None = None
-    """random, sticky, or scripted where there is one (crafter, coinrun, doorkey, doom). Several by shares, drawn for
-    each episode: scripted:0.6,random:0.4. Default: scripted, else sticky."""
+    """random, sticky, or scripted where there is one (crafter, coinrun, doorkey, doom, swingup). Several by shares,
+    drawn for each episode: scripted:0.6,random:0.4. Default: scripted, else sticky."""
     size: str | None = None
     """Pixels of a frame: 64, or height x width as in 128x96. Default: the environment's own."""
     seed: int = 0

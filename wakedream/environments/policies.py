@@ -65,6 +65,12 @@ def doom_scripted(env: Any, rng: np.random.Generator) -> Policy:
     return DoomPlayer(env.unwrapped, rng)
 
 
+def swingup_scripted(env: Any, rng: np.random.Generator) -> Policy:
+    from wakedream.environments.swingup.player import SwingUpPlayer
+
+    return SwingUpPlayer(env.unwrapped, rng)
+
+
 def coinrun_scripted(env: Any, rng: np.random.Generator) -> Policy:
     from wakedream.environments.coinrun import Runner
 

@@ -86,6 +86,13 @@ def _doom(size: AnySize) -> Any:
     return DoomEnv(size or 64)
 
 
+def _swingup(size: AnySize) -> Any:
+    require("gymnasium", "swingup")  # MuJoCo is imported where it is explained if it cannot draw
+    from wakedream.environments.swingup.env import SwingUpEnv
+
+    return SwingUpEnv(size or 64)
+
+
 def _require(name: str) -> None:
     for package in ("gymnasium", BUILT_IN[name].package):
         require(package, BUILT_IN[name].extra)
@@ -106,6 +113,8 @@ BUILT_IN = {
     "doom": Environment(
         _doom, {**_GENERAL, "scripted": policies.doom_scripted}, (76, 76), "vizdoom", "vizdoom",
         {"noop": 0, "left": 1, "right": 2, "shoot": 3}, hold=4, litters=True),  # it gathers speed
+    "swingup": Environment(
+        _swingup, {**_GENERAL, "scripted": policies.swingup_scripted}, (251, 251), "mujoco", "swingup"),
 }
 BUILT_IN["doorkey5"] = replace(BUILT_IN["doorkey"], make=partial(_doorkey, cells=5))
 
