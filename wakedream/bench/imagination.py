@@ -1,5 +1,6 @@
 """Imagination: dreamed frames per second of an agent's rollouts, policy and heads included, and of whole updates,
-beside a dream of as many frames in which nobody acts."""
+beside a dream of as many frames in which nobody acts: from nothing, and after the same contexts, which are observed
+first."""
 
 import gc
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ RECOMMENDED = "crafter"  # agent of dynamics models that have none of their own 
 
 
 def imagination(config: BenchConfig, machine: Machine) -> Iterator[Result]:
-    """For each dynamics preset and number of rollouts: a dream alone, rollouts alone, and updates."""
+    """For each dynamics preset and number of rollouts: dreams alone, rollouts alone, and updates."""
     device = machine.device
     if config.preset not in ("reference", *DYNAMICS):
         print(f"\nno {NAME}: the preset '{config.preset}' has no dynamics model")
@@ -51,10 +52,16 @@ def _measure(name: str, batch: int, config: BenchConfig, machine: Machine) -> It
             for _ in range(horizon):
                 engine.step(action)
 
+        def follow() -> None:
+            engine.reset()
+            engine.observe(contexts.clip.latents, contexts.clip.trajectory)
+            for _ in range(horizon):
+                engine.step(action)
+
         def rollout() -> None:
             imagining.rollout(contexts, 0, horizon)
 
-        for does, work in (("dream", dream), ("rollout", rollout), ("update", step)):
+        for does, work in (("dream", dream), ("dream after contexts", follow), ("rollout", rollout), ("update", step)):
             peak = Peak(device)
             started, calls = warm_up(work, device, config.warmup or 4)  # each is many frames
             (times,) = repeat([work], device, config.seconds, config.repeats)
