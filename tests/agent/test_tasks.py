@@ -1,4 +1,4 @@
-"""Tasks by name: hindsight by hand, rewards and ends of a task, rows and contexts that carry theirs; old agents load."""
+"""Tasks by name: hindsight by hand, rewards and ends of a task, rows and contexts that carry theirs."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from wakedream.agent.agent import TOKENS, AgentModel
 from wakedream.agent.batches import AgentBatches, ContextBatches, Shuffled
 from wakedream.agent.config import AgentConfig, AgentLoaderConfig, ContextConfig
 from wakedream.agent.imagination import Imagining
-from wakedream.agent.tasks import hindsight, numbers, under
 from wakedream.agent.targets import head_targets
+from wakedream.agent.tasks import hindsight, numbers, under
 from wakedream.config import from_dict, to_dict
 from wakedream.data.episode import Episode
 from wakedream.data.store import Store
@@ -32,8 +32,8 @@ def eventful(known, tmp_path_factory):
     at, rng = np.arange(14), np.random.default_rng(0)
     with StoreWriter(folder / "data", SPEC, frame_shape=(16, 16, 3), held_out=0.0) as writer:
         for _ in range(30):
-            writer.add(Episode(rng.integers(0, 256, (14, 16, 16, 3), np.uint8), {"move": rng.integers(0, 4, 14)}, at > 0,
-                               (at == 12).astype(np.float32), False, True,
+            writer.add(Episode(rng.integers(0, 256, (14, 16, 16, 3), np.uint8), {"move": rng.integers(0, 4, 14)},
+                               at > 0, (at == 12).astype(np.float32), False, True,
                                events={"up": at == 5, "over": at == 9}))
     store = Store.open(folder / "data")
     return store, encode_store(known[1], store, folder / "latents", show_progress=False)

@@ -45,11 +45,12 @@ class Shuffled:
 
 class AgentBatches:
     """An endless iterator of `LatentClip`s on `device`: uniform rows as LatentBatches has them, then `num_relevant`
-    rows that are relevant to the tasks in turn, each a run of `length` frames over the ends of episodes (a segment each).
-    Frames carry their task in hindsight (tasks.hindsight), uniform rows a random one, and all its rewards and ends."""
+    rows that are relevant to the tasks in turn, each a run of `length` frames over the ends of episodes (a segment
+    each). Their frames carry a task in hindsight (tasks.hindsight), uniform rows a random one, with its rewards and
+    ends."""
 
-    def __init__(self, store: Store, latents: LatentStore, config: AgentLoaderConfig, tasks: Sequence[str] = (REWARD,), *,
-                 split: str = "train", seed: int = 0, device: torch.device | str = "cpu", rank: int = 0,
+    def __init__(self, store: Store, latents: LatentStore, config: AgentLoaderConfig, tasks: Sequence[str] = (REWARD,),
+                 *, split: str = "train", seed: int = 0, device: torch.device | str = "cpu", rank: int = 0,
                  world_size: int = 1):
         """DataError where nothing relevant happens, ConfigError for what there is not."""
         self.config, self.tasks, self.seed = config, tasks, seed
@@ -130,8 +131,8 @@ class Contexts(Moved):
 
 
 class ContextBatches:
-    """An endless iterator of `Contexts` on `device`; none ends where its episode did. Relevant ones have the task to which
-    they are, each task in turn; the others a random one."""
+    """An endless iterator of `Contexts` on `device`; none ends where its episode did. Relevant ones have the task to
+    which they are, each task in turn; the others a random one."""
 
     def __init__(self, store: Store, latents: LatentStore, config: ContextConfig, tasks: Sequence[str] = (REWARD,), *,
                  split: str = "train", seed: int = 0, device: torch.device | str = "cpu", rank: int = 0,

@@ -78,8 +78,8 @@ class AgentLoaderConfig(LatentLoaderConfig):
     relevant_fraction: float = 0.5
     """share of the rows that are relevant"""
     relevant: str = "reward"
-    """what is relevant to the task reward: reward (a reward above 0), events (anything that happened), event names with
-    commas, best:0.25 (the quarter of the episodes with the highest returns), or all; to other tasks it is their event"""
+    """what is relevant to the task reward: reward (a reward above 0), events (anything that happened), event names
+    with commas, best:0.25 (the quarter of the episodes with the highest returns), or all; to others: their event"""
     reach: int = 64
     """frames past a row's last within which it may happen"""
 

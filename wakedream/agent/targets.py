@@ -25,8 +25,9 @@ class HeadTargets:
 
 
 def head_targets(trajectory: Trajectory, segments: FrameIds, distance: int) -> HeadTargets:
-    """A clip's cut and a time limit are no end. Nothing is asked past an end, of the episode or of its task alone. Of frames without a known action (images) neither reward nor end is
-    asked for: they are not known to follow from anything."""
+    """A clip's cut and a time limit are no end. Nothing is asked past an end, of the episode or of its task alone. Of
+    frames without a known action (images) neither reward nor end is asked for: they are not known to follow from
+    anything."""
     length = segments.shape[1]
     ahead = torch.arange(length, device=segments.device)[:, None] + torch.arange(distance + 2, device=segments.device)
     inside, ahead = ahead < length, ahead.clamp(max=length - 1)

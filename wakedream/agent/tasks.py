@@ -1,4 +1,4 @@
-"""Tasks by name: the environment's reward, or events; which are told to whom, and what a frame's own task makes of it."""
+"""Tasks by name: the environment's reward, or events; which are told to whom, and what it makes of a frame."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,10 +27,11 @@ def numbers(tasks: Sequence[str], named: Task, rows: int) -> Int[Tensor, " b"]:
 
 
 def under(trajectory: Trajectory, tasks: Sequence[str], task: Int[Tensor, "b t"]) -> Trajectory:
-    """The same play as its frames' tasks see it. An event's: a reward of 1 arrives with the frame of the event, at which
-    the task has ended, whether or not the episode goes on. The task "reward": as the environment has it."""
+    """The same play as its frames' tasks see it. An event's: a reward of 1 arrives with the frame of the event, and
+    there the task ends, whether or not the episode goes on. The task "reward": as the environment has it."""
     task, never = task.to(trajectory.rewards.device), torch.zeros_like(trajectory.terminated)
-    came = torch.stack([never if name == REWARD else trajectory.events[name] for name in tasks]).gather(0, task[None])[0]
+    events = torch.stack([never if name == REWARD else trajectory.events[name] for name in tasks])
+    came = events.gather(0, task[None])[0]
     own = torch.zeros_like(never)
     for number, name in enumerate(tasks):
         if name == REWARD:

@@ -63,8 +63,8 @@ class DreamEngine:
         after       at the end of its step, which then knows what `keep` put out there: K + 1 passes
         with next   together with the next frame's first pass, as two frames in one: K passes; `outputs` are empty
 
-    tokens          further tokens by name (Dynamics.forward), in every frame the same until `tell` changes them: (k d), or
-                    (b k d) where rows have their own. They belong to what a row is, and go with its state
+    tokens          further tokens by name (Dynamics.forward), the same in every frame until `tell` changes them: (k d),
+                    or (b k d) where rows have their own. They are part of a row's state
     keep            the names of the tokens whose outputs are wanted
     sampling_steps  K, a power of two up to the model's finest_steps
     precision       of the weights: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own
@@ -132,10 +132,10 @@ class DreamEngine:
         chosen = self._numbers(rows)
         for name, part in tokens.items():
             own = self._own.get(f"tokens/{name}")
-            expected = None if own is None else own.shape[1:]
-            if own is None or part.shape not in (expected, (len(chosen), *own.shape[1:])):
-                raise ValueError(f"tokens '{name}' are {tuple(part.shape)}: expected those that the engine was made with, "
-                                 f"{', '.join(self._extra) or 'none'}, of their shape, or so for each of {len(chosen)} rows")
+            if own is None or part.shape not in (own.shape[1:], (len(chosen), *own.shape[1:])):
+                raise ValueError(f"tokens '{name}' are {tuple(part.shape)}: expected those that the engine was made "
+                                 f"with, {', '.join(self._extra) or 'none'}, of their shape (k, d), or of that for "
+                                 f"each of {len(chosen)} rows")
             own[chosen] = part.detach().to(own)
 
     def observe(self, latents: Latents, trajectory: Trajectory | None = None,

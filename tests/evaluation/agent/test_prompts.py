@@ -51,7 +51,7 @@ def test_what_has_happened_before_it_was_asked_for_counts():
     assert led.at == [0, 0]
     led.see(1, {"late": True, "right": True})
     assert led.at == [0, 2]
-    led.see(1, {name: True for name in PROMPTS})
+    led.see(1, dict.fromkeys(PROMPTS, True))
     assert led.at == [0, 2]  # the last stays
     led.reset(np.array([False, True]))
     assert led.at == [0, 0]
@@ -61,7 +61,7 @@ def test_a_sequence_is_of_the_agents_tasks_each_once_the_reward_last():
     tasks = ("reward", "key", "door")
     assert sequence(tasks) == ("key", "door", "reward") and sequence(("reward",)) == ("reward",)
     assert sequence(tasks, ["door"]) == ("door",)
-    for given, told in ((("kye",), "unknown task 'kye'; did you mean 'key'"), (("key", "door", "key"), "each task once"),
-                        (("reward", "key"), "put it last")):
+    for given, told in ((("kye",), "unknown task 'kye'; did you mean 'key'"),
+                        (("key", "door", "key"), "each task once"), (("reward", "key"), "put it last")):
         with pytest.raises(ConfigError, match=told):
             sequence(tasks, given)

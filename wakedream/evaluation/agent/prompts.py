@@ -45,6 +45,6 @@ def sequence(tasks: Sequence[str], given: Sequence[str] = ()) -> tuple[str, ...]
     prompts = tuple(given or sorted(tasks, key=lambda name: name == REWARD))
     check(len(set(prompts)) == len(prompts), f"--prompts {' '.join(prompts)}: expected each task once, since what has "
                                              "happened has happened")
-    check(REWARD not in prompts[:-1], f"--prompts {' '.join(prompts)}: '{REWARD}' is no event after which the next could "
-                                      "be told: put it last")
+    check(REWARD not in prompts[:-1], f"--prompts {' '.join(prompts)}: '{REWARD}' is no event after which the next "
+                                      "could be told: put it last")
     return prompts

@@ -65,7 +65,7 @@ class AgentEvaluation:
         seed = self.config.seed
         self.dreams = {label: dreamed(agent, self.films[label], self.prompts[label][0], seed=seed)
                        for label, agent in self.agents.items() if self.config.videos}
-        return {"agent": {"run": str(self.config.run), "prompts": self.prompts[own]},
+        return {"agent": {"run": str(self.config.run), "prompts": self.prompts},
                 "data": {"path": str(self.store.path), "fingerprint": self.store.fingerprint}, "seed": seed,
                 **policy_table(found, self.config.primary, others[0] if others else None), "curve": curve}  # fmt: skip
 
@@ -73,7 +73,8 @@ class AgentEvaluation:
         return sections(results, self.films, self.dreams)
 
     def lines(self, results: dict[str, Any]) -> list[str]:
-        return lines(results)
+        told = {label: prompts for label, prompts in self.prompts.items() if len(self.agents[label].tasks) > 1}
+        return [f"{label} is told {', then '.join(prompts)}" for label, prompts in told.items()] + lines(results)
 
     def _curve(self, last: Judged, first: Judged | None) -> list[dict[str, Any]]:
         """From the cloned agent over checkpoints to the run's own; none where no checkpoint lies between."""
