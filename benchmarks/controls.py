@@ -62,7 +62,7 @@ def dream(options: argparse.Namespace) -> None:
     tokenizer = Tokenizer.from_pretrained(tokenizer_of(options.run)).to(device)
     latents = encoded(store, tokenizer, latents_of(options.run, store, ""), Place(device))
     config = ContextConfig(batch_size=options.rollouts, length=1, starts=1.0)
-    with ContextBatches(store, latents, config, seed=options.seed, device=device) as batches:
+    with ContextBatches(store, latents, config, agent.config.tasks, seed=options.seed, device=device) as batches:
         contexts = next(batches)
     imagining = Imagining(agent, options.rollouts, sampling_steps=options.sampling_steps)
     report = json.loads(options.report.read_text())

@@ -47,6 +47,13 @@ def added(default: Any, *, was: Any) -> Any:
     return dataclasses.field(default=default, metadata={"was": was})
 
 
+def without_gone(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Values from a file, less what `cls.GONE` names: fields that a config lost, and the one value at which a file
+    that has them still means what it meant."""
+    gone = getattr(cls, "GONE", {})
+    return {name: value for name, value in values.items() if name not in gone or value != gone[name]}
+
+
 def shown(config: Any) -> dict[str, Any]:
     """As `to_dict`, without fields that were added later and stand at what had been before: what is hashed and
     compared."""
@@ -83,6 +90,7 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     """The config that `to_dict` wrote. Unknown, missing or ill-typed fields raise ConfigError."""
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values = without_gone(cls, values)
     for name in values:
         if name not in fields:
             raise suggest(f"field of {cls.__name__}", name, fields)

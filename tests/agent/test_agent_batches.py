@@ -19,10 +19,10 @@ def loader(**changes):
 
 
 def test_each_number_comes_once_per_epoch_and_ranks_share_them():
-    whole = Shuffled(np.arange(10, 17), 3)
-    first, second = whole.take(7), whole.take(7)
+    whole = Shuffled([np.arange(10, 17)], 3)
+    first, second = (whole.take(7)[1] for _ in range(2))
     assert sorted(first) == sorted(second) == list(range(10, 17)) and first.tolist() != second.tolist()
-    ranks = [Shuffled(np.arange(10, 17), 3, rank, 2).take(7) for rank in range(2)]
+    ranks = [Shuffled([np.arange(10, 17)], 3, rank, 2).take(7)[1] for rank in range(2)]
     assert np.stack(ranks, 1).ravel().tolist() == [*first, *second]
 
 
@@ -47,10 +47,10 @@ def test_what_is_relevant_is_chosen(stored):
     best = AgentBatches(*stored, loader(relevant="best:0.1"))
     returns = [float(store.sum()) for store in
                (stored[0].columns(info.id)["rewards"] for info in stored[0].split("train"))]
-    chosen = {int(best._episode[first]) for first in best.relevant.chosen}
+    chosen = {int(best._episode[first]) for first in best.relevant.sets[0]}
     top = set(np.argsort(-np.array(returns), kind="stable")[:round(0.1 * len(returns))].tolist())
-    assert top <= chosen and len(best.relevant.chosen) < len(AgentBatches(*stored, loader(relevant="all")
-                                                                         ).relevant.chosen) / 2
+    assert top <= chosen and len(best.relevant.sets[0]) < len(AgentBatches(*stored, loader(relevant="all")
+                                                                          ).relevant.sets[0]) / 2
     with pytest.raises(DataError, match="nothing relevant .events. happens"):
         AgentBatches(*stored, loader(relevant="events"))
     with pytest.raises(ConfigError, match="no event jump"):

@@ -15,7 +15,7 @@ def test_the_episode_on_the_left_the_dream_from_its_first_frame_on_the_right(age
     store, tokenizer, _, _ = known
     real = [store.read(info.id).video for info in sorted(store.episodes, key=lambda info: info.frames)[-2:]]
     real[1] = real[1][:3]
-    films = dreamed(Agent(tokenizer, agent), real, seed=1)
+    films = dreamed(Agent(tokenizer, agent), real, "reward", seed=1)
     scale = HEIGHT // 16
     for film, video in zip(films, real, strict=True):
         assert film.shape == (len(real[0]), *films[0].shape[1:]) and film.shape[2] == 2 * 16 * scale + GAP
@@ -24,7 +24,7 @@ def test_the_episode_on_the_left_the_dream_from_its_first_frame_on_the_right(age
         assert (left[len(video):, ::scale, ::scale] == video[-1]).all()
         first = tokenizer.reconstruct(video[:1].transpose(0, 3, 1, 2)[None])[0, 0]
         assert np.abs(right[0, ::scale, ::scale] / 255 - first.numpy(force=True).transpose(1, 2, 0)).max() < 0.01
-    again, other = (dreamed(Agent(tokenizer, agent), real, seed=seed) for seed in (1, 2))
+    again, other = (dreamed(Agent(tokenizer, agent), real, "reward", seed=seed) for seed in (1, 2))
     assert all((one == two).all() for one, two in zip(films, again, strict=True))
     assert any((one != two).any() for one, two in zip(films, other, strict=True))
 

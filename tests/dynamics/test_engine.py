@@ -236,3 +236,48 @@ def test_a_step_never_waits_for_the_device():
     made.step(given | {"move": torch.full((4,), 7, device="cuda")})
     with pytest.raises(DataError, match="given on the device"):
         made.check()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_row_told_its_own_tokens_is_an_engine_told_them_and_the_others_are_what_they_were(pattern):
+    """Told before its first frame and told anew in the middle; in a context of some rows, and in dreamed frames."""
+    dynamics, one = trained(pattern=pattern), clip(frames=12)
+    tokens, changed = torch.randn(4, 3, 32), torch.randn(3, 32)
+    options = {"keep": ("agent",)}
+
+    def run(made, rows, told):
+        chosen = torch.arange(len(rows))
+        found = [made.observe(one.latents[part, :4], one.trajectory.rows(part).frames(slice(0, 4)), chosen[at])["agent"]
+                 for part, at in ((rows[:1], slice(0, 1)), (rows[1:], slice(1, None))) if len(part)]
+        found = [torch.cat(found)]
+        for t in range(4, 12):
+            if t == 7 and told:
+                made.tell({"agent": changed}, torch.tensor(told))
+            found.append(made.step({name: value[rows] for name, value in actions_at(one, t).items()}
+                                   ).outputs["agent"].unsqueeze(1).clone())
+        return torch.cat(found, 1)
+
+    every = torch.arange(4)
+    before = run(engine(dynamics, tokens={"agent": tokens}, **options), every, [])
+    after = run(engine(dynamics, tokens={"agent": tokens}, **options), every, [2])
+    assert torch.equal(before[[0, 1, 3]], after[[0, 1, 3]]) and torch.equal(before[2, :7], after[2, :7])
+    assert (before[2, 7] - after[2, 7]).abs().max() > 1e-2
+    alone = DreamEngine(dynamics, 1, tokens={"agent": tokens[2]}, **options)
+    alone.reset(seeds=SEEDS[2:3])
+    torch.testing.assert_close(run(alone, every[2:3], [0])[0], after[2], atol=1e-4, rtol=0)
+
+
+def test_tokens_go_with_a_rows_state_and_stay_when_it_begins_anew():
+    dynamics, one = trained(), clip()
+    made = engine(dynamics, tokens={"agent": torch.randn(3, 32)}, keep=("agent",))
+    made.tell({"agent": torch.randn(1, 3, 32)}, torch.tensor([1]))
+    state = made.state(torch.tensor([1]))
+    first = made.step(actions_at(one, 0)).outputs["agent"][1]
+    made.tell({"agent": torch.randn(4, 3, 32)})
+    made.load(state, torch.tensor([1]))
+    assert torch.equal(made.step(actions_at(one, 0)).outputs["agent"][1], first)
+    made.reset()
+    assert torch.equal(made.step(actions_at(one, 0)).outputs["agent"][1], first)
+    for wrong in ({"agent": torch.randn(2, 3, 32)}, {"other": torch.randn(3, 32)}, {"agent": torch.randn(2, 32)}):
+        with pytest.raises(ValueError, match="expected those that the engine was made with, agent"):
+            made.tell(wrong)

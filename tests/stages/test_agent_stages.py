@@ -75,6 +75,9 @@ def test_what_they_are_made_from_is_asked_for(made, tmp_path):
         run = replace(run, loader=replace(run.loader, relevant=relevant))
         with pytest.raises(error, match=told):
             train_agent(run, made / "data", tmp_path / "run")
+    run = agent_run(made)
+    with pytest.raises(ConfigError, match="unknown task 'rewrd'; did you mean 'reward'"):
+        train_agent(replace(run, model=replace(run.model, tasks=("rewrd",))), made / "data", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from agent.conftest import known  # noqa: F401
+from agent.test_tasks import several
 
 import wakedream as wd
 from wakedream.agent.agent import TOKENS, AgentModel
@@ -107,3 +108,31 @@ def test_actions_of_any_space_come_back():
         assert all(np.array_equal(one, other) for one, other in
                    zip(spec.flatten(action).values(), spec.flatten(back).values(), strict=True))
     assert spec.components[0] == ActionComponent("arm", "continuous", 4, (-1.0,) * 4, (1.0,) * 4)
+
+
+def test_each_row_acts_on_its_task_from_the_next_frame_on(known):  # noqa: F811
+    """A row told its task is an agent told it alone; what other rows are told changes nothing."""
+    agent, video = Agent(known[1], several(known)), frames(6)
+
+    def played(rows, prompts):
+        player, seen = agent.player(len(rows), seed=3), []
+        pooled = agent.model.pooled
+        try:
+            agent.model.pooled = lambda out: seen.append(pooled(out)) or seen[-1]
+            for t, frame in enumerate(video):
+                if t in prompts:
+                    player.prompt(prompts[t])
+                player.engine.reset(torch.arange(len(rows)), torch.tensor(rows) + 7) if t == 0 else None
+                player.act(frame[rows], greedy=True)
+        finally:
+            del agent.model.pooled
+        return torch.stack(seen, 1)
+
+    untold, both = played([0, 1], {}), played([0, 1], {3: ["up", "over"]})
+    assert torch.equal(untold, played([0, 1], {0: "up"}))  # the first task
+    assert torch.equal(untold[0], both[0]) and torch.equal(untold[1, :3], both[1, :3])
+    assert (untold[1, 3] - both[1, 3]).abs().max() > 1e-3
+    torch.testing.assert_close(played([1], {3: "over"})[0], both[1], atol=1e-4, rtol=0)
+    assert agent.tasks == ("up", "over", "reward") and agent.act(video[0], task=["over", "up"])["move"].shape == (2,)
+    with pytest.raises(ConfigError, match="unknown task 'ovr'; did you mean 'over'"):
+        agent.act(video[1], task="ovr")

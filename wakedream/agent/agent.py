@@ -41,7 +41,7 @@ class AgentModel(Pretrained):
         self.config, self.dynamics = config, dynamics
         dim, distances = dynamics.config.dim, config.distance + 1
         self.tokens = nn.Parameter(torch.randn(config.num_tokens, dim))
-        self.tasks = nn.Embedding(config.num_tasks, dim)
+        self.tasks = nn.Embedding(len(config.tasks), dim)
         self.codec = ActionCodec(dynamics.actions, config.action_bins)
         self.twohot = TwoHot(config.bins, config.limit)
         width = dim * (config.num_tokens if config.pool == "concat" else 1)

@@ -1,9 +1,9 @@
 """The shape of an agent, of what it is trained on and of its imagination. Imports no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from wakedream.config import check
+from wakedream.config import added, check
 from wakedream.dynamics.config import DynamicsObjectiveConfig, LatentLoaderConfig
 
 
@@ -17,8 +17,8 @@ class AgentConfig:
     """how the tokens' outputs become what the heads read: side by side, or their mean"""
     reads_frame: bool = False
     """the heads read the frame's spatial tokens, too, beside the agent's: small models clone many times sooner"""
-    num_tasks: int = 1
-    """tasks that the agent can be told to do"""
+    tasks: tuple[str, ...] = added(("reward",), was=("reward",))
+    """what the agent can be told to do: names of events, or reward, the environment's own; by default the first"""
     mlp_dim: int = 256
     """hidden width of the heads"""
     mlp_depth: int = 2
@@ -34,8 +34,12 @@ class AgentConfig:
     uniform: float = 0.01
     """share of the uniform distribution in every choice of the policy: what is pushed down stays possible"""
 
+    GONE: ClassVar[dict[str, Any]] = {"num_tasks": 1}
+
     def __post_init__(self) -> None:
-        for name in ("num_tokens", "num_tasks", "mlp_dim", "mlp_depth"):
+        check(bool(self.tasks) and all(self.tasks) and len(set(self.tasks)) == len(self.tasks),
+              f"tasks are {', '.join(self.tasks) or 'none'}: expected one name or more, each once")
+        for name in ("num_tokens", "mlp_dim", "mlp_depth"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: expected at least 1")
         check(self.distance >= 0, f"distance is {self.distance}: expected 0 or more")
         check(self.bins >= 3 and self.bins % 2 == 1, f"bins is {self.bins}: expected an odd number, at least 3")
@@ -69,13 +73,13 @@ class CloningConfig(DynamicsObjectiveConfig):
 @dataclass(frozen=True)
 class AgentLoaderConfig(LatentLoaderConfig):
     """Uniform rows as in stage 2, then relevant ones: runs of frames in which, or soon after which, something happens
-    that the task asks for; they go on over the ends of episodes."""
+    that the task asks for, each task in turn; they go on over the ends of episodes."""
 
     relevant_fraction: float = 0.5
     """share of the rows that are relevant"""
     relevant: str = "reward"
-    """what is relevant: reward (a reward above 0), events (anything that happened), event names with commas,
-    best:0.25 (the quarter of the episodes with the highest returns), or all"""
+    """what is relevant to the task reward: reward (a reward above 0), events (anything that happened), event names
+    with commas, best:0.25 (the quarter of the episodes with the highest returns), or all; to others: their event"""
     reach: int = 64
     """frames past a row's last within which it may happen"""
 
@@ -138,7 +142,7 @@ class ContextConfig:
     relevant_fraction: float = 0.5
     """share of the others after which something relevant happens"""
     relevant: str = "reward"
-    """what is relevant, as in stage 3"""
+    """what is relevant to the task reward, as in stage 3"""
     reach: int = 64
     """frames past a context's last within which it may happen"""
     cache_gib: float = 8.0

@@ -41,19 +41,19 @@ Seen = tuple[Rollout, Float[Tensor, "b h"], Float[Tensor, "b h"]]  # and the rew
 class Imagining:
     """Rollouts of an agent's policy, side by side in one engine that is kept. The dynamics model must not change."""
 
-    def __init__(self, agent: AgentModel, rows: int, *, sampling_steps: int = 4, task: int = 0, **options: Any):
+    def __init__(self, agent: AgentModel, rows: int, *, sampling_steps: int = 4, **options: Any):
         self.agent = agent
-        tokens = agent.tokens_of(torch.tensor(task, device=agent.tokens.device)).detach()
-        self.engine = DreamEngine(agent.dynamics, rows, sampling_steps=sampling_steps, tokens={TOKENS: tokens},
+        self.engine = DreamEngine(agent.dynamics, rows, sampling_steps=sampling_steps, tokens={TOKENS: agent.tokens},
                                   keep=agent.keep, **options)
 
     @torch.no_grad()
     def rollout(self, contexts: Contexts, starts: int, horizon: int, policy: Head | None = None, *,
                 greedy: bool = False) -> Rollout:
-        """starts: the first rows, of whose contexts frame 0 alone counts."""
+        """Each row does the task of its context. starts: the first rows, of whose contexts frame 0 alone counts."""
         engine, agent, clip, seeds = self.engine, self.agent, contexts.clip, contexts.seeds[:, 0]
         rows = torch.arange(engine.rows, device=engine.device)
         engine.reset(seeds=seeds)
+        engine.tell({TOKENS: agent.tokens_of(clip.trajectory.task[:, -1])})
         outputs: list[dict[str, Tensor]] = []
         for part, frames in ((rows[:starts], slice(0, 1)), (rows[starts:], slice(None))):
             if len(part):

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from wakedream.config import suggest
 from wakedream.data.columns import SEPARATOR
 from wakedream.data.manifest import EpisodeInfo
 from wakedream.data.store import Store
 from wakedream.errors import ConfigError, DataError
 
 REWARD, EVENTS, ALL, BEST = "reward", "events", "all", "best:"
+NEVER = np.iinfo(np.int64).max
 
 
 def happens(store: Store, episodes: Sequence[EpisodeInfo], what: str) -> np.ndarray:
@@ -46,19 +48,33 @@ def happens(store: Store, episodes: Sequence[EpisodeInfo], what: str) -> np.ndar
     return flat
 
 
+def of_tasks(store: Store, episodes: Sequence[EpisodeInfo], tasks: Sequence[str], relevant: str) -> list[np.ndarray]:
+    """`happens` for each task: its event; of the task "reward" what is `relevant`. ConfigError for a task that is no
+    event."""
+    known = [REWARD, *(name.partition(SEPARATOR)[2] for name in store.columns(episodes[0].id)
+                       if name.startswith("events" + SEPARATOR))]
+    for task in tasks:
+        if task not in known:
+            raise suggest("task", task, known)
+    return [happens(store, episodes, relevant if task == REWARD else task) for task in tasks]
+
+
+def until(relevant: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+    """int64 (n): frames until something relevant happens in the frame's episode, 0 where it does, or NEVER.
+
+    firsts: where each episode begins, and the end of the last. 0 0 1 0 -> 2 1 0 NEVER.
+    """
+    at = np.arange(len(relevant))
+    following = np.minimum.accumulate(np.where(relevant, at, NEVER)[::-1])[::-1]
+    return np.where(following < np.repeat(firsts[1:], np.diff(firsts)), following - at, NEVER)
+
+
 def soon(relevant: np.ndarray, firsts: np.ndarray, reach: int) -> np.ndarray:
     """bool (n): frames at which, or within `reach` frames after which, something relevant happens in their episode.
 
     firsts: where each episode begins, and the end of the last. With reach 2: 0 0 0 0 1 0 -> 0 0 1 1 1 0.
     """
-    distance = np.full(len(relevant), np.iinfo(np.int64).max // 2)
-    ends = np.zeros(len(relevant), bool)
-    ends[firsts[1:] - 1] = True
-    following = distance[0]
-    for t in range(len(relevant) - 1, -1, -1):
-        following = 0 if relevant[t] else distance[t] if ends[t] else following + 1
-        distance[t] = following
-    return distance <= reach
+    return until(relevant, firsts) <= reach
 
 
 def runs(relevant: np.ndarray, firsts: np.ndarray, length: int, reach: int) -> np.ndarray:

@@ -25,12 +25,14 @@ class HeadTargets:
 
 
 def head_targets(trajectory: Trajectory, segments: FrameIds, distance: int) -> HeadTargets:
-    """A clip's cut and a time limit are no end. Of frames without a known action (images) neither reward nor end is
-    asked for: they are not known to follow from anything."""
+    """A clip's cut and a time limit are no end. Nothing is asked past an end, of the episode or of its task alone. Of
+    frames without a known action (images) neither reward nor end is asked for: they are not known to follow from
+    anything."""
     length = segments.shape[1]
     ahead = torch.arange(length, device=segments.device)[:, None] + torch.arange(distance + 2, device=segments.device)
     inside, ahead = ahead < length, ahead.clamp(max=length - 1)
-    same = inside & (segments[:, ahead] == segments[:, :, None])  # (b t n+1)
+    over = trajectory.terminated.cumsum(1) - trajectory.terminated.long()  # ends before the frame
+    same = inside & (segments[:, ahead] == segments[:, :, None]) & (over[:, ahead] == over[:, :, None])  # (b t n+1)
     here, after = same[..., :-1], same[..., 1:]
     acted = trajectory.has_action | _begins(trajectory)
     return HeadTargets(

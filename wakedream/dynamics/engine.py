@@ -63,7 +63,8 @@ class DreamEngine:
         after       at the end of its step, which then knows what `keep` put out there: K + 1 passes
         with next   together with the next frame's first pass, as two frames in one: K passes; `outputs` are empty
 
-    tokens          further tokens by name, (k d), the same in every frame (Dynamics.forward)
+    tokens          further tokens by name (Dynamics.forward), the same in every frame until `tell` changes them: (k d),
+                    or (b k d) where rows have their own. They are part of a row's state
     keep            the names of the tokens whose outputs are wanted
     sampling_steps  K, a power of two up to the model's finest_steps
     precision       of the weights: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own
@@ -93,12 +94,13 @@ class DreamEngine:
             shared = self._mode.shared(dynamics, dynamics.OUTPUT)
             shared.users.add(self)
         self.model: Any = shared.model
-        self._extra = {name: part.detach().to(self.device) for name, part in (tokens or {}).items()}
         self._keep = tuple(keep)
         self._passes = sampling_passes(sampling_steps, finest, bool(self.model.shortcut))
         self._names = [component.name for component in self.model.actions.components]
-        self.cache: Cache = self.model.init_cache(rows, {name: len(part) for name, part in self._extra.items()})
-        self._own = self._empty()
+        self._extra = tuple(tokens or {})
+        self.cache: Cache = self.model.init_cache(rows, {name: part.shape[-2] for name, part in (tokens or {}).items()})
+        self._own = self._empty() | {f"tokens/{name}": part.detach().expand(rows, *part.shape[-2:]).to(
+            self.device, copy=True, memory_format=torch.contiguous_format) for name, part in (tokens or {}).items()}
         run = self._step_after if commit == AFTER else self._step_with_next
         self._run = self._mode.recorded(run, [*self.cache.position, *self._own.values()])
         self._faulty = torch.zeros((), dtype=torch.bool, device=self.device)
@@ -121,6 +123,20 @@ class DreamEngine:
         mask = torch.zeros(self.rows, dtype=torch.bool, device=self.device)
         mask[chosen] = True
         self.cache.reset(mask)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def tell(self, tokens: Mapping[str, Tensor], rows: Tensor | None = None) -> None:
+        """Rows have these further tokens from their next frame on, (k d) or (n k d) by name; what they have seen is
+        kept as it was seen."""
+        chosen = self._numbers(rows)
+        for name, part in tokens.items():
+            own = self._own.get(f"tokens/{name}")
+            if own is None or part.shape not in (own.shape[1:], (len(chosen), *own.shape[1:])):
+                raise ValueError(f"tokens '{name}' are {tuple(part.shape)}: expected those that the engine was made "
+                                 f"with, {', '.join(self._extra) or 'none'}, of their shape (k, d), or of that for "
+                                 f"each of {len(chosen)} rows")
+            own[chosen] = part.detach().to(own)
 
     def observe(self, latents: Latents, trajectory: Trajectory | None = None,
                 rows: Tensor | None = None) -> dict[str, Tensor]:
@@ -247,9 +263,9 @@ class DreamEngine:
         return sample(predict, start, self._passes, self.config.finest_steps)
 
     def _commit(self, clean: Latents, trajectory: Trajectory, frame_ids: Tensor, seeds: Tensor, cache: Cache,
-                rows: Tensor | None = None) -> dict[str, Tensor]:
-        """One look at finished frames as all later ones will see them."""
-        return self._look(self._at_commit(clean, frame_ids, seeds), trajectory, cache=cache, rows=rows,
+                rows: Tensor | None = None, of: Tensor | None = None) -> dict[str, Tensor]:
+        """One look at finished frames as all later ones will see them; of: these rows alone, by number."""
+        return self._look(self._at_commit(clean, frame_ids, seeds), trajectory, of, cache=cache, rows=rows,
                           keep=self._keep).outputs
 
     def _at_commit(self, clean: Latents, frame_ids: Tensor, seeds: Tensor) -> Noised:
@@ -258,9 +274,10 @@ class DreamEngine:
         noisy = noised(clean, self._noise(frame_ids, COMMIT, seeds), signal_of(levels, finest))
         return Noised(noisy, levels, torch.full_like(levels, finest_index(finest)))
 
-    def _look(self, noisy: Noised, trajectory: Trajectory, **options: Any) -> Any:
-        shape = noisy.levels.shape
-        tokens = {name: part.expand(*shape, *part.shape) for name, part in self._extra.items()}
+    def _look(self, noisy: Noised, trajectory: Trajectory, of: Tensor | None = None, **options: Any) -> Any:
+        own = {name: self._own[f"tokens/{name}"] for name in self._extra}
+        tokens = {name: (part if of is None else part[of]).unsqueeze(1).expand(-1, noisy.levels.shape[1], -1, -1)
+                  for name, part in own.items()}
         return self.model(noisy, trajectory, tokens=tokens, **{"cache": self.cache, **options})
 
     def _observe(self, latents: Latents, trajectory: Trajectory, rows: Tensor | None) -> dict[str, Tensor]:
@@ -273,7 +290,7 @@ class DreamEngine:
             part = slice(start, start + CHUNK)
             clean = self.model.standardise(latents[:, part])
             frame_ids = cache.next_ids.unsqueeze(1) + torch.arange(clean.shape[1], device=self.device)
-            found.append(self._commit(clean, trajectory.frames(part), frame_ids, seeds, cache))
+            found.append(self._commit(clean, trajectory.frames(part), frame_ids, seeds, cache, of=rows))
         if rows is not None:
             self.cache.load(cache.state(), rows)
         return {name: torch.cat([one[name] for one in found], dim=1) for name in self._keep}

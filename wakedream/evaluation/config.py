@@ -111,6 +111,9 @@ class EvaluateAgentConfig(EvaluateConfig):
     """Episodes of each policy, the same worlds for all."""
     against: tuple[Path, ...] = ()
     """Other agents' runs, judged beside it (default: of an agent after imagination, the cloned one)."""
+    prompts: tuple[str, ...] = ()
+    """Tasks that the agents are told in each episode, the next one when the event of the present one has happened; the
+    last stays (default: the agent's tasks in their order)."""
     policies: tuple[str, ...] = ("random",)
     """Players of the environment, judged beside it."""
     greedy: bool = True

@@ -60,8 +60,8 @@ class AgentStage(Stage):
 
     def batches(self) -> AgentBatches:
         run, place = self.run, self.place
-        return AgentBatches(self.store, self.latents, run.loader, seed=run.train.seed, device=place.device,
-                            rank=place.rank, world_size=place.world_size)
+        return AgentBatches(self.store, self.latents, run.loader, run.model.tasks, seed=run.train.seed,
+                            device=place.device, rank=place.rank, world_size=place.world_size)
 
     def check(self, perception: Perception) -> Evaluate | None:
         """The dreams of its dynamics model, which must stay what they were; the last weights are kept."""

@@ -60,8 +60,8 @@ class ImaginationStage(Stage):
 
     def batches(self) -> ContextBatches:
         run, place = self.run, self.place
-        return ContextBatches(self.store, self.latents, run.loader, seed=run.train.seed, device=place.device,
-                              rank=place.rank, world_size=place.world_size)
+        return ContextBatches(self.store, self.latents, run.loader, self.agent.config.tasks, seed=run.train.seed,
+                              device=place.device, rank=place.rank, world_size=place.world_size)
 
     def check(self, perception: Perception) -> Evaluate | None:
         return None

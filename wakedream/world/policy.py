@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from wakedream.agent.agent import TOKENS, AgentModel
+from wakedream.agent.tasks import Task, numbers
 from wakedream.data.actions import ActionSpec, action_of, in_words
 from wakedream.data.trajectory import Actions, Trajectory
 from wakedream.dynamics.engine import DreamEngine
@@ -25,6 +26,7 @@ class Agent:
 
         agent = wd.Agent.from_pretrained("runs/imagination")
         actions = agent.act(frames)             # frames (b c h w), one of each row, to {"action": int64 (b)}
+        actions = agent.act(frames, task="door")        # from now on: one of agent.tasks, or a list of one for each row
         agent.reset(torch.tensor([True]))       # these rows begin a new episode with their next frame
 
     It remembers what it saw and did since: as its dynamics model does, up to the window.
@@ -58,18 +60,25 @@ class Agent:
     def device(self) -> torch.device:
         return self.model.tokens.device
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it can be told to do; the first is what it does untold."""
+        return self.model.config.tasks
+
     def to(self, device: torch.device | str) -> "Agent":
         self.tokenizer.to(device)
         self.model.to(device)
         self._player = None
         return self
 
-    def act(self, frames: Given, *, greedy: bool = False) -> Actions:
+    def act(self, frames: Given, *, task: Task | None = None, greedy: bool = False) -> Actions:
         """What to do at these frames, uint8 or float in [0, 1], (b c h w): by component, on the CPU. The number of
-        rows is that of the first call."""
+        rows is that of the first call. task: as Player.prompt; None: as before."""
         frames = frames_of(frames)
         if self._player is None:
             self._player = Player(self, len(frames))
+        if task is not None:
+            self._player.prompt(task)
         return self._player.act(frames, greedy=greedy)
 
     def reset(self, rows: Bool[Tensor, " b"] | None = None) -> None:
@@ -77,14 +86,13 @@ class Agent:
         if self._player is not None:
             self._player.reset(rows)
 
-    def player(self, rows: int, *, seed: int | None = None, task: int = 0) -> "Player":
+    def player(self, rows: int, *, seed: int | None = None) -> "Player":
         """Another memory of so many rows, which shares the weights."""
-        return Player(self, rows, seed=seed, task=task)
+        return Player(self, rows, seed=seed)
 
-    def player_in(self, space: Any, rows: int = 1, *, greedy: bool = False, seed: int = 0,
-                  task: int = 0) -> "EnvironmentPlayer":
+    def player_in(self, space: Any, rows: int = 1, *, greedy: bool = False, seed: int = 0) -> "EnvironmentPlayer":
         """One for `rows` environments with this Gymnasium action space."""
-        return EnvironmentPlayer(self, rows, space, greedy=greedy, seed=seed, task=task)
+        return EnvironmentPlayer(self, rows, space, greedy=greedy, seed=seed)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.tokenizer!r}, {self.model!r})"
@@ -93,11 +101,10 @@ class Agent:
 class Player:
     """The memory of `rows` agents: latents of the frames seen, actions taken. See Agent.act."""
 
-    def __init__(self, agent: Agent, rows: int, *, seed: int | None = None, task: int = 0):
+    def __init__(self, agent: Agent, rows: int, *, seed: int | None = None):
         model = self.model = agent.model
-        tokens = model.tokens_of(torch.tensor(task, device=agent.device)).detach()
         self.stream = agent.tokenizer.stream(rows)
-        self.engine = DreamEngine(model.dynamics, rows, tokens={TOKENS: tokens}, keep=model.keep)
+        self.engine = DreamEngine(model.dynamics, rows, tokens={TOKENS: model.tokens}, keep=model.keep)
         self.fresh = torch.ones(rows, dtype=torch.bool)
         self._frame = (agent.tokenizer.config.channels, *agent.tokenizer.config.frame_size)
         self._seed, self._begun = int(torch.randint(2**62, ())) if seed is None else seed, 0
@@ -105,6 +112,16 @@ class Player:
         self.reset()
         self._begun = 0  # rows that `reset` begins before their first frame are the first
         self._last = {c.name: torch.from_numpy(c.zeros(rows)) for c in model.dynamics.actions.components}
+        self.prompt(agent.tasks[0])
+
+    @torch.no_grad()
+    def prompt(self, task: Task) -> None:
+        """What to do from the next frame on, over the ends of episodes too: a task for all rows, or one for each.
+
+        ConfigError for one that the agent does not know.
+        """
+        told = numbers(self.model.config.tasks, task, len(self.fresh))
+        self.engine.tell({TOKENS: self.model.tokens_of(told.to(self.engine.device))})
 
     @torch.no_grad()
     def act(self, frames: Given, *, greedy: bool = False) -> Actions:
@@ -141,14 +158,18 @@ class Player:
 class EnvironmentPlayer:
     """Acts in `rows` environments of one action space: uint8 (n h w c) to actions of that space."""
 
-    def __init__(self, agent: Agent, rows: int, space: Any, *, greedy: bool = False, seed: int = 0, task: int = 0):
+    def __init__(self, agent: Agent, rows: int, space: Any, *, greedy: bool = False, seed: int = 0):
         """ConfigError where the agent's actions are not those of the space, by kind and size; names may differ."""
         own, theirs = agent.model.dynamics.actions, ActionSpec.from_space(space)
         if [(c.kind, c.size) for c in own.components] != [(c.kind, c.size) for c in theirs.components]:
             raise ConfigError(f"the environment's actions are {in_words(theirs)}; the agent knows {in_words(own)}: "
                               "give the environment that its data was recorded from, or one with the same actions")
         self.names = {mine.name: other.name for mine, other in zip(own.components, theirs.components, strict=True)}
-        self.player, self.space, self.greedy = agent.player(rows, seed=seed, task=task), space, greedy
+        self.player, self.space, self.greedy = agent.player(rows, seed=seed), space, greedy
+
+    def prompt(self, task: Task) -> None:
+        """See Player.prompt."""
+        self.player.prompt(task)
 
     def reset(self, rows: np.ndarray) -> None:
         self.player.reset(torch.from_numpy(rows))

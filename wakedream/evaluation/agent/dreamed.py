@@ -1,12 +1,14 @@
 """What an agent does in its dream from the first frames of real episodes on, and what its heads say of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from wakedream.agent.batches import Contexts
 from wakedream.agent.imagination import Imagining
+from wakedream.agent.tasks import numbers
 from wakedream.data.trajectory import Trajectory
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.noise import row_seeds
@@ -20,15 +22,16 @@ LINE, INK, PAPER = 12, 0, 255  # pixels of a line of text; black on white
 
 
 @torch.no_grad()
-def dreamed(agent: Agent, real: Sequence[np.ndarray], *, seed: int = 0) -> list[np.ndarray]:
+def dreamed(agent: Agent, real: Sequence[np.ndarray], task: str, *, seed: int = 0) -> list[np.ndarray]:
     """Real episodes, uint8 (t h w c), to films uint8 (t h w 3): the episode on the left, on the right what the same
-    policy dreams from the same first frame, and below that what is expected of it: reward, value, whether it goes on.
-    The shorter one waits."""
+    policy dreams under the task from the same first frame, and below that what is expected of it: reward, value,
+    whether it goes on. The shorter one waits."""
     device, rows = agent.device, len(real)
     first = agent.tokenizer.encode(frames_of(np.stack([film[0] for film in real])[:, None].transpose(0, 1, 4, 2, 3)))
     spec = agent.model.dynamics.actions
     actions = {c.name: torch.from_numpy(c.zeros(rows)).unsqueeze(1) for c in spec.components}
     led = Trajectory.of_actions(actions, torch.zeros(rows, 1, dtype=torch.bool))
+    led = replace(led, task=numbers(agent.tasks, task, rows)[:, None])
     clip = LatentClip(first.float(), led, torch.zeros(rows, 1, dtype=torch.int64)).to(device)
     length = min(FRAMES, max(len(film) for film in real))
     contexts = Contexts(clip, row_seeds(seed, rows)[:, None].to(device))

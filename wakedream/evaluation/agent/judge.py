@@ -1,7 +1,7 @@
 """A policy judged in the real environment, on the same worlds as every other. Needs no torch."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +29,14 @@ class Acting(Protocol):
     def act(self, frames: UInt8[np.ndarray, "n h w c"]) -> list[Any]:
         """One frame per environment -> n actions of the environment's own space. Of a row that has no more episodes
         the last frame comes again, and its action is not taken."""
+
+
+@runtime_checkable
+class Watching(Acting, Protocol):
+    """Players that are told what happens."""
+
+    def see(self, row: int, happened: Mapping[str, bool]) -> None:
+        """By name, what has happened in the row's episode by the frame that comes next."""
 
 
 MakePlayer = Callable[[int], Acting]  # for n environments
@@ -113,7 +121,7 @@ class _Match:
             assert len(actions) == self.count, (len(actions), self.count)
             answers = self.seats.play({row: Step(actions[row]) for row in playing})
             self._see(answers)
-            ended = [(row, played) for row, (_, played) in answers.items() if played]
+            ended = [(row, played) for row, (*_, played) in answers.items() if played]
             self.played += [played for _, played in ended]
             rows = [row for row, _ in ended]
             playing = sorted({*playing} - {*rows} | {*self._begin(rows, begins)})
@@ -131,7 +139,9 @@ class _Match:
         return list(orders)
 
     def _see(self, answers: dict[int, Answer]) -> None:
-        for row, (frame, _) in answers.items():
+        for row, (frame, happened, _) in answers.items():
+            if isinstance(self.player, Watching):
+                self.player.see(row, happened)
             if self.frames is None:
                 self.frames = np.zeros((self.count, *frame.shape), np.uint8)
             if frame.shape != self.frames.shape[1:]:

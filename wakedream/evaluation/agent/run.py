@@ -15,6 +15,7 @@ from wakedream.errors import ConfigError
 from wakedream.evaluation.agent.dreamed import dreamed
 from wakedream.evaluation.agent.judge import MakePlayer, judge
 from wakedream.evaluation.agent.judged import Judged
+from wakedream.evaluation.agent.prompts import Led, sequence
 from wakedream.evaluation.agent.report import lines, sections
 from wakedream.evaluation.agent.table import learning_curve, policy_table
 from wakedream.evaluation.config import EvaluateAgentConfig
@@ -22,7 +23,7 @@ from wakedream.evaluation.dynamics.branching import recorded_seeds
 from wakedream.evaluation.dynamics.windows import evenly
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.runs import CONFIG, run_of
-from wakedream.world.policy import Agent, EnvironmentPlayer
+from wakedream.world.policy import Agent
 
 FILMS = 3  # episodes of each policy on the page
 
@@ -47,6 +48,7 @@ class AgentEvaluation:
         runs = [config.run, *(config.against or cloned(config.run))]
         self.agents = {label: Agent.from_pretrained(run).to(device) for label, run in zip(labels(runs), runs,
                                                                                           strict=True)}
+        self.prompts = {label: sequence(agent.tasks, config.prompts) for label, agent in self.agents.items()}
         self.films: dict[str, list[np.ndarray]] = {}
         self.dreams: dict[str, list[np.ndarray]] = {}
 
@@ -60,17 +62,19 @@ class AgentEvaluation:
                 found[f"{label}, greedy" if greedy else label] = self._judge(player)
         curve = self._curve(found[own], found[others[0]] if others else None)
         self.films = {label: list(one.films) for label, one in found.items()}
-        self.dreams = {label: dreamed(agent, self.films[label], seed=self.config.seed)
+        seed = self.config.seed
+        self.dreams = {label: dreamed(agent, self.films[label], self.prompts[label][0], seed=seed)
                        for label, agent in self.agents.items() if self.config.videos}
-        return {"agent": {"run": str(self.config.run)}, "data": {"path": str(self.store.path),
-                "fingerprint": self.store.fingerprint}, "seed": self.config.seed,
+        return {"agent": {"run": str(self.config.run), "prompts": self.prompts},
+                "data": {"path": str(self.store.path), "fingerprint": self.store.fingerprint}, "seed": seed,
                 **policy_table(found, self.config.primary, others[0] if others else None), "curve": curve}  # fmt: skip
 
     def sections(self, results: dict[str, Any], out: Path) -> list[str]:
         return sections(results, self.films, self.dreams)
 
     def lines(self, results: dict[str, Any]) -> list[str]:
-        return lines(results)
+        told = {label: prompts for label, prompts in self.prompts.items() if len(self.agents[label].tasks) > 1}
+        return [f"{label} is told {', then '.join(prompts)}" for label, prompts in told.items()] + lines(results)
 
     def _curve(self, last: Judged, first: Judged | None) -> list[dict[str, Any]]:
         """From the cloned agent over checkpoints to the run's own; none where no checkpoint lies between."""
@@ -92,8 +96,9 @@ class AgentEvaluation:
                      avoid=recorded_seeds([info.info for info in self.store.episodes]),
                      films=films if config.videos else 0)
 
-    def _player(self, agent: Agent, greedy: bool, rows: int) -> EnvironmentPlayer:
-        return agent.player_in(self.space, rows, greedy=greedy, seed=self.config.seed)
+    def _player(self, agent: Agent, greedy: bool, rows: int) -> Led:
+        player = agent.player_in(self.space, rows, greedy=greedy, seed=self.config.seed)
+        return Led(player, sequence(agent.tasks, self.config.prompts), rows)
 
 
 def checkpoints(run: Path) -> dict[int, Path]:

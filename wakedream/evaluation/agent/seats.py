@@ -43,7 +43,7 @@ class Step:
 
 
 Order = Begin | Step
-Answer = tuple[np.ndarray, Played | None]  # the frame, and the episode if it ended there
+Answer = tuple[np.ndarray, Mapping[str, bool], Played | None]  # the frame, what has happened, the episode if it ended
 
 
 @runtime_checkable
@@ -86,7 +86,7 @@ class Seat:
         if self.plan.policy is not None:
             rng = np.random.default_rng(np.random.SeedSequence([self.plan.seed, order.episode, DOMAIN]).spawn(1)[0])
             self.policy = make_policy(self.plan.policy, self.plan.env_name, self.env, rng)
-        return self.frame, None
+        return self.frame, self.events, None
 
     def _step(self, action: Any) -> Answer:
         action = self.policy(self.frame) if self.policy else action
@@ -97,7 +97,7 @@ class Seat:
         for name, came in _events(info).items():
             self.events[name] = self.events.get(name, False) or came
         cut = self.length + 1 >= (self.plan.max_frames or LONGEST)
-        return self.frame, self._played(bool(terminated)) if terminated or truncated or cut else None
+        return self.frame, self.events, self._played(bool(terminated)) if terminated or truncated or cut else None
 
     def _played(self, terminated: bool) -> Played:
         if not math.isfinite(self.total):
