@@ -12,7 +12,7 @@ from wakedream.data.actions import ActionComponent, ActionSpec, action_of
 from wakedream.data.trajectory import Trajectory
 from wakedream.dynamics.engine import DreamEngine
 from wakedream.errors import ConfigError
-from wakedream.evaluation.config import DYNAMICS
+from wakedream.evaluation.config import AGENT, DYNAMICS
 from wakedream.evaluation.kinds import kind_of
 from wakedream.world.policy import Agent, EnvironmentPlayer
 
@@ -73,6 +73,7 @@ def test_it_acts_in_an_environment_and_is_saved_and_loaded(agent, tmp_path):
     actions = player.act(shown)
     assert all(isinstance(action, int) and 10 <= action < 14 for action in actions)
     agent.save_pretrained(tmp_path / "kept")
+    assert kind_of(tmp_path / "kept") == AGENT
     again = wd.Agent.from_pretrained(tmp_path / "kept")
     assert EnvironmentPlayer(again, 3, gymnasium.spaces.Discrete(4, start=10), seed=1).act(shown) == actions
     with pytest.raises(ValueError, match=r"expected frames \(3, 3, 16, 16\)"):

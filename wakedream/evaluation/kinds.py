@@ -9,7 +9,7 @@ from typing import Any
 
 from wakedream.errors import CheckpointError
 from wakedream.evaluation.config import AGENT, DYNAMICS, EVALUATE, TOKENIZER, EvaluateConfig
-from wakedream.runs import BEST
+from wakedream.runs import BEST, TENSORS
 
 # of a run; a world is evaluated as its dynamics model
 STAGES = {"tokenizer": TOKENIZER, "dynamics": DYNAMICS, "agent": AGENT, "imagination": AGENT}
@@ -24,7 +24,8 @@ def config_type(arguments: Sequence[str]) -> type[EvaluateConfig]:
 
 
 def kind_of(path: Path) -> str:
-    """TOKENIZER, DYNAMICS or AGENT: what a run folder, a checkpoint, a weights folder or a world's folder holds.
+    """TOKENIZER, DYNAMICS or AGENT: what a run folder, a checkpoint, a weights folder, or the folder of a world or an
+    agent holds.
 
     CheckpointError when it is none of these.
     """
@@ -40,6 +41,8 @@ def kind_of(path: Path) -> str:
                 what = values.get("stage") or values.get("kind")
                 raise CheckpointError(f"{path} holds a '{what}': expected the run of a {' or a '.join(EVALUATE)}")
             return kind
+    if (path / AGENT / TENSORS).exists():  # as wd.Agent.save_pretrained writes it
+        return AGENT
     if (path / WORLD).is_dir():
         return DYNAMICS
     raise CheckpointError(f"{path} is neither a run nor a weights folder: give a run folder with a checkpoint, or a "
