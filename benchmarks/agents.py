@@ -73,6 +73,10 @@ class Loop:
         self.train(gpu, "imagination", name, data, options.minutes[3], "--agent", self.out / agent,
                    "--loader.relevant", options.relevant, *options.imagination, *words)
 
+    def both(self, gpu: str, suffix: str, data: str, *words: object) -> None:
+        self.agent(gpu, f"agent{suffix}", data, "dynamics", *words)
+        self.imagination(gpu, f"imagination{suffix}", data, f"agent{suffix}", *words)
+
     def with_gpu(self, work: str) -> None:
         gpu = self.gpus.get()
         try:
@@ -90,17 +94,14 @@ class Loop:
                    *options.dynamics)
 
     def make_agent(self, gpu: str) -> None:
-        self.agent(gpu, "agent", "data", "dynamics")
-        self.imagination(gpu, "imagination", "data", "agent")
+        self.both(gpu, "", "data")
 
     def make_shuffled(self, gpu: str) -> None:
         self.run("shuffle", gpu, HERE / "controls.py", "shuffle", self.out / "data", self.out / "data-shuffled")
-        self.agent(gpu, "agent-shuffled", "data-shuffled", "dynamics")
-        self.imagination(gpu, "imagination-shuffled", "data-shuffled", "agent-shuffled")
+        self.both(gpu, "-shuffled", "data-shuffled")
 
     def make_again(self, gpu: str) -> None:
-        self.agent(gpu, "agent-again", "data", "dynamics", "--train.seed", 1)
-        self.imagination(gpu, "imagination-again", "data", "agent-again", "--train.seed", 1)
+        self.both(gpu, "-again", "data", "--train.seed", 1)
 
     def make_best(self, gpu: str) -> None:
         self.agent(gpu, "agent-best", "data", "dynamics", relevant="best:0.25")

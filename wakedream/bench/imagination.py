@@ -4,6 +4,7 @@ first."""
 
 import gc
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -14,6 +15,7 @@ from wakedream.bench.result import Result
 from wakedream.bench.synthetic import random_action
 from wakedream.bench.timing import Peak, Spread, repeat, warm_up
 from wakedream.bench.training_step import imagination_step
+from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.engine import DreamEngine
 from wakedream.presets.agent import IMAGINATIONS, imagination_preset
 
@@ -47,21 +49,18 @@ def _measure(name: str, batch: int, config: BenchConfig, machine: Machine) -> It
         imagining = Imagining(agent, batch, sampling_steps=sampling_steps)
         engine, action = DreamEngine(agent.dynamics, batch, sampling_steps=sampling_steps), random_action((batch,))
 
-        def dream() -> None:
+        def dream(after: LatentClip | None = None) -> None:
             engine.reset()
-            for _ in range(horizon):
-                engine.step(action)
-
-        def follow() -> None:
-            engine.reset()
-            engine.observe(contexts.clip.latents, contexts.clip.trajectory)
+            if after is not None:
+                engine.observe(after.latents, after.trajectory)
             for _ in range(horizon):
                 engine.step(action)
 
         def rollout() -> None:
             imagining.rollout(contexts, 0, horizon)
 
-        for does, work in (("dream", dream), ("dream after contexts", follow), ("rollout", rollout), ("update", step)):
+        for does, work in (("dream", dream), ("dream after contexts", partial(dream, contexts.clip)),
+                           ("rollout", rollout), ("update", step)):
             peak = Peak(device)
             started, calls = warm_up(work, device, config.warmup or 4)  # each is many frames
             (times,) = repeat([work], device, config.seconds, config.repeats)

@@ -1,6 +1,11 @@
 """Which steps of an episode are taken at random: a share of them, in bursts."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import numpy as np
+
+T = TypeVar("T")
 
 BURST = 8  # a burst is one step longer, on average
 
@@ -26,3 +31,8 @@ class Bursts:
             return False
         self.left -= 1
         return True
+
+
+def drawn(levels: Sequence[tuple[T, float]], rng: np.random.Generator) -> T:
+    """One of the levels, each beside its chance."""
+    return levels[rng.choice(len(levels), p=[chance for _, chance in levels])][0]

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import vizdoom
 
-from wakedream.environments.bursts import Bursts
+from wakedream.environments.bursts import Bursts, drawn
 from wakedream.environments.pixels import Size, both, to_rgb
 
 STILL, LEFT, RIGHT, SHOOT = range(4)
@@ -101,8 +101,7 @@ class DoomPlayer:
     episode, is their share."""
 
     def __init__(self, env: DoomEnv, rng: np.random.Generator, epsilon: float | None = None):
-        levels, chances = zip(*LEVELS, strict=True)
-        self.epsilon = float(rng.choice(levels, p=chances)) if epsilon is None else epsilon
+        self.epsilon = drawn(LEVELS, rng) if epsilon is None else epsilon
         self.info: dict[str, Any] = {"policy": "scripted", "epsilon": self.epsilon}
         self.env, self.rng, self.bursts = env, rng, Bursts(self.epsilon, rng)
 

@@ -12,7 +12,7 @@ from minigrid.core.constants import DIR_TO_VEC
 from minigrid.core.world_object import Door, Goal, Key
 from minigrid.envs import DoorKeyEnv as Upstream
 
-from wakedream.environments.bursts import Bursts
+from wakedream.environments.bursts import Bursts, drawn
 from wakedream.environments.pixels import Size, both, to_rgb
 
 TIME_LIMIT = 100
@@ -97,8 +97,7 @@ class DoorKeyPlayer:
     share."""
 
     def __init__(self, env: DoorKeyEnv, rng: np.random.Generator, epsilon: float | None = None):
-        levels, chances = zip(*LEVELS, strict=True)
-        self.epsilon = float(rng.choice(levels, p=chances)) if epsilon is None else epsilon
+        self.epsilon = drawn(LEVELS, rng) if epsilon is None else epsilon
         self.info: dict[str, Any] = {"policy": "scripted", "epsilon": self.epsilon}
         self.env, self.rng, self.bursts = env, rng, Bursts(self.epsilon, rng)
         self.way: list[int] = []  # the actions to come, the last first

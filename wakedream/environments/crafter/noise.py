@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from wakedream.environments.bursts import BURST, Bursts
+from wakedream.environments.bursts import BURST, Bursts, drawn
 from wakedream.environments.crafter.engine import Simulator
 from wakedream.environments.crafter.player import ACTION, CrafterPlayer
 
@@ -17,8 +17,7 @@ class NoisyPlayer:
     """The scripted player; `epsilon`, drawn per episode, is the share of steps taken at random, in bursts."""
 
     def __init__(self, simulator: Simulator, rng: np.random.Generator, epsilon: float | None = None):
-        levels, chances = zip(*LEVELS, strict=True)
-        self.epsilon = float(rng.choice(levels, p=chances)) if epsilon is None else epsilon
+        self.epsilon = drawn(LEVELS, rng) if epsilon is None else epsilon
         self.info: dict[str, Any] = {"policy": "scripted", "epsilon": self.epsilon}
         self.player, self.rng, self.bursts = CrafterPlayer(simulator), rng, Bursts(self.epsilon, rng)
         if self.epsilon < 1:  # a share a little too large (0.31 for 0.3), as all recordings have it

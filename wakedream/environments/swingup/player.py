@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wakedream.environments.bursts import Bursts
+from wakedream.environments.bursts import Bursts, drawn
 from wakedream.environments.swingup.env import SwingUpEnv
 
 LEVELS = (  # skill, share of noise, how often an episode has them
@@ -26,7 +26,7 @@ class SwingUpPlayer:
     of steps with any force at all, in bursts, from which it recovers."""
 
     def __init__(self, env: SwingUpEnv, rng: np.random.Generator, skill: float | None = None, epsilon: float = 0.0):
-        chosen = LEVELS[rng.choice(len(LEVELS), p=[chance for _, chance in LEVELS])][0]
+        chosen = drawn(LEVELS, rng)
         self.skill, self.epsilon = chosen if skill is None else (skill, epsilon)
         self.info: dict[str, Any] = {"policy": "scripted", "skill": self.skill, "epsilon": self.epsilon}
         self.env, self.rng, self.bursts = env, rng, Bursts(self.epsilon, rng)

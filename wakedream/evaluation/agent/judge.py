@@ -108,6 +108,7 @@ class _Match:
 
     def __init__(self, env_name: str, seats: Seats, player: Acting, count: int, films: int):
         self.env_name, self.seats, self.player, self.count = env_name, seats, player, count
+        self.watching = player if isinstance(player, Watching) else None
         self.frames: np.ndarray | None = None
         self.episodes = [0] * count  # of each row
         self.films: list[list[np.ndarray]] = [[] for _ in range(films)]
@@ -140,8 +141,8 @@ class _Match:
 
     def _see(self, answers: dict[int, Answer]) -> None:
         for row, (frame, happened, _) in answers.items():
-            if isinstance(self.player, Watching):
-                self.player.see(row, happened)
+            if self.watching is not None:
+                self.watching.see(row, happened)
             if self.frames is None:
                 self.frames = np.zeros((self.count, *frame.shape), np.uint8)
             if frame.shape != self.frames.shape[1:]:

@@ -22,6 +22,7 @@ class Led:
 
     def __init__(self, player: Promptable, prompts: Sequence[str], rows: int):
         self.player, self.prompts, self.at = player, prompts, [0] * rows
+        self.told = list[int]()  # where they were when the player was last told
 
     def see(self, row: int, happened: Mapping[str, bool]) -> None:
         while self.at[row] + 1 < len(self.prompts) and happened.get(self.prompts[self.at[row]], False):
@@ -32,7 +33,9 @@ class Led:
         self.player.reset(rows)
 
     def act(self, frames: np.ndarray) -> list[Any]:
-        self.player.prompt([self.prompts[at] for at in self.at])
+        if self.told != self.at:
+            self.player.prompt([self.prompts[at] for at in self.at])
+            self.told = list(self.at)
         return self.player.act(frames)
 
 
