@@ -118,11 +118,26 @@ def test_what_was_practised_in_the_dream_is_done_in_the_world(agent, known, tmp_
     assert difference["low"] > 0
 
 
+def test_rewards_without_an_end_are_known_at_once(agent, known):
+    """Reward 1 a frame, less 1 where the rewarded move is made: worth about 75 more than the value head can say here,
+    and actions are told apart before the head has learned anything."""
+    agent.reward_at = lambda hidden: 1 - AgentModel.reward_at(agent, hidden)
+    agent.goes_on_at = lambda hidden: torch.ones(hidden.shape[:-1])
+    batches = contexts(known)
+    objective = ImaginationObjective(agent, replace(CONFIG, gamma=0.99), 32, batches.num_starts)
+    good = []
+    for step in range(3):
+        objective.prepare(step)
+        good.append(objective(next(batches))["good"])
+    assert 60 < agent.average_value < 90
+    assert 0.3 < torch.stack(good).mean() < 0.7
+
+
 def test_only_policy_and_value_change(agent, known, tmp_path):
     before = copy.deepcopy(agent.state_dict())
     after = practise(copy.deepcopy(agent), known, tmp_path / "run", steps=12).state_dict()
     changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {"policy", "value"}
+    assert changed == {"policy", "value", "average_value"}
 
 
 def test_a_reward_that_knows_nothing_teaches_nothing(agent, known, tmp_path):

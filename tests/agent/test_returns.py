@@ -1,10 +1,11 @@
 """Lambda-returns and PMPO equal a plain loop; what comes after a likely end counts for little."""
 
+import numpy as np
 import pytest
 import torch
 
 from wakedream.agent.pmpo import pmpo
-from wakedream.agent.returns import lambda_returns, reached
+from wakedream.agent.returns import average_parts, average_value, lambda_returns, reached
 
 
 def plain_returns(rewards, goes_on, values, gamma, lam):
@@ -64,3 +65,23 @@ def test_it_makes_good_actions_likelier_and_bad_ones_less():
     log_prob = logits.log_softmax(-1)[..., 0]
     pmpo(log_prob, torch.tensor([[1.0], [-1.0]]), torch.ones(2, 1), 0.5).backward()
     assert logits.grad[0, 0, 0] < 0 < logits.grad[1, 0, 0]
+
+def test_the_average_value_is_that_of_a_loop():
+    rng = np.random.default_rng(0)
+    rewards, goes_on, gamma = rng.normal(size=(5, 7)), rng.uniform(0.8, 1, (5, 7)), 0.9
+    sums, left = [], []
+    for row in range(5):
+        total, discount = 0.0, 1.0
+        for t in range(7):
+            total += discount * rewards[row, t]
+            discount *= gamma * goes_on[row, t]
+        sums.append(total)
+        left.append(discount)
+    parts = average_parts(torch.from_numpy(rewards), torch.from_numpy(goes_on), gamma)
+    assert np.allclose(parts, [np.mean(sums), np.mean(left)])
+    assert np.isclose(average_value(parts), np.mean(sums) / (1 - np.mean(left)))
+
+
+def test_the_average_value_of_a_reward_without_an_end_is_that_of_all_time():
+    ones = torch.ones(3, 16)
+    assert torch.isclose(average_value(average_parts(ones, ones, 0.99)), torch.tensor(100.0))

@@ -27,8 +27,12 @@ class AgentModel(Pretrained):
         policy        at distance n the action that leads into frame t + n + 1
         reward        at distance n the reward that arrives with frame t + n; at 0 the frame's own
         goes_on       at distance n whether the episode goes on after frame t + n
-        value         of frame t: what is still to come after it
+        value         of frame t: what is still to come after it, less `average_value`, that of the average rollout:
+                      rewards without an end add up to what a head would take long to say (reward centering, Naik et
+                      al. 2024)
     """
+
+    average_value: Tensor
 
     KIND, OUTPUT = "agent", ("dynamics.to_latent.weight",)
 
@@ -55,6 +59,7 @@ class AgentModel(Pretrained):
         self.reward = head(config.bins, 0.0)
         self.goes_on = head(1, 1.0)
         self.value = head(config.bins, 0.0, distances=1)
+        self.register_buffer("average_value", torch.zeros(()))
 
     def tokens_of(self, task: Int[Tensor, "*b"]) -> Float[Tensor, "*b k d"]:
         """The agent tokens of frames in which this is to be done."""
@@ -89,7 +94,11 @@ class AgentModel(Pretrained):
         return self.goes_on(hidden)[..., 0, 0].float().sigmoid()
 
     def value_at(self, hidden: Float[Tensor, "*b w"], head: Head | None = None) -> Float[Tensor, "*b"]:
-        return self.twohot.mean((head or self.value)(hidden)[..., 0, :])
+        return self.average_value + self.twohot.mean((head or self.value)(hidden)[..., 0, :])
+
+    def value_loss(self, logits: Float[Tensor, "*b n"], value: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """Of the value head's logits."""
+        return self.twohot.loss(logits, value - self.average_value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.config.num_tokens} tokens beside {self.dynamics!r}, {self.size})"

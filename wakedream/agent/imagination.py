@@ -1,6 +1,7 @@
 """Stage 4: the policy acts inside the dream, and learns from what the heads say of it (paper section 3.3)."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,13 @@ from wakedream.agent.batches import Contexts
 from wakedream.agent.config import ImaginationConfig
 from wakedream.agent.heads import Head
 from wakedream.agent.pmpo import pmpo, weighted_mean
-from wakedream.agent.returns import lambda_returns, reached
+from wakedream.agent.returns import average_parts, average_value, lambda_returns, reached
 from wakedream.data.trajectory import Actions
 from wakedream.dynamics.engine import DreamEngine
 from wakedream.dynamics.noise import ACTION, uniform
 
-SEEN = ("pmpo", "kl", "return", "dream_reward", "length", "good", "entropy", "value_error")
+AVERAGE_DECAY = 0.98  # a step
+SEEN = ("pmpo", "kl", "return", "dream_reward", "average", "length", "good", "entropy", "value_error")
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ class ImaginationObjective(nn.Module):
     return              of the rollouts, as the heads see them; length: frames that are likely reached
     good                share of the actions with an advantage of 0 or more; entropy: of the policy
     value_error         mean distance of the value from the return; dream_reward: of a frame
+    average             value of the average rollout, from which the value head counts
     """
 
-    def __init__(self, agent: AgentModel, config: ImaginationConfig, batch_size: int, starts: int):
+    def __init__(self, agent: AgentModel, config: ImaginationConfig, batch_size: int, starts: int,
+                 mean_over_ranks: Callable[[Tensor], Tensor] = lambda tensor: tensor):
         super().__init__()
-        self.model, self.config, self.starts = agent, config, starts
+        self.model, self.config, self.starts, self.mean_over_ranks = agent, config, starts, mean_over_ranks
         agent.requires_grad_(False)
         agent.policy.requires_grad_(True)
         agent.value.requires_grad_(True)
@@ -93,6 +97,7 @@ class ImaginationObjective(nn.Module):
         self.slow_value = copy.deepcopy(agent.value).requires_grad_(False)
         for name, weight in list(self.slow_value.named_parameters()):
             _as_buffer(self.slow_value, name, weight)
+        self.register_buffer("average", torch.zeros(3))  # S, D, and the share of it that rollouts filled
         self.weights = {"actor": 1.0, "value": 1.0, **dict.fromkeys(SEEN, 0.0)}
         self.moves = True
         self.rows, self.updates = batch_size, config.updates
@@ -121,11 +126,11 @@ class ImaginationObjective(nn.Module):
         with torch.no_grad():
             values = agent.value_at(hidden, self.slow_value)
             returns = lambda_returns(rewards, goes_on, values, config.gamma, config.lam)
-            advantage = returns - agent.twohot.mean(value_logits)
+            advantage = returns - agent.average_value - agent.twohot.mean(value_logits)
             weight = reached(goes_on)[:, :-1]
-        value = agent.twohot.loss(value_logits, returns)
+        value = agent.value_loss(value_logits, returns)
         if config.slow_weight:
-            value = value + config.slow_weight * agent.twohot.loss(value_logits, values[:, :-1])
+            value = value + config.slow_weight * agent.value_loss(value_logits, values[:, :-1])
         policy = agent.actions_at(hidden[:, :-1])
         kl = policy.kl(agent.actions_at(hidden[:, :-1], self.prior))
         preferred = pmpo(policy.log_prob(rollout.actions), advantage, weight, config.alpha)
@@ -133,9 +138,9 @@ class ImaginationObjective(nn.Module):
         losses = {"actor": preferred + config.beta * far} if self.moves else {}
         self._follow()
         with torch.no_grad():
-            seen = (preferred, far, returns[:, 0].mean(), weighted_mean(rewards, weight), weight.sum(1).mean(),
-                    weighted_mean((advantage >= 0).float(), weight), weighted_mean(policy.entropy(), weight),
-                    weighted_mean(advantage.abs(), weight))
+            seen = (preferred, far, returns[:, 0].mean(), weighted_mean(rewards, weight), agent.average_value.clone(),
+                    weight.sum(1).mean(), weighted_mean((advantage >= 0).float(), weight),
+                    weighted_mean(policy.entropy(), weight), weighted_mean(advantage.abs(), weight))
         return {**losses, "value": weighted_mean(value, weight), **dict(zip(SEEN, seen, strict=True))}
 
     @torch.no_grad()
@@ -149,7 +154,14 @@ class ImaginationObjective(nn.Module):
             arrived = rollout.hidden[:, 1:]
             found = rollout, self.model.reward_at(arrived), self.model.goes_on_at(arrived)
             self._seen.append((contexts, found))
+            self._average(*found[1:])
         return found
+
+    def _average(self, rewards: Tensor, goes_on: Tensor) -> None:
+        """The mean over the last rollouts, however few there were."""
+        parts = self.mean_over_ranks(average_parts(rewards, goes_on, self.config.gamma))
+        self.average.lerp_(torch.cat([parts, torch.ones_like(parts[:1])]), 1 - AVERAGE_DECAY)
+        self.model.average_value.copy_(average_value(self.average[:2] / self.average[2]))
 
     @torch.no_grad()
     def _follow(self) -> None:

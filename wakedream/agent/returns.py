@@ -25,3 +25,18 @@ def lambda_returns(rewards: Float[Tensor, "b h"], goes_on: Float[Tensor, "b h"],
 def reached(goes_on: Float[Tensor, "b h"]) -> Float[Tensor, "b h1"]:
     """How likely frame t = 0 ... H is reached: the product of c_1 ... c_t. At frame 0 it is 1."""
     return torch.cat([torch.ones_like(goes_on[:, :1]), goes_on.cumprod(1)], dim=1)
+
+
+def average_parts(rewards: Float[Tensor, "b h"], goes_on: Float[Tensor, "b h"], gamma: float) -> Float[Tensor, "2"]:
+    """Means over the rollouts of S = sum_t gamma^t c_1 ... c_t r_{t+1} and of D = gamma^H c_1 ... c_H."""
+    steps = torch.arange(rewards.shape[1] + 1, device=rewards.device)
+    discount = gamma**steps * reached(goes_on)
+    return torch.stack([(rewards * discount[:, :-1]).sum(1).mean(), discount[:, -1].mean()])
+
+
+def average_value(parts: Float[Tensor, "2"]) -> Float[Tensor, ""]:
+    """S / (1 - D): what a frame is worth if all that follows a rollout is as the average rollout.
+
+    Reward 1 a frame without an end: 1 / (1 - gamma).
+    """
+    return parts[0] / (1 - parts[1]).clamp_min(1e-3)

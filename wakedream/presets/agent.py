@@ -23,7 +23,7 @@ def debug_agent() -> AgentRun:
 def demo_agent() -> AgentRun:
     """Beside the dynamics model `demo`, two minutes on two CPU cores."""
     return AgentRun(
-        model=AgentConfig(num_tokens=4, reads_frame=True, mlp_dim=256, mlp_depth=2, distance=4, bins=101, limit=3.0),
+        model=AgentConfig(num_tokens=4, reads_frame=True, mlp_dim=256, mlp_depth=2, distance=4),
         objective=CloningConfig(bootstrap_from=0),
         loader=AgentLoaderConfig(batch_size=32, length=16, short=8, long_fraction=0.65, image_fraction=0.1),
         optim=OptimConfig(lr=0.01, adamw_lr=2e-3),

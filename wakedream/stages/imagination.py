@@ -56,7 +56,7 @@ class ImaginationStage(Stage):
 
     def objective(self, model: AgentModel, perception: Perception) -> ImaginationObjective:
         loader = self.run.loader
-        return ImaginationObjective(model, self.run.objective, loader.batch_size, loader.num_starts)
+        return ImaginationObjective(model, self.run.objective, loader.batch_size, loader.num_starts, self.place.mean)
 
     def batches(self) -> ContextBatches:
         run, place = self.run, self.place
