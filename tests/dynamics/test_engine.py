@@ -281,3 +281,14 @@ def test_tokens_go_with_a_rows_state_and_stay_when_it_begins_anew():
     for wrong in ({"agent": torch.randn(2, 3, 32)}, {"other": torch.randn(3, 32)}, {"agent": torch.randn(2, 32)}):
         with pytest.raises(ValueError, match="expected those that the engine was made with, agent"):
             made.tell(wrong)
+
+
+def test_tokens_that_nobody_reads_yet_are_left_out():
+    """K passes make a frame without them, one commits it with them."""
+    made = engine(trained(), tokens={"agent": torch.randn(3, 32)}, keep=("agent",))
+    looks, forward = [], made.model.transformer.forward
+    made.model.transformer.forward = lambda tokens, *rest, **options: looks.append(
+        tokens.shape[2]) or forward(tokens, *rest, **options)
+    made.step()
+    *passes, commit = looks
+    assert len(passes) == 4 and {commit - 3} == set(passes)

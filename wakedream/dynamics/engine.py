@@ -275,7 +275,8 @@ class DreamEngine:
         return Noised(noisy, levels, torch.full_like(levels, finest_index(finest)))
 
     def _look(self, noisy: Noised, trajectory: Trajectory, of: Tensor | None = None, **options: Any) -> Any:
-        own = {name: self._own[f"tokens/{name}"] for name in self._extra}
+        """Further tokens, which nothing else sees, only where what they put out is kept."""
+        own = {name: self._own[f"tokens/{name}"] for name in self._extra if options.get("committed") != 0}
         tokens = {name: (part if of is None else part[of]).unsqueeze(1).expand(-1, noisy.levels.shape[1], -1, -1)
                   for name, part in own.items()}
         return self.model(noisy, trajectory, tokens=tokens, **{"cache": self.cache, **options})

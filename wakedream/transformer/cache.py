@@ -165,7 +165,10 @@ class CacheState:
 
 @dataclass
 class LayerCache:
-    """Keys (already rotated) and values of one layer, (b window s g e), slot = frame number mod window."""
+    """Keys (already rotated) and values of one layer, (b window s g e), slot = frame number mod window.
+
+    New frames that are not committed may leave out the last tokens: those of the frames before are then not looked at.
+    """
 
     keys: Tensor
     values: Tensor
@@ -175,6 +178,7 @@ class LayerCache:
         return self._join(self.keys, keys, arrival), self._join(self.values, values, arrival)
 
     def _join(self, ring: Tensor, new: Tensor, arrival: Arrival) -> Tensor:
+        ring = ring[:, :, :new.shape[2]]
         joined = ring if arrival.alone else torch.cat((ring.to(new.dtype), new), dim=1)
         arrival.write(ring, new)
         return joined.to(new.dtype)
