@@ -46,7 +46,7 @@ class Stage:
 
 VERBS = {
     "record": Verb("play a Gymnasium environment, keep the episodes",
-                   "wakedream.environments.record:record", "wakedream.environments.config:RecordConfig", ("env",),
+                   "wakedream.world.recording:record", "wakedream.environments.config:RecordConfig", ("env",),
                    "ENV --out DATA --frames N"),
     "ingest": Verb("video files or folders, or lerobot:, minari:, vpt:, hdf5:, npz: data, to a data set",
                    "wakedream.data.readers.ingest:ingest", "wakedream.data.config:IngestConfig", ("videos",),

@@ -9,12 +9,15 @@ from agent.test_tasks import several
 import wakedream as wd
 from wakedream.agent.agent import TOKENS, AgentModel
 from wakedream.data.actions import ActionComponent, ActionSpec, action_of
+from wakedream.data.store import Store
 from wakedream.data.trajectory import Trajectory
 from wakedream.dynamics.engine import DreamEngine
-from wakedream.errors import ConfigError
+from wakedream.environments.config import RecordConfig
+from wakedream.errors import CheckpointError, ConfigError
 from wakedream.evaluation.config import AGENT, DYNAMICS
 from wakedream.evaluation.kinds import kind_of
 from wakedream.world.policy import Agent, EnvironmentPlayer
+from wakedream.world.recording import record
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,39 @@ def test_each_row_acts_on_its_task_from_the_next_frame_on(known):  # noqa: F811
     assert agent.tasks == ("up", "over", "reward") and agent.act(video[0], task=["over", "up"])["move"].shape == (2,)
     with pytest.raises(ConfigError, match="unknown task 'ovr'; did you mean 'over'"):
         agent.act(video[1], task="ovr")
+
+
+@pytest.fixture(scope="module")
+def saved(agent, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "agent"
+    agent.save_pretrained(folder)
+    return folder
+
+
+def recording(out, policy, **changes):
+    return RecordConfig(**{"env": "agent.known_world:Known-v0", "out": str(out), "frames": 120, "policy": str(policy),
+                           **changes})
+
+
+def test_it_plays_its_share_of_a_recording_the_same_in_any_number_of_processes(saved, tmp_path):
+    mix = f"{saved}:1,random:1"
+    record(recording(tmp_path / "one", mix))
+    record(recording(tmp_path / "two", mix, processes=2))
+    one, two = Store.open(tmp_path / "one"), Store.open(tmp_path / "two")
+    assert one.fingerprint == two.fingerprint
+    assert {info.info["policy"] for info in one.episodes} == {str(saved), "random"}
+    model = Agent.from_pretrained(saved).model
+    assert {info.info["fingerprint"] for info in one.episodes if info.info["policy"] == str(saved)} == {
+        model.fingerprint()}
+
+
+def test_an_agent_that_does_not_fit_a_recording_is_told_and_nothing_is_written(saved, tmp_path):
+    with pytest.raises(ConfigError, match="choose a --size"):
+        record(recording(tmp_path / "data", saved, size="32"))
+    with pytest.raises(CheckpointError, match="does not exist"):
+        record(recording(tmp_path / "data", saved.parent / "other"))
+    with pytest.raises(ConfigError, match="the agent knows"):
+        record(recording(tmp_path / "data", saved, env="CartPole-v1", size="16"))
+    with pytest.raises(ConfigError, match="policy for"):
+        record(recording(tmp_path / "data", "sticki"))
+    assert not (tmp_path / "data").exists()

@@ -86,6 +86,8 @@ class ImaginationObjective(nn.Module):
     average             value of the average rollout, from which the value head counts
     """
 
+    average: Tensor
+
     def __init__(self, agent: AgentModel, config: ImaginationConfig, batch_size: int, starts: int,
                  mean_over_ranks: Callable[[Tensor], Tensor] = lambda tensor: tensor):
         super().__init__()

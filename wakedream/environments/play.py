@@ -1,6 +1,7 @@
 """Playing one whole episode, and keeping it."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,17 +9,19 @@ import numpy as np
 from wakedream.data.actions import Actions, ActionSpec
 from wakedream.data.episode import Episode
 from wakedream.environments.mixture import drawn
-from wakedream.environments.registry import environment, make_policy
+from wakedream.environments.policies import MakePolicy
+from wakedream.environments.registry import NONE, environment, make_policy
 from wakedream.errors import DataError
 
 
 def play_episode(name: str, env: Any, policy_name: str | None, seed: int, index: int,
-                 max_frames: int | None = None) -> Episode:
+                 max_frames: int | None = None, guests: Mapping[str, MakePolicy] = NONE) -> Episode:
     """Episode `index` of a recording with `seed`: the two decide its world, its length, its player and its chances.
 
     name, env   of the environment, made by `environment(name).make(size)`
     policy_name a policy or a mix of them; each plays an episode as it would play it without the others
     max_frames  cut it after so many; None: the environment's own bounds
+    guests      further policies by name
     """
     seeds = np.random.SeedSequence([seed, index])
     chances, draw = seeds.spawn(2)
@@ -26,7 +29,7 @@ def play_episode(name: str, env: Any, policy_name: str | None, seed: int, index:
     limit = max_frames or _draw_limit(environment(name).frames, rng)
     frame, info = env.reset(seed=env_seed)
     player = policy_name and drawn(policy_name, np.random.default_rng(draw).random())
-    policy = make_policy(player, name, env, rng)
+    policy = make_policy(player, name, env, rng, guests)
     record = _Recorder(ActionSpec.from_space(env.action_space), frame, info)
     terminated = truncated = False
     while not (terminated or truncated) and len(record.video) < limit:

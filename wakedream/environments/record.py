@@ -1,9 +1,9 @@
-"""`wakedream record`: play an environment and keep the episodes."""
+"""Play an environment and keep the episodes."""
 
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,21 +12,22 @@ from wakedream.data.writer import StoreWriter, begun, origin
 from wakedream.environments.config import RecordConfig
 from wakedream.environments.mixture import spelled
 from wakedream.environments.play import cut
-from wakedream.environments.registry import check_policy
+from wakedream.environments.policies import MakePolicy
+from wakedream.environments.registry import NONE, check_policy
 from wakedream.environments.workers import Interface, Play, Workers
 from wakedream.errors import DataError, Interrupted
 from wakedream.progress import ProgressBar
 
 
-def record(config: RecordConfig) -> None:
-    """Play until the data set has `config.frames` frames; the last episode may be cut.
+def record(config: RecordConfig, guests: Mapping[str, MakePolicy] = NONE) -> None:
+    """Play until the data set has `config.frames` frames; the last episode may be cut. guests: further policies.
 
     The same call resumes. Ctrl-C and SIGTERM keep all complete episodes and raise Interrupted, which says how to
     go on. DataError when the environment fails or the folder holds another recording.
     """
     policy = config.policy and spelled(config.policy)
-    check_policy(policy, config.env)
-    play = Play(config.env, policy, config.frame_size, config.seed, config.max_episode_frames)
+    check_policy(policy, config.env, guests)
+    play = Play(config.env, policy, config.frame_size, config.seed, config.max_episode_frames, guests)
     with _signals() as came, Workers(play, config.processes) as workers:
         interface = workers.interface(lambda: bool(came))
         kept = _fill(config, interface, workers, lambda: bool(came)) if interface else "before the first episode"

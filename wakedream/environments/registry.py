@@ -20,6 +20,8 @@ from wakedream.environments.pixels import AnySize
 from wakedream.environments.policies import MakePolicy, Policy
 from wakedream.errors import ConfigError, require
 
+NONE: Mapping[str, MakePolicy] = {}  # guests that play, too: by default nobody
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -141,21 +143,22 @@ def environment(name: str) -> Environment:
     return Environment(make, _GENERAL, hold=4, litters=name.startswith("vizdoom"))  # an effect shows after a few frames
 
 
-def check_policy(policy: str | None, env_name: str) -> None:
-    """ConfigError for a policy, or one of a mix, that the environment does not have."""
+def check_policy(policy: str | None, env_name: str, guests: Mapping[str, MakePolicy] = NONE) -> None:
+    """ConfigError for a policy, or one of a mix, that is none of the environment's and no guest."""
     for name in shares(policy) if policy else ():
-        known_policy(name, env_name)
+        known_policy(name, env_name, guests)
 
 
-def make_policy(name: str | None, env_name: str, env: Any, rng: np.random.Generator) -> Policy:
+def make_policy(name: str | None, env_name: str, env: Any, rng: np.random.Generator,
+                guests: Mapping[str, MakePolicy] = NONE) -> Policy:
     """The policy for one episode of `env`; None is the environment's default."""
-    return known_policy(name, env_name)(env, rng)
+    return known_policy(name, env_name, guests)(env, rng)
 
 
-def known_policy(name: str | None, env_name: str) -> MakePolicy:
-    """What makes it; ConfigError where the environment has none of that name."""
+def known_policy(name: str | None, env_name: str, guests: Mapping[str, MakePolicy] = NONE) -> MakePolicy:
+    """What makes it; guests: others that may play. ConfigError where there is none of that name."""
     known = environment(env_name)
-    name = name or known.default_policy
-    if name not in known.policies:
-        raise suggest(f"policy for {env_name}", name, known.policies)
-    return known.policies[name]
+    name, policies = name or known.default_policy, {**known.policies, **guests}
+    if name not in policies:
+        raise suggest(f"policy for {env_name}", name, policies)
+    return policies[name]

@@ -1,13 +1,14 @@
 """Processes that play and compress episodes side by side and hand them over in the order of their numbers."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 from wakedream.data.actions import ActionSpec
 from wakedream.data.episode import Episode
 from wakedream.data.shard import Packed, pack
 from wakedream.environments.pixels import Size
+from wakedream.environments.policies import MakePolicy
 from wakedream.environments.processes import Life, Processes
 from wakedream.environments.registry import environment
 from wakedream.errors import DataError
@@ -25,6 +26,7 @@ class Play:
     size: Size | None
     seed: int
     max_frames: int | None
+    guests: Mapping[str, MakePolicy] = field(default_factory=dict)  # as play_episode's; they travel to the processes
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,14 @@ def _serve(play: Play, life: Life) -> None:
     from wakedream.environments.play import play_episode
 
     env = life.make(play.size)
-    first = play_episode(play.env, env, play.policy, play.seed, 0, max_frames=1)
+    ahead = 2 if play.guests else 1  # a guest has to see a frame to say that it cannot play here
+    first = play_episode(play.env, env, play.policy, play.seed, 0, ahead, play.guests)
     spec = ActionSpec.from_space(env.action_space)
     policy = play.policy or environment(play.env).default_policy
     life.connection.send(Interface(spec, first.video.shape[1:], policy))
     while (asked := life.next()) is not None:
         life.asked = int(asked)
-        episode = play_episode(play.env, env, play.policy, play.seed, life.asked, play.max_frames)
+        episode = play_episode(play.env, env, play.policy, play.seed, life.asked, play.max_frames, play.guests)
         _check(episode, spec, first.video.shape[1:])
         life.connection.send((asked, pack(episode)))  # here: compressing takes as long as playing a fast game
 
