@@ -1,7 +1,9 @@
+import pytest
 import torch
 from torch import nn
 
 from wakedream.training.config import OptimConfig
+from wakedream.training import optim
 from wakedream.training.optim import Muon, build_optimizers, highest_rate, orthogonalise, set_rates
 
 
@@ -93,3 +95,15 @@ def test_rates_are_tensors_changed_in_place_and_count_as_the_numbers_they_hold()
     assert highest_rate(made[0]) == 0.05
     for one, other in zip(*(net.parameters() for net in nets), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("has, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_matrices_are_multiplied_in_bf16_only_where_that_is_fast(monkeypatch, has, dtype):
+    """A CPU without bf16 instructions takes seven times as long in it (docs/log.md)."""
+    seen = []
+    monkeypatch.setattr(optim, "lowers", lambda precision, device: has)
+    monkeypatch.setattr(optim, "orthogonalise", lambda matrices: seen.append(matrices.dtype) or matrices)
+    weight = torch.nn.Parameter(torch.randn(4, 4))
+    weight.grad = torch.randn(4, 4)
+    Muon([weight], lr=0.1).step()
+    assert seen == [dtype]

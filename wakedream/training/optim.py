@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wakedream.training.config import OptimConfig
+from wakedream.training.distributed import lowers
 from wakedream.training.shards import gather_rows, local, own_rows
 
 
@@ -43,7 +44,8 @@ class Muon(torch.optim.Optimizer):
         buffers = [local(self.state[param]["momentum_buffer"]) for param in params]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
-        matrices = gather_rows(torch.stack(ahead).bfloat16(), params[0])  # only a whole matrix can be orthogonalised
+        low = torch.bfloat16 if lowers("bf16", params[0].device) else torch.float32
+        matrices = gather_rows(torch.stack(ahead).to(low), params[0])  # only a whole matrix can be orthogonalised
         updates = orthogonalise(matrices)[:, own_rows(params[0])]
         rows, columns = params[0].shape
         scale = max(1.0, rows / columns) ** 0.5
@@ -54,9 +56,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz in bf16 on (n rows columns): singular values to about 1, directions kept."""
+    """Newton-Schulz on (n rows columns), bf16 is enough: singular values to about 1, directions kept."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
+    x = matrices
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wakedream.agent.agent import TOKENS, AgentModel
@@ -123,8 +123,12 @@ class Player:
         told = numbers(self.model.config.tasks, task, len(self.fresh))
         self.engine.tell({TOKENS: self.model.tokens_of(told.to(self.engine.device))})
 
-    @torch.no_grad()
     def act(self, frames: Given, *, greedy: bool = False) -> Actions:
+        return self.take(self.look(frames), greedy=greedy)
+
+    @torch.no_grad()
+    def look(self, frames: Given) -> Float[Tensor, "b w"]:
+        """What the agent reads at these frames, which the actions taken last led into."""
         frames = frames_of(frames)
         if tuple(frames.shape) != (len(self.fresh), *self._frame):
             expected = ", ".join(map(str, (len(self.fresh), *self._frame)))
@@ -133,11 +137,16 @@ class Player:
         led = Trajectory.of_actions({name: value.unsqueeze(1) for name, value in self._last.items()},
                                     ~self.fresh.unsqueeze(1))
         out = self.engine.observe(latents.float().unsqueeze(1), led)
-        choice = self.model.actions_at(self.model.pooled({name: one[:, 0] for name, one in out.items()}))
+        self.fresh[:] = False
+        return self.model.pooled({name: one[:, 0] for name, one in out.items()})
+
+    @torch.no_grad()
+    def take(self, hidden: Float[Tensor, "b w"], *, greedy: bool = False) -> Actions:
+        """The actions that follow it, on the CPU."""
+        choice = self.model.actions_at(hidden)
         numbers = uniform(self._seeds, self.engine.frames[:, None], ACTION, choice.groups)[:, 0]
         taken = choice.greedy() if greedy else choice.sample(numbers)
         self._last = {name: value.cpu() for name, value in taken.items()}
-        self.fresh[:] = False
         return dict(self._last)
 
     def reset(self, rows: Bool[Tensor, " b"] | None = None) -> None:
