@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from wakedream.training.config import OptimConfig
 from wakedream.training import optim
+from wakedream.training.config import OptimConfig
 from wakedream.training.optim import Muon, build_optimizers, highest_rate, orthogonalise, set_rates
 
 
@@ -97,7 +97,7 @@ def test_rates_are_tensors_changed_in_place_and_count_as_the_numbers_they_hold()
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("has, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+@pytest.mark.parametrize(("has", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_matrices_are_multiplied_in_bf16_only_where_that_is_fast(monkeypatch, has, dtype):
     """A CPU without bf16 instructions takes seven times as long in it (docs/log.md)."""
     seen = []
