@@ -4,12 +4,13 @@ import os
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Agent", "Clip", "Tokenizer", "World", "__version__", "data"]
+__all__ = ["Agent", "Clip", "DreamEnv", "DreamVectorEnv", "Tokenizer", "World", "__version__", "data"]
 
 if TYPE_CHECKING:
     from wakedream import data
     from wakedream.data.clip import Clip
     from wakedream.tokenizer.tokenizer import Tokenizer
+    from wakedream.world.env import DreamEnv, DreamVectorEnv
     from wakedream.world.model import World
     from wakedream.world.policy import Agent
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 # the same cores training then slows by more than ten times (docs/log.md)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_HOMES = {"Agent": "wakedream.world.policy", "Clip": "wakedream.data.clip",
-          "Tokenizer": "wakedream.tokenizer.tokenizer", "World": "wakedream.world.model"}
+_HOMES = {"Agent": "wakedream.world.policy", "Clip": "wakedream.data.clip", "DreamEnv": "wakedream.world.env",
+          "DreamVectorEnv": "wakedream.world.env", "Tokenizer": "wakedream.tokenizer.tokenizer",
+          "World": "wakedream.world.model"}
 
 
 def __dir__() -> list[str]:
