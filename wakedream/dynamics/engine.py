@@ -202,6 +202,11 @@ class DreamEngine:
             raise DataError("an action given on the device is none of the model's: out of its choices, bits or bounds")
 
     @property
+    def seeds(self) -> Int[Tensor, " b"]:
+        """Of each row, on the device."""
+        return self._own["seeds"]
+
+    @property
     def frames(self) -> Int[Tensor, " b"]:
         """How many frames each row has seen or made, on the device."""
         return self.cache.next_ids + self._own["waits"]

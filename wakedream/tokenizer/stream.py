@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from wakedream.model.given import Given, check_frames, frames_of, latents_of
@@ -44,6 +45,7 @@ class TokenizerStream(Guest):
         shared = mode.shared(tokenizer, tokenizer.OUTPUT)
         self.tokenizer: Any = shared.model
         self._share(shared, *self._rings_of(shared))
+        self._all = torch.ones(batch_size, dtype=torch.bool, device=self.device)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.batch_size} rows, on {self.device})"
@@ -63,25 +65,28 @@ class TokenizerStream(Guest):
         self._check(latent, "latents", (self.tokenizer.config.num_latents, self.tokenizer.config.latent_dim))
         return self.picture(latent)
 
-    def picture(self, latent: Latent) -> Frame:
-        """As `decode`, of latents that a model just made: they are not looked at."""
-        return self._mode.run(self._seat.decode, latent.to(self.device, torch.float32))
+    def picture(self, latent: Latent, active: Bool[Tensor, " b"] | None = None) -> Frame:
+        """As `decode`, of latents that a model just made: they are not looked at. active: the rows that go on; the
+        others stay where they are, and what is returned for them means nothing."""
+        active = self._all if active is None else active.to(self.device)
+        return self._mode.run(self._seat.decode, latent.to(self.device, torch.float32), active)
 
     def reset(self, rows: Given | None = None) -> None:
         """Start anew: all streams, or those where `rows`, bool (b), is True."""
         self._seat.reset(self._mode.rows_given(rows))
 
-    def state(self) -> "StreamState":
-        """Where all streams stand, to go on from there later: `load`."""
-        return self._seat.state()
+    def state(self, rows: Int[Tensor, " n"] | None = None) -> "StreamState":
+        """Where all streams stand, or these by number, to go on from there later: `load`."""
+        return self._seat.state(rows)
 
-    def load(self, state: "StreamState") -> None:
-        """Go on as when `state` was taken, from a stream of this tokenizer with as many rows; or with one row, from
-        which all rows then go on."""
+    def load(self, state: "StreamState", rows: Int[Tensor, " n"] | None = None) -> None:
+        """All rows, or these by number, go on as when `state` was taken, from a stream of this tokenizer with as many
+        rows; or with one row, from which all of them then go on."""
         check_state(state, StreamState, self)
-        if (rows := len(state.encoder.position[0])) not in (1, self.batch_size):
-            raise ValueError(f"the state has {rows} rows: expected 1 or {self.batch_size}")
-        self._seat.load(state)
+        count = self.batch_size if rows is None else len(rows)
+        if (given := len(state.encoder.position[0])) not in (1, count):
+            raise ValueError(f"the state has {given} rows: expected 1 or {count}")
+        self._seat.load(state, rows)
 
     def fork(self, rows: int | None = None) -> Self:
         """A stream of its own that goes on from where this one stands. rows: so many from one (default: as many)."""
@@ -89,6 +94,7 @@ class TokenizerStream(Guest):
         made._aside, made.batch_size = None, forked(self.batch_size, rows)
         made._mode = replace(self._mode, batch_size=made.batch_size)
         made._share(self._copy, *made._rings_of(self._copy))
+        made._all = torch.ones(made.batch_size, dtype=torch.bool, device=self.device)
         made.load(self.state())
         return made
 
@@ -130,15 +136,15 @@ class _Rings:
         self.encoding.reset(rows)
         self.decoding.reset(rows)
 
-    def state(self) -> StreamState:
-        return StreamState(self.encoding.state(), self.decoding.state())
+    def state(self, rows: Tensor | None = None) -> StreamState:
+        return StreamState(self.encoding.state(rows), self.decoding.state(rows))
 
-    def load(self, state: StreamState) -> None:
-        self.encoding.load(state.encoder)
-        self.decoding.load(state.decoder)
+    def load(self, state: StreamState, rows: Tensor | None = None) -> None:
+        self.encoding.load(state.encoder, rows)
+        self.decoding.load(state.decoder, rows)
 
     def _encode(self, frame: Tensor) -> Tensor:
         return self.model._encode(frame.unsqueeze(1), None, self.encoding).squeeze(1)
 
-    def _decode(self, latent: Tensor) -> Tensor:
-        return self.model._decode(latent.unsqueeze(1), self.decoding).squeeze(1).clamp(0, 1)
+    def _decode(self, latent: Tensor, active: Tensor) -> Tensor:
+        return self.model._decode(latent.unsqueeze(1), self.decoding, active).squeeze(1).clamp(0, 1)

@@ -128,7 +128,7 @@ class Tokenizer(Pretrained):
         tokens = self.encoder(tokens, self.encoder_layout, cache=cache, keep=("latent",))
         return torch.tanh(self.to_latent(tokens).float())
 
-    def _decode(self, latents: Latents, cache: Cache | None = None) -> Frames:
+    def _decode(self, latents: Latents, cache: Cache | None = None, rows: Tensor | None = None) -> Frames:
         batch, num_frames = latents.shape[:2]
         queries = (
             self.mask_token + self.patch_positions if self.query_positions is None else self.query_positions
@@ -138,7 +138,7 @@ class Tokenizer(Pretrained):
             queries, self.from_latent(latents.to(queries.dtype)) + self.latent_positions, self.decoder_registers
         )
         decoder = self.encoder if self.decoder is None else self.decoder
-        tokens = decoder(tokens, self.decoder_layout, cache=cache, keep=("patch",))
+        tokens = decoder(tokens, self.decoder_layout, cache=cache, rows=rows, keep=("patch",))
         patches = in_float32(self.to_patch, tokens) * PIXEL_STD + PIXEL_MEAN
         return self._unpatchify(patches)
 

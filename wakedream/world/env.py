@@ -6,17 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from wakedream.agent.agent import TOKENS
-from wakedream.agent.tasks import Task, numbers
+from wakedream.agent.tasks import Task
 from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.store import Store
-from wakedream.dynamics.engine import DreamEngine
 from wakedream.errors import ConfigError, require
-from wakedream.notation import Latent
 from wakedream.world.model import World
 from wakedream.world.policy import Agent
+from wakedream.world.rows import DreamRows
 from wakedream.world.starts import Starts
 
 require("gymnasium", "gym")
@@ -64,20 +61,10 @@ class DreamVectorEnv(VectorEnv):
             if number < 1:
                 raise ConfigError(f"{name} is {number}: expected at least 1")
         self.num_envs, self.max_steps, self.render_mode = num_envs, max_steps, render_mode
-        self.agent = world.model if isinstance(world, Agent) else None
-        self.world = world.world if isinstance(world, Agent) else world
-        if task is not None and self.agent is None:
-            raise ConfigError("a task is for agents, whose heads say what is a reward: give a wd.Agent, or no task")
+        self.dreams = DreamRows(world, num_envs, task=task, sampling_steps=sampling_steps, precision=precision,
+                                graph=graph, compile=compile)
+        self.world, self.agent = self.dreams.world, self.dreams.agent
         self.starts = None if data is None else Starts(self.world, data, context)
-        options: dict[str, Any] = {"precision": precision, "graph": graph, "compile": compile}
-        heads: dict[str, Any] = {}
-        if self.agent is not None:
-            told = numbers(self.agent.config.tasks, task or self.agent.config.tasks[0], num_envs)
-            with torch.no_grad():
-                tokens = self.agent.tokens_of(told.to(self.world.device))
-            heads = {"tokens": {TOKENS: tokens}, "keep": self.agent.keep}
-        self.engine = DreamEngine(self.world.dynamics, num_envs, sampling_steps=sampling_steps, **options, **heads)
-        self.stream = self.world.tokenizer.stream(num_envs, **options)
         config = self.world.tokenizer.config
         self.single_observation_space = spaces.Box(0, 255, (*config.frame_size, config.channels), np.uint8)
         self.single_action_space = space_of(self.world.dynamics.actions)
@@ -87,7 +74,11 @@ class DreamVectorEnv(VectorEnv):
         self._steps, self._ended = np.zeros(num_envs, np.int64), np.ones(num_envs, bool)
         self._frames = np.zeros((num_envs, *config.frame_size, config.channels), np.uint8)
 
-    @torch.no_grad()
+    @property
+    def over(self) -> np.ndarray:
+        """bool (num_envs): whose episode has ended, or has not begun."""
+        return self._ended.copy()
+
     def reset(self, *, seed: int | Sequence[int | None] | None = None,  # type: ignore[override]
               options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """All episodes begin; seed: of row 0, counted on over the others, or one for each."""
@@ -98,77 +89,52 @@ class DreamVectorEnv(VectorEnv):
         for row, one in enumerate(seeds):
             if one is not None:
                 self._random[row] = np.random.default_rng(one)
-        latents, outputs = self._begin(np.arange(self.num_envs))
-        self.stream.reset()
-        return self._shown(latents), self._told(outputs)
+        self._begin(np.arange(self.num_envs))
+        return self._shown(), self._told()
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         return self.step_each(iterate(self.action_space, actions))
 
-    @torch.no_grad()
     def step_each(self, actions: Iterable[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray,
                                                          dict[str, Any]]:
         """As `step`, with one action of `single_action_space` for each dream."""
-        fresh = np.flatnonzero(self._ended)
-        goes = torch.from_numpy(~self._ended).to(self.engine.device)
-        step = self.engine.step(self._flat(actions), active=goes)
-        latents, outputs = step.latents.clone(), {name: out.clone() for name, out in step.outputs.items()}
-        began = self._ended.copy()
-        if len(fresh):
-            first, read = self._begin(fresh)
-            rows = torch.from_numpy(fresh).to(latents.device)
-            latents[rows] = first
-            for name, out in outputs.items():
-                out[rows] = read[name]
-            self.stream.reset(torch.from_numpy(began))
-        infos = self._told(outputs)
+        spec, goes = self.world.dynamics.actions, ~self._ended
+        each = [_flatten(spec, action) for action in actions]
+        taken = {c.name: torch.from_numpy(np.stack([one[c.name] for one in each])) for c in spec.components}
+        self.dreams.step(taken, torch.from_numpy(goes).to(self.dreams.device))
+        if not goes.all():
+            self._begin(np.flatnonzero(~goes))
+        infos, frames = self._told(), self._shown()
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
-        self._steps += ~began
+        self._steps += goes
         if self.agent is not None:
-            hidden = self.agent.pooled(outputs)
-            rewards = np.where(began, 0.0, self.agent.reward_at(hidden).double().cpu().numpy())
-            chances = np.array([rng.random() for rng in self._random])
-            terminated = ~began & (chances >= infos["goes_on"])
+            rewards = np.where(goes, self.dreams.judged().reward.double().cpu().numpy(), 0.0)
+            terminated = goes & (np.array([rng.random() for rng in self._random]) >= infos["goes_on"])
         truncated = (self._steps >= self.max_steps) & ~terminated
         self._ended = terminated | truncated
-        return self._shown(latents), rewards, terminated, truncated, infos
+        return frames, rewards, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
         """The last frames, uint8 (h w c) each."""
         return tuple(self._frames) if self.render_mode == "rgb_array" else None
 
-    def _begin(self, chosen: np.ndarray) -> tuple[Latent, dict[str, Tensor]]:
-        """The first frames (n l e) of these rows' next episodes, and what was read there."""
-        rows = torch.from_numpy(chosen).to(self.engine.device)
-        self.engine.reset(rows, torch.from_numpy(np.array([self._random[row].integers(2**62) for row in chosen])))
+    def _begin(self, chosen: np.ndarray) -> None:
+        """The next episodes of these rows."""
+        rows, random = torch.from_numpy(chosen), [self._random[row] for row in chosen]
+        seeds = torch.tensor([int(rng.integers(2**62)) for rng in random])
+        context = () if self.starts is None else self.starts.seen([self.starts.draw(rng) for rng in random])
+        self.dreams.begin(rows, seeds, *context)
         self._steps[chosen], self._ended[chosen] = 0, False
-        if self.starts is not None:
-            latents, trajectory = self.starts.seen([self.starts.draw(self._random[row]) for row in chosen])
-            outputs = self.engine.observe(latents, trajectory, rows)
-            return latents[:, -1].to(self.engine.device), {name: out[:, -1] for name, out in outputs.items()}
-        active = torch.zeros(self.num_envs, dtype=torch.bool, device=self.engine.device)
-        active[rows] = True
-        step = self.engine.step(active=active)
-        return step.latents[rows], {name: out[rows] for name, out in step.outputs.items()}
 
-    def _flat(self, actions: Iterable[Any]) -> dict[str, Tensor]:
-        """By component, of all rows."""
-        spec = self.world.dynamics.actions
-        each = [_flatten(spec, action) for action in actions]
-        return {c.name: torch.from_numpy(np.stack([one[c.name] for one in each])) for c in spec.components}
-
-    def _shown(self, latents: Tensor) -> np.ndarray:
-        pictures = (self.stream.picture(latents) * 255).round().byte().permute(0, 2, 3, 1)
-        self._frames = pictures.cpu().numpy()
+    def _shown(self) -> np.ndarray:
+        self._frames = self.dreams.pictures()
         return self._frames.copy()
 
-    def _told(self, outputs: dict[str, Tensor]) -> dict[str, Any]:
-        known = np.full(self.num_envs, self.agent is not None)
-        infos: dict[str, Any] = {"reward_known": known}
+    def _told(self) -> dict[str, Any]:
+        infos: dict[str, Any] = {"reward_known": np.full(self.num_envs, self.agent is not None)}
         if self.agent is not None:
-            hidden = self.agent.pooled(outputs)
-            infos["value"] = self.agent.value_at(hidden).cpu().numpy()
-            infos["goes_on"] = self.agent.goes_on_at(hidden).cpu().numpy()
+            judged = self.dreams.judged()
+            infos |= {"value": judged.value.cpu().numpy(), "goes_on": judged.goes_on.cpu().numpy()}
         return infos | {f"_{name}": np.ones(self.num_envs, bool) for name in infos}
 
 
@@ -197,7 +163,7 @@ class DreamEnv(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """ResetNeeded before the first reset and after an end."""
-        if self.dreams._ended[0]:
+        if self.dreams.over[0]:
             raise gymnasium.error.ResetNeeded("no episode is going on: call reset() first")
         frames, rewards, terminated, truncated, infos = self.dreams.step_each([action])
         return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
