@@ -63,6 +63,8 @@ VERBS = {
     "dream": Verb("truth beside dream, or dreams from nothing, as a video",
                   "wakedream.evaluation.dynamics.video:dream", "wakedream.evaluation.config:DreamConfig", ("run",),
                   "RUN --out X.mp4 [--data DATA]"),
+    "play": Verb("a page in which the dream is played in real time",
+                 "wakedream.play.server:play", "wakedream.play.config:PlayConfig", ("run",), "RUN [--data DATA]"),
     "weights": Verb("fetch or convert pretrained feature networks, checksums verified",
                     "wakedream.perceptual.cache:weights",
                     "wakedream.perceptual.config:WeightsConfig", ("name",), "[lpips]"),

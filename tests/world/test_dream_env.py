@@ -17,6 +17,7 @@ from wakedream.data.actions import ActionSpec
 from wakedream.errors import ConfigError
 from wakedream.world.env import space_of
 from wakedream.world.policy import Agent
+from wakedream.world.rows import DreamRows
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +141,29 @@ def test_the_action_space_is_the_environments(space):
     assert made == space and ActionSpec.from_space(made) == spec
     flat = spec.flatten(made.sample())
     assert all(torch.from_numpy(np.atleast_1d(value)).isfinite().all() for value in flat.values())
+
+
+def test_a_row_put_aside_goes_on_exactly_and_a_row_that_pauses_stays(agent):
+    """Pictures, values and the agent's own choices; the other row goes on as if nothing had happened."""
+    def played(pauses, back):
+        rows = DreamRows(agent, 2, sampling_steps=2)
+        rows.begin(torch.arange(2), torch.tensor([3, 4]))
+        rows.pictures()
+        shown, kept = [], None
+        for step in range(6):
+            if back and step == 2:
+                kept = rows.state(0)
+            if back and step == 4:
+                rows.load(0, kept)
+            active = torch.tensor([True, not (pauses and step in (1, 2))])
+            rows.step(rows.chosen(), active)
+            shown.append((rows.pictures(active), rows.judged().value))
+        return shown
+
+    plain, back, paused = played(False, False), played(False, True), played(True, False)
+    for step, then in ((4, 2), (5, 3)):  # again what came after it was put aside
+        assert np.array_equal(back[step][0][0], plain[then][0][0]) and back[step][1][0] == plain[then][1][0]
+        assert np.array_equal(back[step][0][1], plain[step][0][1])
+    for step, then in ((3, 1), (4, 2), (5, 3)):
+        assert np.abs(paused[step][0][1].astype(int) - plain[then][0][1]).max() <= 1
+        assert np.array_equal(paused[step][0][0], plain[step][0][0])

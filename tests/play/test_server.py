@@ -1,0 +1,243 @@
+"""`wakedream play` as a visitor meets it: a real process, a real socket."""
+
+import asyncio
+import contextlib
+import io
+import json
+import re
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from wakedream.data.actions import ActionComponent, ActionSpec
+from wakedream.dynamics.config import DynamicsConfig
+from wakedream.dynamics.dynamics import Dynamics
+from wakedream.tokenizer.config import TokenizerConfig
+from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.world.model import World
+
+aiohttp = pytest.importorskip("aiohttp")
+from PIL import Image  # noqa: E402
+
+SEATS = 2
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Address and process. Untrained: what is dreamed is noise, but a seed repeats it."""
+    folder = tmp_path_factory.mktemp("world")
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(TokenizerConfig(height=16, width=16, patch_size=8, dim=16, encoder_depth=2, decoder_depth=2,
+                                          heads=2, mlp_dim=16, num_latents=4, latent_dim=4, pattern=("space", "time")))
+    spec = ActionSpec((ActionComponent("move", "categorical", 4, labels=("noop", "left", "right", "do")),))
+    dynamics = Dynamics(DynamicsConfig(num_latents=4, latent_dim=4, dim=32, depth=2, heads=2, mlp_dim=64,
+                                       pattern=("space", "time"), window=8, finest_steps=8), spec)
+    torch.nn.init.normal_(dynamics.to_latent.weight, std=0.1)
+    World(tokenizer, dynamics).save_pretrained(folder / "world")
+    process = subprocess.Popen([sys.executable, "-m", "wakedream", "play", folder / "world", "--port", "0",
+                                "--visitors", str(SEATS), "--fps", "60", "--sampling-steps", "1"],
+                               stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    yield re.search(r"http://\S+", line)[0], process
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+
+
+class Visit:
+    """A visitor; frames and messages as they come."""
+
+    def __init__(self, socket):
+        self.socket = socket
+
+    async def say(self, do, **what):
+        await self.socket.send_str(json.dumps({"do": do, **what}))
+
+    async def message(self, key, patience=20):
+        """The next one that has this key; frames before it are left."""
+        async with asyncio.timeout(patience):
+            async for one in self.socket:
+                if one.type == aiohttp.WSMsgType.TEXT and key in (said := json.loads(one.data)):
+                    return said
+        raise AssertionError(f"the socket closed ({self.socket.close_code}) before '{key}' came")
+
+    async def frame(self, patience=20):
+        async with asyncio.timeout(patience):
+            async for one in self.socket:
+                if one.type == aiohttp.WSMsgType.BINARY:
+                    (length,) = struct.unpack("<I", one.data[:4])
+                    await self.say("seen")
+                    return json.loads(one.data[4:4 + length]), one.data[4 + length:]
+        raise AssertionError(f"the socket closed ({self.socket.close_code})")
+
+
+@contextlib.asynccontextmanager
+async def visit(address, **options):
+    async with aiohttp.ClientSession() as session, session.ws_connect(address + "/socket", **options) as socket:
+        yield Visit(socket)
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+def test_the_page_is_there_for_those_who_open_it_by_its_own_address(server):
+    async def look():
+        async with aiohttp.ClientSession() as session:
+            found = {}
+            for path, headers in (("/", {}), ("/app.js", {}), ("/nothing.js", {}), ("/", {"Host": "evil.example"}),
+                                  ("/socket", {"Origin": "http://evil.example"})):
+                async with session.get(server[0] + path, headers=headers) as answer:
+                    found[path, *headers] = answer.status
+            return found
+
+    assert run(look()) == {("/",): 200, ("/app.js",): 200, ("/nothing.js",): 404, ("/", "Host"): 403,
+                           ("/socket", "Origin"): 403}
+
+
+def test_frames_follow_the_keys_that_are_held(server):
+    async def go():
+        async with visit(server[0]) as own:
+            hello = await own.message("hello")
+            assert hello["size"] == [16, 16] and not hello["agent"]
+            code = {key["label"]: key["code"] for key in hello["keys"]}
+            assert code["left"] == "ArrowLeft" and set(code) == {"left", "right", "do"}
+            about, picture = await own.frame()
+            assert about["frame"] == 0 and Image.open(io.BytesIO(picture)).size == (16, 16)
+            await own.say("keys", held=[code["left"], code["right"]], stamp=12.5)
+            for _ in range(20):
+                about, _ = await own.frame()
+            assert about["action"] == {"move": 2} and about["stamp"] == 12.5
+            await own.say("keys", held=[])
+            for _ in range(5):
+                about, _ = await own.frame()
+            assert about["action"] == {"move": 0}
+
+    run(go())
+
+
+def test_who_does_not_look_gets_two_frames_at_most(server):
+    async def go():
+        async with visit(server[0]) as own:
+            await own.message("hello")
+            count = 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    async for one in own.socket:
+                        count += one.type == aiohttp.WSMsgType.BINARY
+            return count
+
+    assert run(go()) == 2
+
+
+def test_a_seed_and_the_same_actions_repeat_a_dream_one_frame_at_a_time(server):
+    async def dream(own, seed):
+        await own.say("begin", start=None, seed=seed)
+        pictures = []
+        for _ in range(4):
+            while True:
+                about, picture = await own.frame()
+                if (about["seed"], about["frame"]) == (seed, len(pictures)):
+                    break
+            pictures.append(picture)
+            await own.say("single")
+        return pictures
+
+    async def go():
+        async with visit(server[0]) as own:
+            await own.message("hello")
+            await own.say("pause", on=True)
+            first, again, other = [await dream(own, seed) for seed in (5, 5, 6)]
+            assert first == again and first[1:] != other[1:] and len(set(first)) == 4
+            await own.say("rewind")
+            about, picture = await own.frame()
+            while about["frame"] != 0:
+                about, picture = await own.frame()
+            assert picture == other[0]
+
+    run(go())
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("{", "expected JSON"), ("[]", "expected an object"), ('{"do": "fly"}', "unknown: fly"),
+    ('{"do": "keys", "held": 3}', "expected held"), ('{"do": "keys"}', "keys: 'held'"),
+    ('{"do": "speed", "times": NaN}', "finite"), ('{"do": "begin", "start": 7}', "start is 7"),
+    ('{"do": "begin", "seed": -1}', "seed"), ('{"do": "agent", "on": true}', "no agent"),
+    ('{"do": "__init__"}', "unknown")])
+def test_what_makes_no_sense_is_told_and_the_dream_goes_on(server, text, told):
+    async def go():
+        async with visit(server[0]) as own:
+            await own.message("hello")
+            await own.socket.send_str(text)
+            assert told in (await own.message("error"))["error"]
+            await own.socket.send_bytes(b"\0")
+            assert "expected text" in (await own.message("error"))["error"]
+            await own.frame()
+
+    run(go())
+
+
+@pytest.mark.parametrize("what", ["large", "often"])
+def test_who_sends_too_much_is_sent_away(server, what):
+    async def go():
+        async with visit(server[0]) as own:
+            await own.message("hello")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(1 if what == "large" else 1000):
+                    await own.socket.send_str("x" * 10_000 if what == "large" else '{"do": "seen"}')
+            async with asyncio.timeout(20):
+                async for _ in own.socket:
+                    pass
+            return own.socket.close_code
+
+    assert run(go()) == (1009 if what == "large" else 1008)
+
+
+def test_who_finds_no_seat_waits_for_one(server):
+    async def go():
+        async with visit(server[0]) as last:
+            async with contextlib.AsyncExitStack() as stack:
+                seated = [last, await stack.enter_async_context(visit(server[0]))]
+                for own in seated:
+                    await own.message("hello")
+                third = await stack.enter_async_context(visit(server[0]))
+                assert (await third.message("queue"))["queue"] == 1
+                fourth = await stack.enter_async_context(visit(server[0]))
+                assert (await fourth.message("queue"))["queue"] == 2
+                await third.say("pause", on=True)
+                assert "wait for a seat" in (await third.message("error"))["error"]
+                await seated[1].socket.close()
+                assert (await third.message("hello"))["seats"] == SEATS
+                assert (await fourth.message("queue"))["queue"] == 1
+                await third.frame()
+            await last.frame()
+
+    run(go())
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="counts open files in /proc")
+def test_visitors_who_vanish_leave_nothing_behind(server):
+    def files():
+        return len(list(Path(f"/proc/{server[1].pid}/fd").iterdir()))
+
+    async def vanish(count):
+        async with aiohttp.ClientSession() as session:
+            for _ in range(count):
+                socket = await session.ws_connect(server[0] + "/socket")
+                socket._response.connection.transport.abort()
+
+    async def stay():
+        async with visit(server[0]) as own:
+            await own.message("hello")
+            return (await own.frame())[0]
+
+    run(vanish(20))
+    run(stay())
+    before = files()
+    run(vanish(100))
+    assert run(stay())["frame"] == 0
+    assert files() <= before + 4

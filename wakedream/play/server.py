@@ -1,0 +1,294 @@
+"""`wakedream play`: a page and a websocket on one port."""
+
+import asyncio
+import base64
+import json
+import math
+import signal
+import struct
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+
+from wakedream.device import pick_device
+from wakedream.environments.registry import BUILT_IN
+from wakedream.errors import ConfigError, RunError, require
+from wakedream.evaluation.config import AGENT, TOKENIZER
+from wakedream.evaluation.kinds import kind_of
+from wakedream.play.config import LOCAL, PlayConfig
+from wakedream.play.hall import Hall, Seat, encoded
+from wakedream.play.keys import Controls, controls
+from wakedream.world.model import World
+from wakedream.world.policy import Agent
+from wakedream.world.rows import DreamRows
+from wakedream.world.starts import Starts
+
+VERSION = 1  # of what page and server say to each other
+LARGEST, OFTEN = 4096, 240  # bytes of a message; messages a second
+OFFERED = 12  # moments of the data set
+WAITING = 64  # visitors in the queue
+PAGE = Path(__file__).parent / "page"
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+
+
+def play(config: PlayConfig) -> None:
+    """Serve until Ctrl-C. ConfigError where the run is none to play in, RunError where the port is taken."""
+    require("aiohttp", "play")
+    if (kind := kind_of(config.run)) == TOKENIZER:
+        raise ConfigError(f"{config.run} is a tokenizer, which dreams nothing: give the run of a dynamics model or of "
+                          "an agent")
+    device = pick_device(config.device)
+    world: World | Agent = (Agent if kind == AGENT else World).from_pretrained(config.run).to(device)
+    rows = DreamRows(world, config.visitors, sampling_steps=config.sampling_steps)
+    starts, pictures, env = _starts(rows.world, config)
+    made = controls(rows.world.dynamics.actions, BUILT_IN[env].commands if env in BUILT_IN else None)
+    with Hall(rows, made, config.fps, starts) as hall:
+        asyncio.run(Server(hall, made, pictures, config).run())
+
+
+def _starts(world: World, config: PlayConfig) -> tuple[list[Any], list[bytes], str]:
+    """Moments of the data set, their pictures, and the environment that it was recorded from."""
+    if config.data is None:
+        return [], [], ""
+    source, rng = Starts(world, config.data, config.context), np.random.default_rng(config.seed)
+    moments = [source.draw(rng) for _ in range(OFFERED)]
+    return ([source.seen([moment]) for moment in moments], [encoded(moment.video[-1]) for moment in moments],
+            str(source.store.manifest.header.info.get("env", "")))
+
+
+class Visitor:
+    """One page that is open: a seat, or a place in the queue."""
+
+    def __init__(self, socket: Any):
+        self.socket = socket
+        self.seat: Seat | None = None
+        self.out: asyncio.Queue[bytes | str | None] = asyncio.Queue()
+        self.times = deque[float](maxlen=OFTEN)
+
+
+class Server:
+    def __init__(self, hall: Hall, made: Controls, pictures: list[bytes], config: PlayConfig):
+        self.hall, self.controls, self.pictures, self.config = hall, made, pictures, config
+        self.queue = list[Visitor]()
+        self.visitors = set[Visitor]()
+        self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]
+        self.stop = asyncio.Event()
+
+    async def run(self) -> None:
+        from aiohttp import web
+
+        self.loop = asyncio.get_running_loop()
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+            return await self._guard(request, handler)
+
+        app = web.Application(client_max_size=LARGEST, middlewares=[guard])
+        app.router.add_get("/", self._page)
+        app.router.add_get("/socket", self._socket)
+        app.router.add_get("/{name:[a-z]+\\.(?:js|css)}", self._page)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, self.config.host, self.config.port)
+            try:
+                await site.start()
+            except OSError as error:
+                raise RunError(f"cannot listen on {self.config.host}:{self.config.port} ({error.strerror}): choose "
+                               "another --port or --host") from error
+            port = runner.addresses[0][1]
+            print(f"Open http://{self.config.host}:{port} in a browser. Ctrl-C ends.", flush=True)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.loop.add_signal_handler(number, self.stop.set)
+            watch = asyncio.create_task(self._watch())
+            await self.stop.wait()
+            watch.cancel()
+        finally:
+            for visitor in list(self.visitors):
+                await visitor.socket.close(code=1001, message=b"the server ends")
+            await runner.cleanup()
+        if self.hall.failed is not None:
+            raise self.hall.failed
+
+    async def _watch(self) -> None:
+        while self.hall.failed is None:
+            await asyncio.sleep(0.2)
+        self.stop.set()
+
+    async def _guard(self, request: Any, handler: Any) -> Any:
+        """A page of another site may neither read nor steer: its name is not ours, or it says where it comes from."""
+        from aiohttp import web
+
+        name = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+        local = self.config.host in LOCAL
+        origin = request.headers.get("Origin")
+        if (local and name not in LOCAL) or (origin and urlsplit(origin).netloc != request.headers.get("Host", "")):
+            raise web.HTTPForbidden(text="this page is for those who open it by its own address\n")
+        answer = await handler(request)
+        if not answer.prepared:
+            answer.headers["Content-Security-Policy"] = "default-src 'self'; img-src 'self' data: blob:"
+            answer.headers["X-Content-Type-Options"] = "nosniff"
+        return answer
+
+    async def _page(self, request: Any) -> Any:
+        from aiohttp import web
+
+        file = PAGE / request.match_info.get("name", "index.html")
+        if not file.exists():
+            raise web.HTTPNotFound
+        return web.Response(body=file.read_bytes(), content_type=KINDS[file.suffix], charset="utf-8",
+                            headers={"Cache-Control": "no-cache"})
+
+    async def _socket(self, request: Any) -> Any:
+        from aiohttp import WSMsgType, web
+
+        socket = web.WebSocketResponse(max_msg_size=LARGEST, heartbeat=20, compress=False)
+        await socket.prepare(request)
+        visitor = Visitor(socket)
+        self.visitors.add(visitor)
+        sender = asyncio.create_task(self._send(visitor))
+        try:
+            self._arrive(visitor)
+            async for message in socket:
+                if message.type != WSMsgType.TEXT:
+                    self._tell(visitor, error="expected text: JSON")
+                    continue
+                now = time.monotonic()
+                if len(visitor.times) == OFTEN and now - visitor.times[0] < 1:
+                    await socket.close(code=1008, message=b"too many messages")
+                    break
+                visitor.times.append(now)
+                if (wrong := self._hear(visitor, message.data)) is not None:
+                    self._tell(visitor, error=wrong)
+        finally:
+            self._leave(visitor)
+            visitor.out.put_nowait(None)
+            sender.cancel()
+        return socket
+
+    def _arrive(self, visitor: Visitor) -> None:
+        seat = self.hall.sit(lambda about, picture: self._deliver(visitor, about, picture))
+        if seat is not None:
+            self._seated(visitor, seat)
+        elif len(self.queue) < WAITING:
+            self.queue.append(visitor)
+            self._tell(visitor, queue=len(self.queue), seats=self.hall.size)
+        else:
+            self._tell(visitor, full=True, seats=self.hall.size)
+
+    def _seated(self, visitor: Visitor, seat: Seat) -> None:
+        visitor.seat = seat
+        frame = self.hall.rows.world.tokenizer.config
+        self._tell(visitor, hello=VERSION, fps=self.config.fps, sampling_steps=self.config.sampling_steps,
+                   size=[frame.height, frame.width], agent=self.hall.rows.agent is not None, seats=self.hall.size,
+                   keys=[{"code": key.code, "label": key.label} for key in self.controls.keys],
+                   starts=[base64.b64encode(picture).decode() for picture in self.pictures],
+                   names=self._names())
+        start, seed = 0 if self.pictures else None, int(torch.randint(2**31, ()))
+        self.hall.order(seat, lambda: self.hall.begin(seat, start, seed))
+
+    def _names(self) -> dict[str, dict[str, str]]:
+        """Of choices, by component and number."""
+        named: dict[str, dict[str, str]] = {}
+        kinds = {c.name: c.kind for c in self.controls.spec.components}
+        for key in self.controls.keys:
+            if kinds[key.component] == "categorical":
+                named.setdefault(key.component, {})[str(int(key.value))] = key.label
+        return named
+
+    def _leave(self, visitor: Visitor) -> None:
+        self.visitors.discard(visitor)
+        if visitor in self.queue:
+            self.queue.remove(visitor)
+        if visitor.seat is not None:
+            self.hall.leave(visitor.seat)
+            visitor.seat = None
+            if self.queue:
+                self._arrive(self.queue.pop(0))
+        for place, other in enumerate(self.queue):
+            self._tell(other, queue=place + 1, seats=self.hall.size)
+
+    def _hear(self, visitor: Visitor, text: str) -> str | None:
+        """What is wrong with a message, if anything is."""
+        try:
+            said = json.loads(text)
+        except ValueError:
+            return "expected JSON"
+        seat = visitor.seat
+        if not isinstance(said, dict) or not isinstance(said.get("do"), str):
+            return 'expected an object with "do"'
+        if seat is None:
+            return "wait for a seat"
+        does = getattr(self, f"_do_{said['do']}", None) if said["do"].isalpha() else None
+        if does is None:
+            return f"unknown: {said['do'][:40]}"
+        try:
+            does(seat, said)
+        except (KeyError, TypeError, ValueError) as error:
+            return f"{said['do']}: {error}"
+        self.hall.wake()
+        return None
+
+    def _do_keys(self, seat: Seat, said: dict[str, Any]) -> None:
+        held = said["held"]
+        if not isinstance(held, list) or len(held) > 16 or not all(isinstance(code, str) for code in held):
+            raise ValueError("expected held as a list of up to 16 names of keys")
+        seat.held, seat.stamp = held, _finite(said.get("stamp", 0.0))
+
+    def _do_seen(self, seat: Seat, said: dict[str, Any]) -> None:
+        seat.unseen = max(0, seat.unseen - 1)
+
+    def _do_pause(self, seat: Seat, said: dict[str, Any]) -> None:
+        seat.paused = bool(said["on"])
+
+    def _do_single(self, seat: Seat, said: dict[str, Any]) -> None:
+        seat.paused = seat.single = True
+
+    def _do_speed(self, seat: Seat, said: dict[str, Any]) -> None:
+        seat.speed = min(4.0, max(0.1, _finite(said["times"])))
+
+    def _do_agent(self, seat: Seat, said: dict[str, Any]) -> None:
+        if self.hall.rows.agent is None:
+            raise ValueError("this world has no agent")
+        seat.plays = bool(said["on"])
+
+    def _do_rewind(self, seat: Seat, said: dict[str, Any]) -> None:
+        self.hall.order(seat, lambda: self.hall.rewind(seat))
+
+    def _do_begin(self, seat: Seat, said: dict[str, Any]) -> None:
+        start, seed = said.get("start"), int(said.get("seed", 0))
+        if start is not None and not (isinstance(start, int) and 0 <= start < len(self.pictures)):
+            raise ValueError(f"start is {start!r}: expected 0 to {len(self.pictures) - 1}, or null")
+        if not 0 <= seed < 2**62:
+            raise ValueError("expected a seed from 0 to 2^62")
+        self.hall.order(seat, lambda: self.hall.begin(seat, start, seed))
+
+    def _deliver(self, visitor: Visitor, about: dict[str, Any], picture: bytes) -> None:
+        """From the hall's threads."""
+        head = json.dumps(about).encode()
+        packed = struct.pack("<I", len(head)) + head + picture
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(visitor.out.put_nowait, packed)
+
+    def _tell(self, visitor: Visitor, **what: Any) -> None:
+        visitor.out.put_nowait(json.dumps(what))
+
+    async def _send(self, visitor: Visitor) -> None:
+        """A slow visitor has at most UNSEEN frames here; it holds up nobody."""
+        while (item := await visitor.out.get()) is not None:
+            try:
+                await (visitor.socket.send_str(item) if isinstance(item, str) else visitor.socket.send_bytes(item))
+            except (ConnectionError, RuntimeError):
+                return
+
+
+def _finite(given: Any) -> float:
+    """ValueError for what is no finite number: JSON as Python reads it has others."""
+    if not math.isfinite(number := float(given)):
+        raise ValueError(f"expected a finite number, got {number}")
+    return number
