@@ -162,6 +162,78 @@ def test_a_seed_and_the_same_actions_repeat_a_dream_one_frame_at_a_time(server):
     run(go())
 
 
+def test_a_fork_goes_on_from_where_the_other_dream_stands(server):
+    async def go():
+        async with visit(server[0]) as own:
+            token = (await own.message("hello"))["token"]
+            await own.say("pause", on=True)
+            about, picture = await own.frame()
+            await own.say("single")
+            while about["frame"] != 1:
+                about, picture = await own.frame()
+            async with aiohttp.ClientSession() as session, session.ws_connect(f"{server[0]}/socket?fork={token}") as it:
+                other = Visit(it)
+                await other.message("hello")
+                there, shown = await other.frame()
+                assert (there["frame"], there["seed"], shown) == (1, about["seed"], picture)
+
+    run(go())
+
+
+async def post(address, body):
+    async with aiohttp.ClientSession() as session, session.post(address, data=body) as answer:
+        return answer.status, await answer.text()
+
+
+def test_a_dream_begins_with_a_visitors_own_picture(server):
+    """Any size; what is no picture, or none's, is told. Again with `own`: the same first frame."""
+    async def go():
+        file = io.BytesIO()
+        Image.effect_noise((40, 20), 90).save(file, "PNG")
+        async with visit(server[0]) as own:
+            hello = await own.message("hello")
+            await own.say("pause", on=True)
+            await own.say("begin", start="own")
+            assert "after a picture" in (await own.message("error"))["error"]
+            await own.frame()
+            address = f"{server[0]}/picture/{hello['token']}"
+            assert (await post(address, file.getvalue()))[0] == 204
+            about, picture = await own.frame()
+            while about["seed"] != 0:
+                about, picture = await own.frame()
+            await own.say("begin", start="own", seed=3)
+            about, again = await own.frame()
+            assert about["seed"] == 3 and again == picture
+            status, told = await post(address, b"no picture")
+            assert status == 400 and "give a PNG" in told
+            assert (await post(f"{server[0]}/picture/nobody", file.getvalue()))[0] == 404
+            assert (await post(address, bytes(2**23)))[0] == 413
+
+    run(go())
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif"])
+def test_the_last_seconds_are_saved_as_a_film(server, kind):
+    async def go():
+        async with visit(server[0]) as own, aiohttp.ClientSession() as session:
+            token = (await own.message("hello"))["token"]
+            for _ in range(6):
+                await own.frame()
+            async with session.get(f"{server[0]}/clip/{token}.{kind}") as answer:
+                assert answer.status == 200 and "attachment" in answer.headers["Content-Disposition"]
+                body = await answer.read()
+            async with session.get(f"{server[0]}/clip/nobody.{kind}") as answer:
+                assert answer.status == 404
+            return body
+
+    body = run(go())
+    if kind == "gif":
+        film = Image.open(io.BytesIO(body))
+        assert film.n_frames >= 4 and film.size == (256, 256)
+    else:
+        assert body[4:8] == b"ftyp"
+
+
 @pytest.mark.parametrize(("text", "told"), [
     ("{", "expected JSON"), ("[]", "expected an object"), ('{"do": "fly"}', "unknown: fly"),
     ('{"do": "keys", "held": 3}', "expected held"), ('{"do": "keys"}', "keys: 'held'"),

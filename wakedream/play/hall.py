@@ -1,7 +1,6 @@
 """Where dreams are dreamed: one thread, one batch, a row for each visitor."""
 
 import collections
-import io
 import threading
 import time
 from collections.abc import Callable
@@ -12,12 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from wakedream.data.trajectory import Trajectory
+from wakedream.notation import Latents
 from wakedream.play.keys import Controls
+from wakedream.play.pictures import encoded
 from wakedream.world.rows import DreamRows
 
 UNSEEN = 2  # frames on their way to a visitor, who has not shown them yet
 BACK = 10  # seconds that can be taken back
-LOSSLESS = 128  # pixels: larger pictures are JPEG
+FILM = 20  # seconds that can be saved
+
+
+Context = tuple[Latents, Trajectory | None]  # of one dream: latents (1 t l e), and what led into them
 
 
 @dataclass(eq=False)
@@ -39,18 +44,17 @@ class Seat:
     orders: collections.deque[Callable[[], None]] = field(default_factory=collections.deque)
     past: collections.deque[tuple[int, Any, np.ndarray]] = field(default_factory=collections.deque)
     picture: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 3), np.uint8))  # the last one
+    film: collections.deque[np.ndarray] = field(default_factory=collections.deque)  # and those before
 
 
 class Hall:
-    """`with Hall(rows, controls, fps, starts) as hall: seat = hall.sit(send); seat.held = ["ArrowLeft"]; hall.wake()`
+    """`with Hall(rows, controls, fps) as hall: seat = hall.sit(send); seat.held = ["ArrowLeft"]; hall.wake()`
 
-    starts  contexts that dreams can begin after, (latents (1 t l e), trajectory) each; a dream begins from nothing
-            where there is none
     send    called with what is known of a frame and its picture, from another thread
     """
 
-    def __init__(self, rows: DreamRows, controls: Controls, fps: float, starts: list[Any]):
-        self.rows, self.controls, self.fps, self.starts = rows, controls, fps, starts
+    def __init__(self, rows: DreamRows, controls: Controls, fps: float):
+        self.rows, self.controls, self.fps = rows, controls, fps
         self.seats: dict[int, Seat] = {}
         self.changed, self.stopped = threading.Condition(), False
         self.seconds = collections.deque[float](maxlen=100)  # of frames
@@ -96,17 +100,29 @@ class Hall:
         with self.changed:
             self.changed.notify_all()
 
-    def begin(self, seat: Seat, start: int | None, seed: int) -> None:
-        """In the hall's thread: the dream begins anew, and its first frame is shown."""
+    def begin(self, seat: Seat, context: Context | None, seed: int) -> None:
+        """In the hall's thread: the dream begins anew, after a context or from nothing, and its first frame is
+        shown."""
         rows, seeds = torch.tensor([seat.row]), torch.tensor([seed])
-        if start is None:
+        if context is None:
             self.rows.begin(rows, seeds)
         else:
-            latents, trajectory = self.starts[start]
-            self.rows.begin(rows, seeds, latents, trajectory, lead=latents.shape[1])
+            self.rows.begin(rows, seeds, *context, lead=context[0].shape[1])
         seat.seed, seat.frame, seat.due = seed, 0, time.perf_counter() + 1 / self.fps
         seat.past.clear()
         self._show([seat], 0.0)
+
+    def context_of(self, picture: np.ndarray) -> Context:
+        """In the hall's thread: one frame, uint8 (h w c), of which no action is known."""
+        frame = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None, None]
+        with torch.no_grad():
+            return self.rows.world.tokenizer.encode(frame.to(self.rows.device)).float(), None
+
+    def fork(self, seat: Seat, other: Seat) -> None:
+        """In the hall's thread: the seat's dream goes on from where the other's stands."""
+        self.rows.load(seat.row, self.rows.state(other.row))
+        seat.seed, seat.frame, seat.picture = other.seed, other.frame, other.picture
+        self._hand(seat, {"frame": seat.frame, "ms": 0.0, "agent": seat.plays, "stamp": 0.0})
 
     def rewind(self, seat: Seat) -> None:
         """In the hall's thread: as far back as is kept."""
@@ -203,6 +219,9 @@ class Hall:
                           "value": round(float(judged.value[seat.row]), 4),
                           "goes_on": round(float(judged.goes_on[seat.row]), 4)}
             seat.picture = pictures[seat.row]
+            seat.film.append(seat.picture)
+            while len(seat.film) > FILM * self.fps:
+                seat.film.popleft()
             self._hand(seat, about)
 
     def _hand(self, seat: Seat, about: dict[str, Any]) -> None:
@@ -212,16 +231,3 @@ class Hall:
 
 def _deliver(seat: Seat, about: dict[str, Any], picture: np.ndarray) -> None:
     seat.send(about, encoded(picture))
-
-
-def encoded(picture: np.ndarray) -> bytes:
-    """uint8 (h w c) as PNG, or as JPEG without subsampling where it is large."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
-    if max(picture.shape[:2]) <= LOSSLESS:
-        image.save(file, "PNG", compress_level=1)
-    else:
-        image.save(file, "JPEG", quality=92, subsampling=0)
-    return file.getvalue()

@@ -3,11 +3,10 @@
 import asyncio
 import base64
 import json
-import math
+import secrets
 import signal
 import struct
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,15 +20,17 @@ from wakedream.errors import ConfigError, RunError, require
 from wakedream.evaluation.config import AGENT, TOKENIZER
 from wakedream.evaluation.kinds import kind_of
 from wakedream.play.config import LOCAL, PlayConfig
-from wakedream.play.hall import Hall, Seat, encoded
+from wakedream.play.hall import Context, Hall, Seat
 from wakedream.play.keys import Controls, controls
+from wakedream.play.pictures import encoded, film, read
+from wakedream.play.wishes import OFTEN, Visitor, Wishes
 from wakedream.world.model import World
 from wakedream.world.policy import Agent
 from wakedream.world.rows import DreamRows
 from wakedream.world.starts import Starts
 
 VERSION = 1  # of what page and server say to each other
-LARGEST, OFTEN = 4096, 240  # bytes of a message; messages a second
+LARGEST, PICTURE = 4096, 2**22  # bytes of a message, of a visitor's picture
 OFFERED = 12  # moments of the data set
 WAITING = 64  # visitors in the queue
 PAGE = Path(__file__).parent / "page"
@@ -47,11 +48,11 @@ def play(config: PlayConfig) -> None:
     rows = DreamRows(world, config.visitors, sampling_steps=config.sampling_steps)
     starts, pictures, env = _starts(rows.world, config)
     made = controls(rows.world.dynamics.actions, BUILT_IN[env].commands if env in BUILT_IN else None)
-    with Hall(rows, made, config.fps, starts) as hall:
-        asyncio.run(Server(hall, made, pictures, config).run())
+    with Hall(rows, made, config.fps) as hall:
+        asyncio.run(Server(hall, made, starts, pictures, config).run())
 
 
-def _starts(world: World, config: PlayConfig) -> tuple[list[Any], list[bytes], str]:
+def _starts(world: World, config: PlayConfig) -> tuple[list[Context], list[bytes], str]:
     """Moments of the data set, their pictures, and the environment that it was recorded from."""
     if config.data is None:
         return [], [], ""
@@ -61,19 +62,10 @@ def _starts(world: World, config: PlayConfig) -> tuple[list[Any], list[bytes], s
             str(source.store.manifest.header.info.get("env", "")))
 
 
-class Visitor:
-    """One page that is open: a seat, or a place in the queue."""
-
-    def __init__(self, socket: Any):
-        self.socket = socket
-        self.seat: Seat | None = None
-        self.out: asyncio.Queue[bytes | str | None] = asyncio.Queue()
-        self.times = deque[float](maxlen=OFTEN)
-
-
 class Server:
-    def __init__(self, hall: Hall, made: Controls, pictures: list[bytes], config: PlayConfig):
-        self.hall, self.controls, self.pictures, self.config = hall, made, pictures, config
+    def __init__(self, hall: Hall, made: Controls, starts: list[Context], pictures: list[bytes], config: PlayConfig):
+        self.hall, self.controls, self.config = hall, made, config
+        self.starts, self.pictures, self.wishes = starts, pictures, Wishes(hall, starts)
         self.queue = list[Visitor]()
         self.visitors = set[Visitor]()
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]
@@ -88,9 +80,11 @@ class Server:
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
             return await self._guard(request, handler)
 
-        app = web.Application(client_max_size=LARGEST, middlewares=[guard])
+        app = web.Application(client_max_size=PICTURE, middlewares=[guard])
         app.router.add_get("/", self._page)
         app.router.add_get("/socket", self._socket)
+        app.router.add_post("/picture/{token}", self._picture)
+        app.router.add_get("/clip/{token}.{kind:mp4|gif}", self._clip)
         app.router.add_get("/{name:[a-z]+\\.(?:js|css)}", self._page)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -150,6 +144,7 @@ class Server:
         socket = web.WebSocketResponse(max_msg_size=LARGEST, heartbeat=20, compress=False)
         await socket.prepare(request)
         visitor = Visitor(socket)
+        visitor.fork = request.query.get("fork", "")
         self.visitors.add(visitor)
         sender = asyncio.create_task(self._send(visitor))
         try:
@@ -163,7 +158,7 @@ class Server:
                     await socket.close(code=1008, message=b"too many messages")
                     break
                 visitor.times.append(now)
-                if (wrong := self._hear(visitor, message.data)) is not None:
+                if (wrong := self.wishes.hear(visitor, message.data)) is not None:
                     self._tell(visitor, error=wrong)
         finally:
             self._leave(visitor)
@@ -188,9 +183,50 @@ class Server:
                    size=[frame.height, frame.width], agent=self.hall.rows.agent is not None, seats=self.hall.size,
                    keys=[{"code": key.code, "label": key.label} for key in self.controls.keys],
                    starts=[base64.b64encode(picture).decode() for picture in self.pictures],
-                   names=self._names())
-        start, seed = 0 if self.pictures else None, int(torch.randint(2**31, ()))
-        self.hall.order(seat, lambda: self.hall.begin(seat, start, seed))
+                   names=self._names(), token=visitor.token)
+        context, seed = self.starts[0] if self.starts else None, int(torch.randint(2**31, ()))
+        if (other := self._by(visitor.fork)) is not None and other.seat is not None:
+            before = other.seat
+            self.hall.order(seat, lambda: self.hall.fork(seat, before))
+        else:
+            self.hall.order(seat, lambda: self.hall.begin(seat, context, seed))
+
+    def _by(self, token: str) -> Visitor | None:
+        return next((one for one in self.visitors if token and secrets.compare_digest(one.token, token)), None)
+
+    async def _picture(self, request: Any) -> Any:
+        """A visitor's own picture, which the dream then begins with."""
+        from aiohttp import web
+
+        visitor = self._by(request.match_info["token"])
+        if visitor is None or visitor.seat is None:
+            raise web.HTTPNotFound(text="no dream of this name: reload the page\n")
+        frame = self.hall.rows.world.tokenizer.config
+        try:
+            picture = read(await request.read(), frame.frame_size, frame.channels)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise web.HTTPBadRequest(text=f"this is no picture that can be read ({error}): give a PNG or a JPEG\n"
+                                     ) from error
+        seat = visitor.seat
+
+        def start() -> None:
+            visitor.own = self.hall.context_of(picture)
+            self.hall.begin(seat, visitor.own, 0)
+
+        self.hall.order(seat, start)
+        return web.Response(status=204)
+
+    async def _clip(self, request: Any) -> Any:
+        """The last seconds as a film."""
+        from aiohttp import web
+
+        visitor, kind = self._by(request.match_info["token"]), request.match_info["kind"]
+        if visitor is None or visitor.seat is None or not visitor.seat.film:
+            raise web.HTTPNotFound(text="no dream of this name: reload the page\n")
+        frames, fps = list(visitor.seat.film), self.config.fps
+        body = await asyncio.to_thread(film, frames, fps, kind)
+        return web.Response(body=body, content_type="video/mp4" if kind == "mp4" else "image/gif",
+                            headers={"Content-Disposition": f'attachment; filename="dream.{kind}"'})
 
     def _names(self) -> dict[str, dict[str, str]]:
         """Of choices, by component and number."""
@@ -213,61 +249,6 @@ class Server:
         for place, other in enumerate(self.queue):
             self._tell(other, queue=place + 1, seats=self.hall.size)
 
-    def _hear(self, visitor: Visitor, text: str) -> str | None:
-        """What is wrong with a message, if anything is."""
-        try:
-            said = json.loads(text)
-        except ValueError:
-            return "expected JSON"
-        seat = visitor.seat
-        if not isinstance(said, dict) or not isinstance(said.get("do"), str):
-            return 'expected an object with "do"'
-        if seat is None:
-            return "wait for a seat"
-        does = getattr(self, f"_do_{said['do']}", None) if said["do"].isalpha() else None
-        if does is None:
-            return f"unknown: {said['do'][:40]}"
-        try:
-            does(seat, said)
-        except (KeyError, TypeError, ValueError) as error:
-            return f"{said['do']}: {error}"
-        self.hall.wake()
-        return None
-
-    def _do_keys(self, seat: Seat, said: dict[str, Any]) -> None:
-        held = said["held"]
-        if not isinstance(held, list) or len(held) > 16 or not all(isinstance(code, str) for code in held):
-            raise ValueError("expected held as a list of up to 16 names of keys")
-        seat.held, seat.stamp = held, _finite(said.get("stamp", 0.0))
-
-    def _do_seen(self, seat: Seat, said: dict[str, Any]) -> None:
-        seat.unseen = max(0, seat.unseen - 1)
-
-    def _do_pause(self, seat: Seat, said: dict[str, Any]) -> None:
-        seat.paused = bool(said["on"])
-
-    def _do_single(self, seat: Seat, said: dict[str, Any]) -> None:
-        seat.paused = seat.single = True
-
-    def _do_speed(self, seat: Seat, said: dict[str, Any]) -> None:
-        seat.speed = min(4.0, max(0.1, _finite(said["times"])))
-
-    def _do_agent(self, seat: Seat, said: dict[str, Any]) -> None:
-        if self.hall.rows.agent is None:
-            raise ValueError("this world has no agent")
-        seat.plays = bool(said["on"])
-
-    def _do_rewind(self, seat: Seat, said: dict[str, Any]) -> None:
-        self.hall.order(seat, lambda: self.hall.rewind(seat))
-
-    def _do_begin(self, seat: Seat, said: dict[str, Any]) -> None:
-        start, seed = said.get("start"), int(said.get("seed", 0))
-        if start is not None and not (isinstance(start, int) and 0 <= start < len(self.pictures)):
-            raise ValueError(f"start is {start!r}: expected 0 to {len(self.pictures) - 1}, or null")
-        if not 0 <= seed < 2**62:
-            raise ValueError("expected a seed from 0 to 2^62")
-        self.hall.order(seat, lambda: self.hall.begin(seat, start, seed))
-
     def _deliver(self, visitor: Visitor, about: dict[str, Any], picture: bytes) -> None:
         """From the hall's threads."""
         head = json.dumps(about).encode()
@@ -285,10 +266,3 @@ class Server:
                 await (visitor.socket.send_str(item) if isinstance(item, str) else visitor.socket.send_bytes(item))
             except (ConnectionError, RuntimeError):
                 return
-
-
-def _finite(given: Any) -> float:
-    """ValueError for what is no finite number: JSON as Python reads it has others."""
-    if not math.isfinite(number := float(given)):
-        raise ValueError(f"expected a finite number, got {number}")
-    return number

@@ -6,13 +6,13 @@ const held = []          // codes, those pressed last at the end
 const arrived = []       // times of frames, ms
 const lags = []          // from key to picture, ms
 const judged = []        // value, reward, goes_on of the last frames
-let socket, keys = [], hello = null, stamp = 0, waiting = 0, recorder = null, started = 0
+let socket, keys = [], hello = null, stamp = 0, waiting = 0, started = 0
 
 const say = (what) => { if (socket?.readyState === 1) socket.send(JSON.stringify(what)) }
 const tell = (text) => { at('state').textContent = text }
 
 function connect() {
-  socket = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/socket`)
+  socket = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/socket${location.search}`)
   socket.binaryType = 'arraybuffer'
   socket.onmessage = ({ data }) => typeof data === 'string' ? hear(JSON.parse(data)) : show(data)
   socket.onclose = ({ reason }) => {
@@ -35,6 +35,8 @@ function hear(said) {
   canvas.height = height
   fit()
   legend()
+  for (const kind of ['mp4', 'gif']) at(kind).href = `/clip/${said.token}.${kind}`
+  at('clips').hidden = false
   at('agent').hidden = strip.hidden = at('judged').hidden = !said.agent
   at('places').hidden = !said.starts.length
   at('starts').replaceChildren(...said.starts.map((picture, number) => {
@@ -149,17 +151,13 @@ at('agent').onclick = () => {
   say({ do: 'agent', on })
 }
 at('speed').onchange = () => say({ do: 'speed', times: Number(at('speed').value) })
-at('record').onclick = () => {
-  if (!toggled(at('record'))) return recorder?.stop()
-  const kind = ['video/mp4', 'video/webm'].find((type) => MediaRecorder.isTypeSupported(type)), parts = []
-  recorder = new MediaRecorder(canvas.captureStream(), { mimeType: kind, videoBitsPerSecond: 8e6 })
-  recorder.ondataavailable = ({ data }) => parts.push(data)
-  recorder.onstop = () => {
-    at('clip').href = URL.createObjectURL(new Blob(parts, { type: kind }))
-    at('clip').download = `dream.${kind.slice(6)}`
-    at('clip').hidden = false
-  }
-  recorder.start()
+at('fork').onclick = () => hello && open(`/?fork=${hello.token}`)
+at('own').onchange = async () => {
+  const [file] = at('own').files
+  if (!file || !hello) return
+  const answer = await fetch(`/picture/${hello.token}`, { method: 'POST', body: file })
+  if (answer.ok) started = 'own'
+  else tell(await answer.text())
 }
 
 function pad() { // a gamepad's cross and first button, as arrows and space
