@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 
 REWARDED, FATAL, FRAMES = 2, 3, 24  # moves; frames of an episode
+BROKEN = 666  # the seed of an episode that fails at its first step
 LEVELS = 40 + 60 * np.arange(4, dtype=np.uint8)
 
 
@@ -18,10 +19,12 @@ class KnownEnv(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.frames = 1
+        self.frames = -1 if seed == BROKEN else 1
         return np.full((16, 16, 3), LEVELS[0]), {}
 
     def step(self, action):
+        if self.frames < 0:
+            raise RuntimeError("it broke")
         self.frames += 1
         ended = action == FATAL and bool(self.np_random.random() < 0.5)
         return (np.full((16, 16, 3), LEVELS[action]), float(action == REWARDED), ended,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import re
 import signal
 import struct
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from agent.known_world import BROKEN, LEVELS
 
 from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.dynamics.config import DynamicsConfig
@@ -24,7 +26,7 @@ from wakedream.world.model import World
 aiohttp = pytest.importorskip("aiohttp")
 from PIL import Image  # noqa: E402
 
-SEATS = 2
+SEATS, TESTS = 2, str(Path(__file__).parents[1])
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,9 @@ def server(tmp_path_factory):
     torch.nn.init.normal_(dynamics.to_latent.weight, std=0.1)
     World(tokenizer, dynamics).save_pretrained(folder / "world")
     process = subprocess.Popen([sys.executable, "-m", "wakedream", "play", folder / "world", "--port", "0",
-                                "--visitors", str(SEATS), "--fps", "60", "--sampling-steps", "1"],
-                               stdout=subprocess.PIPE, text=True)
+                                "--visitors", str(SEATS), "--fps", "60", "--sampling-steps", "1", "--env",
+                                "agent.known_world:Known-v0"], stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": TESTS})
     line = process.stdout.readline()
     yield re.search(r"http://\S+", line)[0], process
     process.send_signal(signal.SIGINT)
@@ -71,7 +74,9 @@ class Visit:
                 if one.type == aiohttp.WSMsgType.BINARY:
                     (length,) = struct.unpack("<I", one.data[:4])
                     await self.say("seen")
-                    return json.loads(one.data[4:4 + length]), one.data[4 + length:]
+                    about, rest = json.loads(one.data[4:4 + length]), one.data[4 + length:]
+                    self.beside = rest[about["bytes"]:]
+                    return about, rest[:about["bytes"]]
         raise AssertionError(f"the socket closed ({self.socket.close_code})")
 
 
@@ -176,6 +181,48 @@ def test_a_fork_goes_on_from_where_the_other_dream_stands(server):
                 await other.message("hello")
                 there, shown = await other.frame()
                 assert (there["frame"], there["seed"], shown) == (1, about["seed"], picture)
+
+    run(go())
+
+
+def test_the_real_environment_plays_beside_the_dream(server):
+    """The known world: frames of one colour, that of the move that led into them."""
+    async def go():
+        async with visit(server[0]) as own:
+            hello = await own.message("hello")
+            code = {key["label"]: key["code"] for key in hello["keys"]}
+            await own.frame()
+            assert hello["real"] and not own.beside
+            await own.say("keys", held=[code["right"]])
+            await own.say("begin", start="real", seed=5)
+            about, _ = await own.frame()
+            while not own.beside or about["action"] != {"move": 2}:
+                about, _ = await own.frame()
+            assert Image.open(io.BytesIO(own.beside)).getpixel((3, 3)) == (int(LEVELS[2]),) * 3
+            while not about["over"]:
+                about, _ = await own.frame()
+            assert about["frame"] == 23  # its 24th frame is its last
+            await own.frame()
+            await own.say("begin", start=None, seed=1)
+            while about["seed"] != 1:
+                about, _ = await own.frame()
+            assert not own.beside
+
+    run(go())
+
+
+def test_a_real_environment_that_fails_is_told_and_the_dream_goes_on(server):
+    async def go():
+        async with visit(server[0]) as own:
+            await own.message("hello")
+            await own.say("begin", start="real", seed=BROKEN)
+            about, _ = await own.frame()
+            while "error" not in about:
+                about, _ = await own.frame()
+            assert "it broke" in about["error"]
+            for _ in range(3):
+                about, _ = await own.frame()
+            assert about["frame"] > 1 and not own.beside
 
     run(go())
 

@@ -14,6 +14,8 @@ class PlayConfig:
     """A run folder: of an agent, which then plays, too, or of a dynamics model; or the folder of a world."""
     data: Path | None = None
     """A data set: dreams begin at moments of it. Default: from nothing."""
+    env: str | None = None
+    """The environment that the world was trained on, to play beside the dream."""
     host: str = "127.0.0.1"
     """Where to listen. Anything but this machine's own address lets others in."""
     port: int = 8765

@@ -1,9 +1,10 @@
 """Where dreams are dreamed: one thread, one batch, a row for each visitor."""
 
 import collections
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 
 from wakedream.data.trajectory import Trajectory
+from wakedream.errors import UserError
 from wakedream.notation import Latents
 from wakedream.play.keys import Controls
 from wakedream.play.pictures import encoded
+from wakedream.play.twin import Twin
 from wakedream.world.rows import DreamRows
 
 UNSEEN = 2  # frames on their way to a visitor, who has not shown them yet
@@ -41,6 +44,7 @@ class Seat:
     frame: int = 0
     unseen: int = 0
     due: float = 0.0
+    twin: Twin | None = None  # the real environment, if this dream began with it
     orders: collections.deque[Callable[[], None]] = field(default_factory=collections.deque)
     past: collections.deque[tuple[int, Any, np.ndarray]] = field(default_factory=collections.deque)
     picture: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 3), np.uint8))  # the last one
@@ -108,9 +112,16 @@ class Hall:
             self.rows.begin(rows, seeds)
         else:
             self.rows.begin(rows, seeds, *context, lead=context[0].shape[1])
+        seat.twin = None
         seat.seed, seat.frame, seat.due = seed, 0, time.perf_counter() + 1 / self.fps
         seat.past.clear()
         self._show([seat], 0.0)
+
+    def begin_beside(self, seat: Seat, twin: Twin, seed: int) -> None:
+        """In the hall's thread: the real environment begins, and the dream with its first frame."""
+        first = twin.begin(seed)
+        self.begin(seat, self.context_of(first), seed)
+        seat.twin = twin
 
     def context_of(self, picture: np.ndarray) -> Context:
         """In the hall's thread: one frame, uint8 (h w c), of which no action is known."""
@@ -128,6 +139,7 @@ class Hall:
         """In the hall's thread: as far back as is kept."""
         if seat.past:
             seat.frame, state, seat.picture = seat.past[0]
+            seat.twin = None  # that cannot go back
             seat.past.clear()
             self.rows.load(seat.row, state)
             self._hand(seat, {"frame": seat.frame, "ms": 0.0, "agent": seat.plays, "stamp": 0.0})
@@ -164,7 +176,8 @@ class Hall:
             seats = list(self.seats.values())
         for seat in seats:
             while seat.orders:
-                seat.orders.popleft()()
+                with self._told(seat):
+                    seat.orders.popleft()()
         seats = [seat for seat in seats if self._ready(seat, time.perf_counter())]
         if not seats:
             return
@@ -222,12 +235,27 @@ class Hall:
             seat.film.append(seat.picture)
             while len(seat.film) > FILM * self.fps:
                 seat.film.popleft()
-            self._hand(seat, about)
+            real = None
+            if seat.twin is not None and taken is not None:
+                with self._told(seat):
+                    real = seat.twin.step({name: value[seat.row].numpy() for name, value in taken.items()})
+                    about["over"] = seat.twin.over
+            self._hand(seat, about, real)
 
-    def _hand(self, seat: Seat, about: dict[str, Any]) -> None:
+    @contextlib.contextmanager
+    def _told(self, seat: Seat) -> Iterator[None]:
+        """What a visitor's real environment raises ends that, is told, and is nobody else's trouble."""
+        try:
+            yield
+        except UserError as error:
+            seat.twin = None
+            self._hand(seat, {"frame": seat.frame, "ms": 0.0, "agent": seat.plays, "stamp": 0.0, "error": str(error)})
+
+    def _hand(self, seat: Seat, about: dict[str, Any], real: np.ndarray | None = None) -> None:
         seat.unseen += 1
-        self.encoders.submit(_deliver, seat, {**about, "seed": seat.seed}, seat.picture)
+        self.encoders.submit(_deliver, seat, {**about, "seed": seat.seed}, seat.picture, real)
 
 
-def _deliver(seat: Seat, about: dict[str, Any], picture: np.ndarray) -> None:
-    seat.send(about, encoded(picture))
+def _deliver(seat: Seat, about: dict[str, Any], picture: np.ndarray, real: np.ndarray | None) -> None:
+    dreamed = encoded(picture)
+    seat.send({**about, "bytes": len(dreamed)}, dreamed + (b"" if real is None else encoded(real)))

@@ -23,6 +23,7 @@ from wakedream.play.config import LOCAL, PlayConfig
 from wakedream.play.hall import Context, Hall, Seat
 from wakedream.play.keys import Controls, controls
 from wakedream.play.pictures import encoded, film, read
+from wakedream.play.twin import Twin
 from wakedream.play.wishes import OFTEN, Visitor, Wishes
 from wakedream.world.model import World
 from wakedream.world.policy import Agent
@@ -47,6 +48,9 @@ def play(config: PlayConfig) -> None:
     world: World | Agent = (Agent if kind == AGENT else World).from_pretrained(config.run).to(device)
     rows = DreamRows(world, config.visitors, sampling_steps=config.sampling_steps)
     starts, pictures, env = _starts(rows.world, config)
+    if config.env is not None:
+        Twin(config.env, rows.world).env.close()  # or say now that it does not fit
+    env = config.env or env
     made = controls(rows.world.dynamics.actions, BUILT_IN[env].commands if env in BUILT_IN else None)
     with Hall(rows, made, config.fps) as hall:
         asyncio.run(Server(hall, made, starts, pictures, config).run())
@@ -65,7 +69,7 @@ def _starts(world: World, config: PlayConfig) -> tuple[list[Context], list[bytes
 class Server:
     def __init__(self, hall: Hall, made: Controls, starts: list[Context], pictures: list[bytes], config: PlayConfig):
         self.hall, self.controls, self.config = hall, made, config
-        self.starts, self.pictures, self.wishes = starts, pictures, Wishes(hall, starts)
+        self.starts, self.pictures, self.wishes = starts, pictures, Wishes(hall, starts, config.env)
         self.queue = list[Visitor]()
         self.visitors = set[Visitor]()
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]
@@ -183,7 +187,7 @@ class Server:
                    size=[frame.height, frame.width], agent=self.hall.rows.agent is not None, seats=self.hall.size,
                    keys=[{"code": key.code, "label": key.label} for key in self.controls.keys],
                    starts=[base64.b64encode(picture).decode() for picture in self.pictures],
-                   names=self._names(), token=visitor.token)
+                   names=self._names(), token=visitor.token, real=self.config.env is not None)
         context, seed = self.starts[0] if self.starts else None, int(torch.randint(2**31, ()))
         if (other := self._by(visitor.fork)) is not None and other.seat is not None:
             before = other.seat

@@ -8,6 +8,7 @@ from collections import deque
 from typing import Any
 
 from wakedream.play.hall import Context, Hall, Seat
+from wakedream.play.twin import Twin
 
 OFTEN = 240  # messages a second
 
@@ -21,6 +22,7 @@ class Visitor:
         self.token = secrets.token_urlsafe(12)  # who knows it may save, fork and begin this dream
         self.fork = ""  # the token of the dream that this one goes on from
         self.own: Context | None = None  # of a picture that the visitor gave
+        self.twin: Twin | None = None
         self.out: asyncio.Queue[bytes | str | None] = asyncio.Queue()
         self.times = deque[float](maxlen=OFTEN)
 
@@ -31,10 +33,10 @@ class Visitor:
 
 
 class Wishes:
-    """Messages to what the hall does; starts: contexts by number."""
+    """Messages to what the hall does; starts: contexts by number; env: the name of the real environment, or none."""
 
-    def __init__(self, hall: Hall, starts: list[Context]):
-        self.hall, self.starts = hall, starts
+    def __init__(self, hall: Hall, starts: list[Context], env: str | None):
+        self.hall, self.starts, self.env = hall, starts, env
 
     def hear(self, visitor: Visitor, text: str) -> str | None:
         """What is wrong with a message, if anything is."""
@@ -94,6 +96,10 @@ class Wishes:
         start, seed = said.get("start"), int(said.get("seed", 0))
         if not 0 <= seed < 2**62:
             raise ValueError("expected a seed from 0 to 2^62")
+        if start == "real" and self.env:
+            twin = visitor.twin = visitor.twin or Twin(self.env, self.hall.rows.world)
+            self.hall.order(seat, lambda: self.hall.begin_beside(seat, twin, seed))
+            return
         if start == "own" and visitor.own is not None:
             context = visitor.own
         elif start is None:

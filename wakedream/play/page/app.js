@@ -1,7 +1,7 @@
 // The page: shows frames as they come, says which keys are held. The server decides all else.
 const VERSION = 1, BACK_OFF = 1000, SHOWN = 300
 const at = (id) => document.getElementById(id)
-const canvas = at('picture'), brush = canvas.getContext('2d'), strip = at('strip')
+const canvas = at('picture'), real = at('real'), brush = canvas.getContext('2d'), strip = at('strip')
 const held = []          // codes, those pressed last at the end
 const arrived = []       // times of frames, ms
 const lags = []          // from key to picture, ms
@@ -33,6 +33,9 @@ function hear(said) {
   const [height, width] = said.size
   canvas.width = width
   canvas.height = height
+  real.width = width
+  real.height = height
+  at('beside').hidden = !said.real
   fit()
   legend()
   for (const kind of ['mp4', 'gif']) at(kind).href = `/clip/${said.token}.${kind}`
@@ -54,8 +57,16 @@ function hear(said) {
 async function show(data) {
   const length = new DataView(data).getUint32(0, true)
   const about = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)))
-  const picture = await createImageBitmap(new Blob([new Uint8Array(data, 4 + length)]))
-  brush.drawImage(picture, 0, 0)
+  const begins = 4 + length, ends = begins + about.bytes
+  brush.drawImage(await createImageBitmap(new Blob([new Uint8Array(data, begins, about.bytes)])), 0, 0)
+  const beside = ends < data.byteLength
+  if (beside) real.getContext('2d').drawImage(await createImageBitmap(new Blob([new Uint8Array(data, ends)])), 0, 0)
+  if (real.hidden === beside) {
+    real.hidden = !beside
+    fit()
+  }
+  if (about.error) tell(about.error)
+  if (about.over) tell('The real episode is over; the dream goes on.')
   say({ do: 'seen' })
   const now = performance.now()
   arrived.push(now)
@@ -99,9 +110,12 @@ function judge({ value, reward, goes_on, agent, action }) {
 function fit() { // whole pixels: as many screen pixels for each as there is room for
   const room = Math.min(document.documentElement.clientWidth - 24, 680), ratio = window.devicePixelRatio || 1
   const high = Math.max(160, window.innerHeight * 0.6)
-  const scale = Math.max(1, Math.floor(Math.min(room / canvas.width, high / canvas.height) * ratio)) / ratio
-  canvas.style.width = `${canvas.width * scale}px`
-  canvas.style.height = `${canvas.height * scale}px`
+  const wide = real.hidden ? room : (room - 8) / 2
+  const scale = Math.max(1, Math.floor(Math.min(wide / canvas.width, high / canvas.height) * ratio)) / ratio
+  for (const one of [canvas, real]) {
+    one.style.width = `${canvas.width * scale}px`
+    one.style.height = `${canvas.height * scale}px`
+  }
 }
 
 const short = (code) => ({ ArrowLeft: '←', ArrowRight: '→', ArrowUp: '↑', ArrowDown: '↓' })[code] ?? code.replace(/^(Key|Digit)/, '')
@@ -151,6 +165,7 @@ at('agent').onclick = () => {
   say({ do: 'agent', on })
 }
 at('speed').onchange = () => say({ do: 'speed', times: Number(at('speed').value) })
+at('beside').onclick = () => begin('real')
 at('fork').onclick = () => hello && open(`/?fork=${hello.token}`)
 at('own').onchange = async () => {
   const [file] = at('own').files
