@@ -20,7 +20,7 @@ class Head(nn.Module):
             nn.init.normal_(linear.weight, std=fan_in**-0.5)
             layers += [linear, nn.RMSNorm(mlp_dim), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
-        self.distances = distances
+        self.distances, self.width = distances, width
         self.out = nn.Linear(mlp_dim, distances * outputs, bias=False)
         nn.init.normal_(self.out.weight, std=scale * mlp_dim**-0.5) if scale else nn.init.zeros_(self.out.weight)
 

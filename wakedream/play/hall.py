@@ -219,7 +219,7 @@ class Hall:
               stamps: dict[Seat, float] | None = None) -> None:
         """Pictures are encoded while the next frames are computed."""
         pictures = self.rows.pictures(self._active(seats))
-        judged = None if self.rows.agent is None else self.rows.judged()
+        judged = None if self.rows.agent is None else self.rows.judged().cpu()
         if seconds:
             self.seconds.append(seconds)
         for seat in seats:

@@ -11,10 +11,10 @@ from torch import Tensor
 from wakedream.agent.agent import TOKENS
 from wakedream.agent.tasks import Task, numbers
 from wakedream.data.trajectory import Actions, Trajectory
-from wakedream.dynamics.engine import DreamEngine
+from wakedream.dynamics.engine import DreamEngine, Step
 from wakedream.dynamics.noise import ACTION, uniform
 from wakedream.errors import ConfigError
-from wakedream.notation import Latent, Latents
+from wakedream.notation import Latents
 from wakedream.world.dream import WorldState
 from wakedream.world.model import World
 from wakedream.world.policy import Agent
@@ -27,6 +27,9 @@ class Judged:
     reward: Float[Tensor, " b"]
     value: Float[Tensor, " b"]
     goes_on: Float[Tensor, " b"]
+
+    def cpu(self) -> "Judged":
+        return Judged(self.reward.cpu(), self.value.cpu(), self.goes_on.cpu())
 
 
 class DreamRows:
@@ -54,7 +57,8 @@ class DreamRows:
         self.stream = self.world.tokenizer.stream(rows, **options)
         config = self.world.dynamics.config
         self.latents = torch.zeros(rows, config.num_latents, config.latent_dim, device=self.device)
-        self.hidden = torch.zeros(rows, 0, device=self.device)
+        width = 0 if self.agent is None else self.agent.policy.width
+        self.hidden = torch.zeros(rows, width, device=self.device)
 
     @property
     def device(self) -> torch.device:
@@ -71,21 +75,21 @@ class DreamRows:
         active[rows] = True
         self.stream.reset(active)
         if latents is None:
-            step = self.engine.step(active=active)
-            self._keep(rows, step.latents[rows], {name: out[rows] for name, out in step.outputs.items()})
+            self._keep(self.engine.step(active=active), active)
             return
         outputs = self.engine.observe(latents, trajectory, rows)
         for frame in latents[:, -lead:-1].unbind(1):
             self.latents[rows] = frame.to(self.latents)
             self.stream.picture(self.latents, active)
-        self._keep(rows, latents[:, -1], {name: out[:, -1] for name, out in outputs.items()})
+        self.latents[rows] = latents[:, -1].to(self.latents)
+        if self.agent is not None:
+            self.hidden[rows] = self.agent.pooled({name: out[:, -1] for name, out in outputs.items()})
 
     @torch.no_grad()
     def step(self, actions: Actions, active: Bool[Tensor, " b"] | None = None) -> None:
         """The next frames of all rows, or of those that are active, after these actions (b ...) by component."""
-        step = self.engine.step(actions, active)
-        rows = slice(None) if active is None else active.to(self.device)
-        self._keep(rows, step.latents[rows], {name: out[rows] for name, out in step.outputs.items()})
+        active = None if active is None else active.to(self.device)
+        self._keep(self.engine.step(actions, active), active)
 
     @torch.no_grad()
     def pictures(self, active: Bool[Tensor, " b"] | None = None) -> np.ndarray:
@@ -121,10 +125,9 @@ class DreamRows:
         self.stream.load(world.stream, rows)
         self.latents[row], self.hidden[row] = latents, hidden
 
-    def _keep(self, rows: Any, latents: Latent, outputs: dict[str, Tensor]) -> None:
-        self.latents[rows] = latents.to(self.latents)
+    def _keep(self, step: Step, active: Tensor | None) -> None:
+        """Of all rows, or of those that are active; nothing here waits for the device."""
+        rows = torch.ones_like(self.engine.seeds, dtype=torch.bool) if active is None else active
+        self.latents = torch.where(rows[:, None, None], step.latents, self.latents)
         if self.agent is not None:
-            hidden = self.agent.pooled(outputs)
-            if self.hidden.shape[1] != hidden.shape[1]:
-                self.hidden = hidden.new_zeros(self.engine.rows, hidden.shape[1])
-            self.hidden[rows] = hidden
+            self.hidden = torch.where(rows[:, None], self.agent.pooled(step.outputs), self.hidden)
