@@ -41,7 +41,7 @@ class Seat:
     speed: float = 1.0
     plays: bool = False  # the agent
     seed: int = 0
-    frame: int = 0
+    frame: int = -1  # none yet
     unseen: int = 0
     due: float = 0.0
     twin: Twin | None = None  # the real environment, if this dream began with it
@@ -130,7 +130,10 @@ class Hall:
             return self.rows.world.tokenizer.encode(frame.to(self.rows.device)).float(), None
 
     def fork(self, seat: Seat, other: Seat) -> None:
-        """In the hall's thread: the seat's dream goes on from where the other's stands."""
+        """In the hall's thread: the seat's dream goes on where the other's stands; from nothing if that has gone."""
+        if self.seats.get(other.row) is not other or other.frame < 0:
+            self.begin(seat, None, other.seed)
+            return
         self.rows.load(seat.row, self.rows.state(other.row))
         seat.seed, seat.frame, seat.picture = other.seed, other.frame, other.picture
         self._hand(seat, {"frame": seat.frame, "ms": 0.0, "agent": seat.plays, "stamp": 0.0})
@@ -165,7 +168,7 @@ class Hall:
         return False
 
     def _goes(self, seat: Seat) -> bool:
-        return (not seat.paused or seat.single) and seat.unseen < UNSEEN
+        return seat.frame >= 0 and (not seat.paused or seat.single) and seat.unseen < UNSEEN
 
     def _ready(self, seat: Seat, now: float) -> bool:
         return self._goes(seat) and now >= seat.due
