@@ -45,7 +45,7 @@ def test_it_reads_what_the_engine_reads_of_the_same_frames_and_its_own_actions(a
     seen = []
     actions_at = model.actions_at
     try:
-        model.actions_at = lambda hidden: seen.append(actions_at(hidden)) or seen[-1]
+        model.actions_at = lambda *given: seen.append(actions_at(*given)) or seen[-1]
         for frame in video:
             again.act(frame)
     finally:

@@ -12,7 +12,9 @@ from wakedream.agent.config import AgentConfig
 from wakedream.agent.distributions import ActionCodec, ActionDistribution, TwoHot
 from wakedream.agent.heads import Head
 from wakedream.config import from_dict, to_dict
+from wakedream.data.trajectory import Actions
 from wakedream.dynamics.dynamics import SPATIAL, Dynamics
+from wakedream.dynamics.noise import ACTION, uniform
 from wakedream.errors import ConfigError
 from wakedream.model.pretrained import Pretrained
 
@@ -81,6 +83,13 @@ class AgentModel(Pretrained):
     def actions_at(self, hidden: Float[Tensor, "*b w"], head: Head | None = None) -> ActionDistribution:
         """The policy for the next action; head: another one's, such as the cloned policy's."""
         return self.distribution((head or self.policy)(hidden)[..., 0, :])
+
+    def choose(self, hidden: Float[Tensor, "b w"], seeds: Int[Tensor, " b"], frames: Int[Tensor, " b"],
+               policy: Head | None = None, *, greedy: bool = False) -> Actions:
+        """The next actions of rows with these seeds after so many frames, from which alone their chances follow."""
+        choice = self.actions_at(hidden, policy)
+        numbers = uniform(seeds, frames[:, None], ACTION, choice.groups)[:, 0]
+        return choice.greedy() if greedy else choice.sample(numbers)
 
     def distribution(self, logits: Float[Tensor, "*b n"]) -> ActionDistribution:
         return ActionDistribution(self.codec, logits, self.config.uniform)

@@ -17,7 +17,6 @@ from wakedream.agent.pmpo import pmpo, weighted_mean
 from wakedream.agent.returns import average_parts, average_value, lambda_returns, reached
 from wakedream.data.trajectory import Actions
 from wakedream.dynamics.engine import DreamEngine
-from wakedream.dynamics.noise import ACTION, uniform
 
 AVERAGE_DECAY = 0.98  # a step
 SEEN = ("pmpo", "kl", "return", "dream_reward", "average", "length", "good", "entropy", "value_error")
@@ -64,9 +63,7 @@ class Imagining:
         last = {name: torch.cat([part[name][:, -1] for part in outputs]) for name in agent.keep}
         hidden, actions, latents = [agent.pooled(last)], [], []
         for _ in range(horizon):
-            choice = agent.actions_at(hidden[-1], policy)
-            numbers = uniform(seeds, engine.frames[:, None], ACTION, choice.groups)[:, 0]
-            taken = choice.greedy() if greedy else choice.sample(numbers)
+            taken = agent.choose(hidden[-1], seeds, engine.frames, policy, greedy=greedy)
             step = engine.step(taken)
             actions.append(taken)
             latents.append(step.latents.clone())  # a recorded step writes into the same place again
@@ -150,14 +147,17 @@ class ImaginationObjective(nn.Module):
         """The first update of a step dreams, the others learn more from it."""
         found = next((seen for one, seen in self._seen if one is contexts), None)
         if found is None:
-            if self._imagining is None:
-                self._imagining = Imagining(self.model, self.rows, sampling_steps=self.config.sampling_steps)
-            rollout = self._imagining.rollout(contexts, self.starts, self.config.horizon)
-            arrived = rollout.hidden[:, 1:]
-            found = rollout, self.model.reward_at(arrived), self.model.goes_on_at(arrived)
+            found = self._roll(contexts)
             self._seen.append((contexts, found))
             self._average(*found[1:])
         return found
+
+    def _roll(self, contexts: Contexts) -> Seen:
+        if self._imagining is None:
+            self._imagining = Imagining(self.model, self.rows, sampling_steps=self.config.sampling_steps)
+        rollout = self._imagining.rollout(contexts, self.starts, self.config.horizon)
+        arrived = rollout.hidden[:, 1:]
+        return rollout, self.model.reward_at(arrived), self.model.goes_on_at(arrived)
 
     def _average(self, rewards: Tensor, goes_on: Tensor) -> None:
         """The mean over the last rollouts, however few there were."""

@@ -142,6 +142,12 @@ class ActionSpec:
         """The spec of a Gymnasium action space; DataError for spaces other than the six named in the docs."""
         return cls(tuple(_components(space, "")))
 
+    def names_in(self, other: "ActionSpec") -> dict[str, str] | None:
+        """Own names to the other's, where its components are the same by kind and size; None where they are not."""
+        if [(c.kind, c.size) for c in self.components] != [(c.kind, c.size) for c in other.components]:
+            return None
+        return {mine.name: theirs.name for mine, theirs in zip(self.components, other.components, strict=True)}
+
     def placeholder(self, t: int) -> Actions:
         """Zeros for t frames, to be used with has_action False."""
         return {component.name: component.zeros(t) for component in self.components}

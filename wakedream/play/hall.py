@@ -136,7 +136,7 @@ class Hall:
             return
         self.rows.load(seat.row, self.rows.state(other.row))
         seat.seed, seat.frame, seat.picture = other.seed, other.frame, other.picture
-        self._hand(seat, {"frame": seat.frame, "ms": 0.0, "agent": seat.plays, "stamp": 0.0})
+        self._hand(seat)
 
     def rewind(self, seat: Seat) -> None:
         """In the hall's thread: as far back as is kept."""
@@ -145,7 +145,7 @@ class Hall:
             seat.twin = None  # that cannot go back
             seat.past.clear()
             self.rows.load(seat.row, state)
-            self._hand(seat, {"frame": seat.frame, "ms": 0.0, "agent": seat.plays, "stamp": 0.0})
+            self._hand(seat)
 
     def _run(self) -> None:
         try:
@@ -226,8 +226,7 @@ class Hall:
         if seconds:
             self.seconds.append(seconds)
         for seat in seats:
-            about: dict[str, Any] = {"frame": seat.frame, "ms": round(1000 * seconds, 2), "agent": seat.plays,
-                                     "stamp": (stamps or {}).get(seat, 0.0)}
+            about: dict[str, Any] = {"ms": round(1000 * seconds, 2), "stamp": (stamps or {}).get(seat, 0.0)}
             if taken is not None:
                 about["action"] = {name: value[seat.row].tolist() for name, value in taken.items()}
             if judged is not None:
@@ -252,11 +251,13 @@ class Hall:
             yield
         except UserError as error:
             seat.twin = None
-            self._hand(seat, {"frame": seat.frame, "ms": 0.0, "agent": seat.plays, "stamp": 0.0, "error": str(error)})
+            self._hand(seat, {"error": str(error)})
 
-    def _hand(self, seat: Seat, about: dict[str, Any], real: np.ndarray | None = None) -> None:
+    def _hand(self, seat: Seat, more: dict[str, Any] | None = None, real: np.ndarray | None = None) -> None:
+        """The seat's last picture, and what is known of it."""
         seat.unseen += 1
-        self.encoders.submit(_deliver, seat, {**about, "seed": seat.seed}, seat.picture, real)
+        about = {"frame": seat.frame, "seed": seat.seed, "agent": seat.plays, "ms": 0.0, "stamp": 0.0, **(more or {})}
+        self.encoders.submit(_deliver, seat, about, seat.picture, real)
 
 
 def _deliver(seat: Seat, about: dict[str, Any], picture: np.ndarray, real: np.ndarray | None) -> None:

@@ -18,10 +18,10 @@ class Twin:
         config, own = world.tokenizer.config, world.dynamics.actions
         self.env: Any = environment(name).make(config.frame_size)
         theirs = ActionSpec.from_space(self.env.action_space)
-        if [(c.kind, c.size) for c in own.components] != [(c.kind, c.size) for c in theirs.components]:
+        names = own.names_in(theirs)
+        if names is None:
             raise ConfigError(f"--env {name}: its actions are {in_words(theirs)}; the world knows {in_words(own)}")
-        self.names = {c.name: other.name for c, other in zip(own.components, theirs.components, strict=True)}
-        self.over = True
+        self.names, self.over = names, True
         if (shape := self.begin(0).shape) != (expected := (*config.frame_size, config.channels)):
             raise ConfigError(f"--env {name}: its frames are {shape}, the world's {expected} (height, width, channels)")
 

@@ -70,22 +70,18 @@ class Wishes:
         seat.unseen = max(0, seat.unseen - 1)
 
     def _do_pause(self, visitor: Visitor, said: dict[str, Any]) -> None:
-        seat = visitor.sits
-        seat.paused = bool(said["on"])
+        visitor.sits.paused = bool(said["on"])
 
     def _do_single(self, visitor: Visitor, said: dict[str, Any]) -> None:
-        seat = visitor.sits
-        seat.paused = seat.single = True
+        visitor.sits.paused = visitor.sits.single = True
 
     def _do_speed(self, visitor: Visitor, said: dict[str, Any]) -> None:
-        seat = visitor.sits
-        seat.speed = min(4.0, max(0.1, _finite(said["times"])))
+        visitor.sits.speed = min(4.0, max(0.1, _finite(said["times"])))
 
     def _do_agent(self, visitor: Visitor, said: dict[str, Any]) -> None:
-        seat = visitor.sits
         if self.hall.rows.agent is None:
             raise ValueError("this world has no agent")
-        seat.plays = bool(said["on"])
+        visitor.sits.plays = bool(said["on"])
 
     def _do_rewind(self, visitor: Visitor, said: dict[str, Any]) -> None:
         seat = visitor.sits

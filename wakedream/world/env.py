@@ -13,7 +13,7 @@ from wakedream.data.store import Store
 from wakedream.errors import ConfigError, require
 from wakedream.world.model import World
 from wakedream.world.policy import Agent
-from wakedream.world.rows import DreamRows
+from wakedream.world.rows import DreamRows, Judged
 from wakedream.world.starts import Starts
 
 require("gymnasium", "gym")
@@ -90,7 +90,7 @@ class DreamVectorEnv(VectorEnv):
             if one is not None:
                 self._random[row] = np.random.default_rng(one)
         self._begin(np.arange(self.num_envs))
-        return self._shown(), self._told()
+        return self._shown(), self._told(self._judged())
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         return self.step_each(iterate(self.action_space, actions))
@@ -104,11 +104,12 @@ class DreamVectorEnv(VectorEnv):
         self.dreams.step(taken, torch.from_numpy(goes).to(self.dreams.device))
         if not goes.all():
             self._begin(np.flatnonzero(~goes))
-        infos, frames = self._told(), self._shown()
+        judged, frames = self._judged(), self._shown()
+        infos = self._told(judged)
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         self._steps += goes
-        if self.agent is not None:
-            rewards = np.where(goes, self.dreams.judged().reward.double().cpu().numpy(), 0.0)
+        if judged is not None:
+            rewards = np.where(goes, judged.reward.double().numpy(), 0.0)
             terminated = goes & (np.array([rng.random() for rng in self._random]) >= infos["goes_on"])
         truncated = (self._steps >= self.max_steps) & ~terminated
         self._ended = terminated | truncated
@@ -130,11 +131,13 @@ class DreamVectorEnv(VectorEnv):
         self._frames = self.dreams.pictures()
         return self._frames.copy()
 
-    def _told(self) -> dict[str, Any]:
-        infos: dict[str, Any] = {"reward_known": np.full(self.num_envs, self.agent is not None)}
-        if self.agent is not None:
-            judged = self.dreams.judged()
-            infos |= {"value": judged.value.cpu().numpy(), "goes_on": judged.goes_on.cpu().numpy()}
+    def _judged(self) -> Judged | None:
+        return None if self.agent is None else self.dreams.judged().cpu()
+
+    def _told(self, judged: Judged | None) -> dict[str, Any]:
+        infos: dict[str, Any] = {"reward_known": np.full(self.num_envs, judged is not None)}
+        if judged is not None:
+            infos |= {"value": judged.value.numpy(), "goes_on": judged.goes_on.numpy()}
         return infos | {f"_{name}": np.ones(self.num_envs, bool) for name in infos}
 
 

@@ -13,7 +13,7 @@ from wakedream.agent.tasks import Task, numbers
 from wakedream.data.actions import ActionSpec, action_of, in_words
 from wakedream.data.trajectory import Actions, Trajectory
 from wakedream.dynamics.engine import DreamEngine
-from wakedream.dynamics.noise import ACTION, row_seeds, uniform
+from wakedream.dynamics.noise import row_seeds
 from wakedream.errors import ConfigError
 from wakedream.model.given import Given, frames_of
 from wakedream.model.pretrained import refuse_foreign
@@ -143,9 +143,7 @@ class Player:
     @torch.no_grad()
     def take(self, hidden: Float[Tensor, "b w"], *, greedy: bool = False) -> Actions:
         """The actions that follow it, on the CPU."""
-        choice = self.model.actions_at(hidden)
-        numbers = uniform(self._seeds, self.engine.frames[:, None], ACTION, choice.groups)[:, 0]
-        taken = choice.greedy() if greedy else choice.sample(numbers)
+        taken = self.model.choose(hidden, self._seeds, self.engine.frames, greedy=greedy)
         self._last = {name: value.cpu() for name, value in taken.items()}
         return dict(self._last)
 
@@ -170,10 +168,11 @@ class EnvironmentPlayer:
     def __init__(self, agent: Agent, rows: int, space: Any, *, greedy: bool = False, seed: int = 0):
         """ConfigError where the agent's actions are not those of the space, by kind and size; names may differ."""
         own, theirs = agent.model.dynamics.actions, ActionSpec.from_space(space)
-        if [(c.kind, c.size) for c in own.components] != [(c.kind, c.size) for c in theirs.components]:
+        names = own.names_in(theirs)
+        if names is None:
             raise ConfigError(f"the environment's actions are {in_words(theirs)}; the agent knows {in_words(own)}: "
                               "give the environment that its data was recorded from, or one with the same actions")
-        self.names = {mine.name: other.name for mine, other in zip(own.components, theirs.components, strict=True)}
+        self.names = names
         self.player, self.space, self.greedy = agent.player(rows, seed=seed), space, greedy
 
     def prompt(self, task: Task) -> None:

@@ -12,7 +12,6 @@ from wakedream.agent.agent import TOKENS
 from wakedream.agent.tasks import Task, numbers
 from wakedream.data.trajectory import Actions, Trajectory
 from wakedream.dynamics.engine import DreamEngine, Step
-from wakedream.dynamics.noise import ACTION, uniform
 from wakedream.errors import ConfigError
 from wakedream.notation import Latents
 from wakedream.world.dream import WorldState
@@ -86,9 +85,9 @@ class DreamRows:
             self.hidden[rows] = self.agent.pooled({name: out[:, -1] for name, out in outputs.items()})
 
     @torch.no_grad()
-    def step(self, actions: Actions, active: Bool[Tensor, " b"] | None = None) -> None:
-        """The next frames of all rows, or of those that are active, after these actions (b ...) by component."""
-        active = None if active is None else active.to(self.device)
+    def step(self, actions: Actions, active: Bool[Tensor, " b"]) -> None:
+        """The next frames of the rows that are active, after these actions (b ...) by component."""
+        active = active.to(self.device)
         self._keep(self.engine.step(actions, active), active)
 
     @torch.no_grad()
@@ -105,13 +104,10 @@ class DreamRows:
                                                        self.agent.goes_on_at)))
 
     @torch.no_grad()
-    def chosen(self, *, greedy: bool = False) -> Actions:
+    def chosen(self) -> Actions:
         """What the agent would do after the last frames; its chances follow from the rows' seeds."""
         assert self.agent is not None, "a world alone does nothing"
-        choice = self.agent.actions_at(self.hidden)
-        if greedy:
-            return choice.greedy()
-        return choice.sample(uniform(self.engine.seeds, self.engine.frames[:, None], ACTION, choice.groups)[:, 0])
+        return self.agent.choose(self.hidden, self.engine.seeds, self.engine.frames)
 
     def state(self, row: int) -> tuple[WorldState, Tensor, Tensor]:
         """Where the row stands: `load` goes on there, exactly."""
@@ -125,9 +121,8 @@ class DreamRows:
         self.stream.load(world.stream, rows)
         self.latents[row], self.hidden[row] = latents, hidden
 
-    def _keep(self, step: Step, active: Tensor | None) -> None:
-        """Of all rows, or of those that are active; nothing here waits for the device."""
-        rows = torch.ones_like(self.engine.seeds, dtype=torch.bool) if active is None else active
-        self.latents = torch.where(rows[:, None, None], step.latents, self.latents)
+    def _keep(self, step: Step, active: Tensor) -> None:
+        """Of the rows that are active; nothing here waits for the device."""
+        self.latents = torch.where(active[:, None, None], step.latents, self.latents)
         if self.agent is not None:
-            self.hidden = torch.where(rows[:, None], self.agent.pooled(step.outputs), self.hidden)
+            self.hidden = torch.where(active[:, None], self.agent.pooled(step.outputs), self.hidden)
