@@ -147,6 +147,16 @@ def test_given_levels_steps_and_noise_are_taken_and_rows_fixed_at_the_commit_lev
     assert (found.step_indices[1] < 3).any() and (found.step_indices[2] == 3).all()
 
 
+@pytest.mark.parametrize(("share", "committed"), [(0.0, 0), (0.25, 2), (1.0, 8)])
+def test_a_share_of_the_rows_stands_at_the_commit_level_and_no_larger_step_is_drawn_there(share, committed):
+    objective = make(batch_size=8, commit_fraction=share)
+    objective.prepare(10)
+    found = objective.draw(torch.randn(8, 16, 4, 4))
+    whole = (found.noised.levels == 7).all(1) & (found.noised.step_indices == 3).all(1)
+    assert whole.tolist() == [False] * (8 - committed) + [True] * committed
+    assert found.rows is None if share == 1 else found.rows.max() < 8 - committed
+
+
 def test_the_losses_under_given_noise_are_those_of_a_plain_loop():
     """Frame by frame from the definition (paper eq. 7 and 8), flow rows and a bootstrap row."""
     objective, one = make(), clip(batch=3)

@@ -8,7 +8,7 @@ from wakedream.agent.config import CloningConfig
 from wakedream.agent.targets import HeadTargets, head_targets
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.dynamics import Dynamics, Look
-from wakedream.dynamics.forcing import Drawn, bootstrap_rows, draw, masked_mean, shortcut_losses, targets
+from wakedream.dynamics.forcing import Drawn, masked_mean, shortcut_losses, targets
 from wakedream.dynamics.objective import DynamicsObjective
 from wakedream.dynamics.shortcut import Noised
 from wakedream.notation import Latents
@@ -40,7 +40,8 @@ class CloningObjective(DynamicsObjective):
     def forward(self, clip: LatentClip) -> dict[str, Tensor]:
         rows, clean = len(clip.latents), self.dynamics.standardise(clip.latents)
         uniform = torch.arange(rows, device=clean.device)[:, None].expand(clean.shape[:2]) < rows - self.relevant
-        drawn = self._drawn(clean, clip)
+        committed = round(self.cloning.commit_fraction * self.relevant)
+        drawn = self.draw_rows(clean, clip.starts, rows - self.relevant, committed)
         look = self.look(clip, drawn.noised)
         hidden = self.agent.pooled(look.outputs)
         known = head_targets(clip.trajectory, clip.segments, self.agent.config.distance)
@@ -52,15 +53,6 @@ class CloningObjective(DynamicsObjective):
 
     def teach(self, noised: Noised, clip: LatentClip) -> Latents:
         return self.dynamics(noised, clip.trajectory, segments=clip.segments).latents
-
-    def _drawn(self, clean: Latents, clip: LatentClip) -> Drawn:
-        rows, finest, starts = len(clean), self.dynamics.config.finest_steps, clip.starts
-        uniform = rows - self.relevant
-        count = max(1, int(self.config.bootstrap_fraction * uniform)) if self.bootstraps else 0
-        larger = bootstrap_rows(uniform, count, clean.device, starts[:uniform])
-        committed = round(self.cloning.commit_fraction * self.relevant)
-        at_commit = torch.arange(rows, device=clean.device)[:, None].expand(clean.shape[:2]) >= rows - committed
-        return draw(clean, finest, larger, starts=starts, at_commit=at_commit)
 
     def _video(self, clip: LatentClip, clean: Latents, drawn: Drawn, look: Look,
                uniform: Tensor) -> dict[str, Tensor]:

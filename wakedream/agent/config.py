@@ -67,7 +67,6 @@ class CloningConfig(DynamicsObjectiveConfig):
         super().__post_init__()
         for name in ("video_weight", "policy_weight", "reward_weight", "continue_weight"):
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
-        check(0 <= self.commit_fraction <= 1, f"commit_fraction is {self.commit_fraction}: expected 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,11 @@ class DynamicsObjectiveConfig:
     """share of the rows of a batch that are bootstrap rows; 0: flow only"""
     bootstrap_from: int = 2000
     """first step with bootstrap rows; flow alone before"""
+    commit_fraction: float = added(0.0, was=0.0)
+    """share of the rows whose frames all stand at the commit level, as a dream's past does"""
 
     def __post_init__(self) -> None:
+        check(0 <= self.commit_fraction <= 1, f"commit_fraction is {self.commit_fraction}: expected 0 to 1")
         check(0 <= self.bootstrap_fraction <= 0.25,
               f"bootstrap_fraction must be in [0, 0.25], got {self.bootstrap_fraction}")
         check(self.bootstrap_from >= 0, f"bootstrap_from must not be negative, got {self.bootstrap_from}")

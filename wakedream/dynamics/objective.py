@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
@@ -67,10 +68,15 @@ class DynamicsObjective(nn.Module):
 
     def draw(self, clean: Latents, starts: Bool[Tensor, "b t"] | None = None) -> Drawn:
         """starts: frames that nothing stands before (`LatentClip.starts`)."""
-        batch = len(clean)
-        count = max(1, int(self.config.bootstrap_fraction * batch)) if self.bootstraps else 0
-        rows = bootstrap_rows(batch, count, clean.device, starts)
-        return draw(clean, self.dynamics.config.finest_steps, rows, starts=starts)
+        return self.draw_rows(clean, starts, len(clean), round(self.config.commit_fraction * len(clean)))
+
+    def draw_rows(self, clean: Latents, starts: Bool[Tensor, "b t"] | None, learning: int, committed: int) -> Drawn:
+        """Of the first `learning` rows some take larger steps; the last `committed` rows stand at the commit level."""
+        rows, others = len(clean), min(learning, len(clean) - committed)
+        count = min(others, max(1, int(self.config.bootstrap_fraction * learning))) if self.bootstraps else 0
+        larger = bootstrap_rows(others, count, clean.device, None if starts is None else starts[:others])
+        at_commit = torch.arange(rows, device=clean.device)[:, None].expand(clean.shape[:2]) >= rows - committed
+        return draw(clean, self.dynamics.config.finest_steps, larger, starts=starts, at_commit=at_commit)
 
     def look(self, clip: LatentClip, noised: Noised) -> Look:
         return self.dynamics(noised, clip.trajectory, segments=clip.segments)
