@@ -119,7 +119,7 @@ def test_a_number_that_comes_back_is_another_segment():
 
 def test_token_mask_joins_frames_and_layout():
     layout = TokenLayout((("a", 1), ("b", 1)), (("a", ("a",)), ("b", ("a", "b"))))
-    mask = token_mask(frame_mask(torch.arange(2)[None], torch.arange(2)[None], 2), layout)[0]
+    mask = token_mask(frame_mask(torch.arange(2)[None], torch.arange(2)[None], 2), layout, layout.num_tokens)[0]
     expected = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]]
     assert torch.equal(mask, torch.tensor(expected, dtype=torch.bool))
 

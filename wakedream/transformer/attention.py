@@ -112,9 +112,10 @@ def range_mask(starts: Tensor, ends: Tensor) -> Tensor:
     return (frame_ids >= starts.unsqueeze(-1)) & (frame_ids < ends.unsqueeze(-1))
 
 
-def token_mask(frames: Tensor, layout: TokenLayout) -> Tensor:
-    """bool (b (q s) (k s)): a frame mask (b q k) and the layout's rule inside every frame."""
-    tokens = layout.mask(frames.device)
+def token_mask(frames: Tensor, layout: TokenLayout, num_keys: int) -> Tensor:
+    """bool (b (q s) (k n)): a frame mask (b q k) and the layout's rule inside every frame. num_keys: n tokens of a
+    frame that is looked at; those beyond the layout's are not seen."""
+    tokens = F.pad(layout.mask(frames.device), (0, num_keys - layout.num_tokens))
     full = rearrange(frames, "b q k -> b q 1 k 1") & rearrange(tokens, "i j -> 1 1 i 1 j")
     return rearrange(full, "b q i k j -> b (q i) (k j)")
 

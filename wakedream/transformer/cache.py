@@ -36,6 +36,11 @@ class Cache:
         return self.frame_ids.shape[1]
 
     @property
+    def num_tokens(self) -> int:
+        """Of a frame, those that may be left out among them."""
+        return next(iter(self.layers.values())).keys.shape[2]
+
+    @property
     def position(self) -> list[Tensor]:
         """Where each row stands: after one frame, these put back make the cache what it was before."""
         return [self.frame_ids, self.next_ids, self.segments]
@@ -173,12 +178,14 @@ class LayerCache:
     keys: Tensor
     values: Tensor
 
-    def join(self, keys: Tensor, values: Tensor, arrival: Arrival) -> tuple[Tensor, Tensor]:
-        """Store the new frames' keys and values (b t s g e); return those they may look at (b k s g e)."""
-        return self._join(self.keys, keys, arrival), self._join(self.values, values, arrival)
+    def join(self, keys: Tensor, values: Tensor, arrival: Arrival, *, whole: bool = False) -> tuple[Tensor, Tensor]:
+        """Store the new frames' keys and values (b t s g e); return those they may look at (b k s g e). whole: a frame
+        alone is given the ring as it lies, with the tokens that it leaves out itself: a part of it would be copied
+        wherever frames and tokens are to be one axis."""
+        return self._join(self.keys, keys, arrival, whole), self._join(self.values, values, arrival, whole)
 
-    def _join(self, ring: Tensor, new: Tensor, arrival: Arrival) -> Tensor:
-        ring = ring[:, :, :new.shape[2]]
-        joined = ring if arrival.alone else torch.cat((ring.to(new.dtype), new), dim=1)
-        arrival.write(ring, new)
+    def _join(self, ring: Tensor, new: Tensor, arrival: Arrival, whole: bool) -> Tensor:
+        part = ring[:, :, :new.shape[2]]
+        joined = (ring if whole else part) if arrival.alone else torch.cat((part.to(new.dtype), new), dim=1)
+        arrival.write(part, new)
         return joined.to(new.dtype)

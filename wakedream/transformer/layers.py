@@ -141,7 +141,7 @@ class Attention(nn.Module):
 
     def _remember(self, key: Tensor, value: Tensor, arrival: Arrival) -> tuple[Tensor, Tensor]:
         """The new frames' keys and values join the ring; what they may look at (b k s g e)."""
-        return arrival.cache.layers[self.index].join(key, value, arrival)
+        return arrival.cache.layers[self.index].join(key, value, arrival, whole=self.kind == "dense")
 
     def _space(self, query: Tensor, key: Tensor, value: Tensor, scope: Scope) -> Tensor:
         """Each group of tokens attends to what it may see of its own frame: no mask."""

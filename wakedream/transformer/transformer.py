@@ -113,7 +113,8 @@ class Transformer(nn.Module):
                 frames = scope.frames
                 if frames is None:
                     frames = frame_mask(frame_ids[:1], frame_ids[:1], config.window)
-                scope.tokens = token_mask(frames, layout)
+                looks_at = arrival.cache.num_tokens if arrival is not None and arrival.alone else layout.num_tokens
+                scope.tokens = token_mask(frames, layout, looks_at)
         return scope
 
     def _ranges(self, tokens: Tokens, layout: TokenLayout, spans: Spans | None,
