@@ -130,9 +130,10 @@ def test_a_context_in_parts_is_the_context_at_once(commit):
     torch.testing.assert_close(steps(parts, one, range(3)), steps(whole, one, range(3)), atol=1e-5, rtol=0)
 
 
-def test_what_tokens_put_out_at_the_commit_is_what_a_whole_look_gives():
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_tokens_put_out_at_the_commit_is_what_a_whole_look_gives(pattern):
     """Of dreamed frames and of a context: the finished frames at the commit level, all at once, without a cache."""
-    dynamics, one, agent = trained(), clip(frames=9), torch.randn(3, 32)
+    dynamics, one, agent = trained(pattern=pattern), clip(frames=9), torch.randn(3, 32)
     made = engine(dynamics, tokens={"agent": agent}, keep=("agent",))
     plain = engine(dynamics)
     dynamics.latent_scale.fill_(0.05)  # so that no latent is clamped
