@@ -89,7 +89,8 @@ class SimulatorStage(ImaginationStage):
     def objective(self, model: Any, perception: Perception) -> InTheWorld:
         loader = self.run.loader
         made = InTheWorld(model, self.run.objective, loader.batch_size, loader.num_starts, self.place.mean)
-        made.playing = Playing(self.env, Agent(self.tokenizer, model), loader.batch_size, self.run.train.seed)
+        agent = Agent(self.tokenizer, model.to(self.place.device))
+        made.playing = Playing(self.env, agent, loader.batch_size, self.run.train.seed)
         return made
 
 
