@@ -39,7 +39,7 @@ demo: $(VENV)/.installed weights
 
 agent: $(VENV)/.installed weights
 	$(BIN)/wakedream record doorkey5 --out $(AGENT)/data --frames 24000 --size 40 --policy scripted:0.6,random:0.4 --processes 2
-	$(BIN)/wakedream train tokenizer auto --data $(AGENT)/data --out $(AGENT)/tokenizer --train.minutes 1.5 --model.num-latents 8
+	$(BIN)/wakedream train tokenizer auto --data $(AGENT)/data --out $(AGENT)/tokenizer --train.minutes 1.5 --model.num-latents 8 --model.patch-size 8
 	$(BIN)/wakedream train dynamics auto --data $(AGENT)/data --tokenizer $(AGENT)/tokenizer --out $(AGENT)/dynamics --train.minutes 4 \
 	  --model.told --loader.batch-size 32 --train.compile on --objective.bootstrap-from 800
 	$(BIN)/wakedream train agent demo --data $(AGENT)/data --world $(AGENT)/dynamics --out $(AGENT)/agent --train.minutes 1.5

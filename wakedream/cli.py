@@ -65,6 +65,9 @@ VERBS = {
                   "RUN --out X.mp4 [--data DATA]"),
     "play": Verb("a page in which the dream is played in real time",
                  "wakedream.play.server:play", "wakedream.play.config:PlayConfig", ("run",), "RUN [--data DATA]"),
+    "export": Verb("a world or an agent as one small folder, to be given on",
+                   "wakedream.play.export:export", "wakedream.play.export_config:ExportConfig", ("run",),
+                   "RUN --out FOLDER [--data DATA]"),
     "weights": Verb("fetch or convert pretrained feature networks, checksums verified",
                     "wakedream.perceptual.cache:weights",
                     "wakedream.perceptual.config:WeightsConfig", ("name",), "[lpips]"),
@@ -190,8 +193,8 @@ def check_paths(command: Any) -> None:
     data, out = getattr(command, "data", None), getattr(command, "out", None)
     run = getattr(command, "run", None)
     for weights in [run] if isinstance(run, Path) else [Path(getattr(run, name, "")) for name in MADE_FROM]:
-        if not weights.exists():  # "": the working folder, is there
-            raise CheckpointError(f"{weights} does not exist: give a run folder or a weights folder")
+        if not runs.located(weights).exists():  # "": the working folder, is there
+            raise CheckpointError(runs.absent(weights))
     if data is not None:
         find("wakedream.data.manifest:check_there")(Path(data))
     if out is not None:

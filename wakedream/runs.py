@@ -24,7 +24,20 @@ T = TypeVar("T")
 CONFIG, TENSORS = "config.json", "model.safetensors"  # of a weights folder
 NAME = 240  # bytes of a name that leave room for what temporary files add to it: file systems take 255
 RECORDS = (CONFIG, "manifest.json", "latents.json", "state.json", "metrics.jsonl")  # what a folder is known by
+BOX = Path(__file__).parent / "box"  # worlds that come with the package, each in the folder of its name
 BEST = "best"  # in a run folder: the weights that did best on held-out data, where the stage judges them
+
+
+def located(path: Path) -> Path:
+    """The folder that is meant: this one, or that of a world in the box, by its name."""
+    return BOX / path if not path.exists() and len(path.parts) == 1 and (BOX / path).is_dir() else path
+
+
+def absent(path: Path) -> str:
+    """What to say of a folder of weights that is not there."""
+    boxed = sorted(folder.name for folder in BOX.iterdir()) if BOX.is_dir() else []
+    also = f", or the name of a world that comes with wakedream: {', '.join(boxed)}" if boxed else ""
+    return f"{path} does not exist: give a run folder or a weights folder{also}"
 
 
 def run_of(weights: Path) -> Path:

@@ -36,7 +36,7 @@ class AgentModel(Pretrained):
 
     average_value: Tensor
 
-    KIND, OUTPUT = "agent", ("dynamics.to_latent.weight",)
+    KIND, OUTPUT, PARTS = "agent", ("dynamics.to_latent.weight",), ("agent",)
 
     def __init__(self, config: AgentConfig, dynamics: Dynamics):
         """ConfigError for a world without actions."""

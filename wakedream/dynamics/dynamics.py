@@ -6,7 +6,7 @@ transformer is the tokenizer's, with another layout.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from einops import rearrange, repeat
@@ -47,7 +47,8 @@ class Dynamics(Pretrained):
     shortcut                    bool (): whether larger steps than the smallest have been trained
     """
 
-    KIND, OUTPUT = "dynamics model", ("to_latent.weight",)
+    KIND, OUTPUT, PARTS = "dynamics model", ("to_latent.weight",), ("dynamics", "agent")
+    WITHIN: ClassVar = {"agent": "dynamics."}
     latent_mean: Tensor
     latent_scale: Tensor
     shortcut: Tensor

@@ -11,9 +11,10 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @dataclass(frozen=True)
 class PlayConfig:
     run: Path
-    """A run folder: of an agent, which then plays, too, or of a dynamics model; or the folder of a world."""
+    """A run folder: of an agent, which then plays, too, or of a dynamics model; or the folder of a world, or the name
+    of one that comes with wakedream."""
     data: Path | None = None
-    """A data set: dreams begin at moments of it. Default: from nothing."""
+    """A data set: dreams begin at moments of it. Default: those that the world has with it, else from nothing."""
     env: str | None = None
     """The environment that the world was trained on, to play beside the dream."""
     host: str = "127.0.0.1"

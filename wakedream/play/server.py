@@ -20,6 +20,7 @@ from wakedream.errors import ConfigError, RunError, require
 from wakedream.evaluation.config import AGENT, TOKENIZER
 from wakedream.evaluation.kinds import kind_of
 from wakedream.play.config import LOCAL, PlayConfig
+from wakedream.play.export import moments_of
 from wakedream.play.hall import Context, Hall, Seat
 from wakedream.play.keys import Controls, controls
 from wakedream.play.pictures import encoded, film, read
@@ -58,9 +59,10 @@ def play(config: PlayConfig) -> None:
 
 def _starts(world: World, config: PlayConfig) -> tuple[list[Context], list[bytes], str]:
     """Moments of the data set, their pictures, and the environment that it was recorded from."""
-    if config.data is None:
+    data = config.data or moments_of(config.run)
+    if data is None:
         return [], [], ""
-    source, rng = Starts(world, config.data, config.context), np.random.default_rng(config.seed)
+    source, rng = Starts(world, data, config.context), np.random.default_rng(config.seed)
     moments = [source.draw(rng) for _ in range(OFFERED)]
     return ([source.seen([moment]) for moment in moments], [encoded(moment.video[-1]) for moment in moments],
             str(source.store.manifest.header.info.get("env", "")))

@@ -91,7 +91,7 @@ def tokenizer_config(path: Path) -> TokenizerConfig:
     """Of a run, a checkpoint or a weights folder; read without loading it."""
     from wakedream.model.pretrained import read_about, weights_folder
 
-    return from_dict(TokenizerConfig, read_about(weights_folder(path), "tokenizer")["model"])
+    return from_dict(TokenizerConfig, read_about(weights_folder(path, ("tokenizer",)), "tokenizer")["model"])
 
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:

@@ -35,7 +35,7 @@ class Tokenizer(Pretrained):
     masked unless a mask is given.
     """
 
-    KIND, OUTPUT = "tokenizer", ("to_patch.weight",)
+    KIND, OUTPUT, PARTS = "tokenizer", ("to_patch.weight",), ("tokenizer",)
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()

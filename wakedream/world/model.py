@@ -10,7 +10,7 @@ from wakedream.dynamics.dynamics import Dynamics
 from wakedream.errors import CheckpointError, ConfigError
 from wakedream.model.given import Given, GivenActions, frames_of
 from wakedream.model.pretrained import CONFIG, FORMAT, Pretrained, refuse_foreign
-from wakedream.runs import run_of, write_json
+from wakedream.runs import absent, located, run_of, write_json
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.dream import WorldDream
 
@@ -46,20 +46,24 @@ class World:
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "World":
-        """Of a dynamics model's run folder (its best weights), of its `best` or a checkpoint in it, or of what
-        `save_pretrained` wrote."""
+        """Of a dynamics model's or an agent's run folder (its best weights), of its `best` or a checkpoint in it, of
+        what `save_pretrained` of a world or an agent wrote, or of a world in the box, by its name."""
         path = Path(path)
-        own = path / DYNAMICS
-        dynamics = Dynamics.from_pretrained(own if own.exists() else path)
-        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), dynamics)
+        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), Dynamics.from_pretrained(path))
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write folder/tokenizer and folder/dynamics, weights folders each. RunError where it holds something else."""
+    def save_pretrained(self, folder: str | Path, precision: str | None = None) -> None:
+        """Write folder/tokenizer and folder/dynamics, weights folders each. RunError where it holds something else.
+
+        precision: of the weights there, "bf16" or "float32"; None: as they are. They are read as float32 again.
+        """
         folder = Path(folder)
         refuse_foreign(folder, self.KIND)
-        for name, part in self.parts.items():
-            part.save_within(folder / name)
-        marks = {name: part.fingerprint() for name, part in self.parts.items()}
+        tokenizer, dynamics = self.tokenizer.rounded(precision), self.dynamics.rounded(precision)
+        marked(tokenizer, dynamics)
+        parts: dict[str, Pretrained] = {TOKENIZER: tokenizer, DYNAMICS: dynamics}
+        for name, part in parts.items():
+            part.save_within(folder / name, precision)
+        marks = {name: part.fingerprint() for name, part in parts.items()}
         write_json(folder / CONFIG, {"format": FORMAT, "kind": self.KIND, **marks})
 
     def fingerprint(self) -> str:
@@ -112,6 +116,12 @@ class World:
         return dream
 
 
+def marked(tokenizer: Tokenizer, dynamics: Dynamics) -> None:
+    """A dynamics model that knows whose latents it was trained on is told that this is the one, rounded."""
+    if dynamics.tokenizer:
+        dynamics.tokenizer = tokenizer.fingerprint()
+
+
 def _rows(frames: Tensor, batch_size: int | None) -> int:
     """The number of dreams that go on after these frames."""
     if frames.ndim != 5:
@@ -128,6 +138,9 @@ def _rows(frames: Tensor, batch_size: int | None) -> int:
 
 def tokenizer_of(path: Path) -> Path:
     """Beside the weights, in the run that they lie in, or beside them in the world that they are a part of."""
+    path = located(path)
+    if not path.exists():
+        raise CheckpointError(absent(path))
     beside = [path.absolute().parent] if path.absolute().name == DYNAMICS else []
     for folder in (path, run_of(path), *beside):
         if (folder / TOKENIZER).exists():

@@ -16,9 +16,9 @@ from wakedream.dynamics.engine import DreamEngine
 from wakedream.dynamics.noise import row_seeds
 from wakedream.errors import ConfigError
 from wakedream.model.given import Given, frames_of
-from wakedream.model.pretrained import refuse_foreign
+from wakedream.model.pretrained import Pretrained, refuse_foreign
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.world.model import TOKENIZER, World, tokenizer_of
+from wakedream.world.model import TOKENIZER, World, marked, tokenizer_of
 
 
 class Agent:
@@ -38,18 +38,20 @@ class Agent:
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "Agent":
-        """Of an agent's run folder (cloned, or after imagination), or of what `save_pretrained` wrote."""
+        """Of an agent's run folder (cloned, or after imagination), of what `save_pretrained` wrote, or of a world in
+        the box, by its name."""
         path = Path(path)
-        own = path / "agent"
-        model = AgentModel.from_pretrained(own if own.exists() else path)
-        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), model)
+        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), AgentModel.from_pretrained(path))
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write folder/tokenizer and folder/agent, weights folders each."""
+    def save_pretrained(self, folder: str | Path, precision: str | None = None) -> None:
+        """Write folder/tokenizer and folder/agent, weights folders each; precision: as World.save_pretrained."""
         folder = Path(folder)
         refuse_foreign(folder, "policy")
-        for part, name in ((self.tokenizer, TOKENIZER), (self.model, "agent")):
-            part.save_within(folder / name)
+        tokenizer, model = self.tokenizer.rounded(precision), self.model.rounded(precision)
+        marked(tokenizer, model.dynamics)
+        parts: dict[str, Pretrained] = {TOKENIZER: tokenizer, "agent": model}
+        for name, part in parts.items():
+            part.save_within(folder / name, precision)
 
     @property
     def world(self) -> World:
