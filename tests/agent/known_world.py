@@ -1,5 +1,7 @@
 """The world of conftest.py as a Gymnasium environment."""
 
+import os
+
 import gymnasium
 import numpy as np
 
@@ -16,6 +18,11 @@ class KnownEnv(gymnasium.Env):
         self.render_mode = render_mode
         self.action_space = gymnasium.spaces.Discrete(4)
         self.observation_space = gymnasium.spaces.Box(0, 255, (16, 16, 3), np.uint8)
+
+    def close(self):
+        if log := os.environ.get("KNOWN_CLOSED"):
+            with open(log, "a") as file:
+                file.write("closed\n")
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)

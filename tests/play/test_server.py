@@ -31,7 +31,8 @@ SEATS, TESTS = 2, str(Path(__file__).parents[1])
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Address and process. Untrained: what is dreamed is noise, but a seed repeats it."""
+    """Address, process, and where its environments say that they are closed. Untrained: what is dreamed is noise, but a
+    seed repeats it."""
     folder = tmp_path_factory.mktemp("world")
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(height=16, width=16, patch_size=8, dim=16, encoder_depth=2, decoder_depth=2,
@@ -44,9 +45,9 @@ def server(tmp_path_factory):
     process = subprocess.Popen([sys.executable, "-m", "wakedream", "play", folder / "world", "--port", "0",
                                 "--visitors", str(SEATS), "--fps", "60", "--sampling-steps", "1", "--env",
                                 "agent.known_world:Known-v0"], stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": TESTS})
+                               env={**os.environ, "PYTHONPATH": TESTS, "KNOWN_CLOSED": str(folder / "closed")})
     line = process.stdout.readline()
-    yield re.search(r"http://\S+", line)[0], process
+    yield re.search(r"http://\S+", line)[0], process, folder / "closed"
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
 
@@ -354,9 +355,20 @@ def test_visitors_who_vanish_leave_nothing_behind(server):
             await own.message("hello")
             return (await own.frame())[0]
 
+    async def play_beside(count):
+        for _ in range(count):
+            async with visit(server[0]) as own:
+                await own.message("hello")
+                await own.say("begin", start="real", seed=5)
+                await own.frame()
+                while not own.beside:
+                    await own.frame()
+
     run(vanish(20))
     run(stay())
-    before = files()
+    before, closed = files(), len(server[2].read_text().splitlines())
+    run(play_beside(3))
     run(vanish(100))
     assert run(stay())["frame"] == 0
     assert files() <= before + 4
+    assert len(server[2].read_text().splitlines()) == closed + 3  # their environments

@@ -64,6 +64,7 @@ class Hall:
         self.seconds = collections.deque[float](maxlen=100)  # of frames
         self.failed: BaseException | None = None
         self.encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
+        self.makers = ThreadPoolExecutor(1, thread_name_prefix="environment")
         self.thread = threading.Thread(target=self._run, name="dream", daemon=True)
 
     def __enter__(self) -> "Hall":
@@ -76,6 +77,7 @@ class Hall:
             self.changed.notify_all()
         self.thread.join()
         self.encoders.shutdown()
+        self.makers.shutdown()
 
     @property
     def size(self) -> int:
@@ -179,7 +181,7 @@ class Hall:
             seats = list(self.seats.values())
         for seat in seats:
             while seat.orders:
-                with self._told(seat):
+                with self.told(seat):
                     seat.orders.popleft()()
         seats = [seat for seat in seats if self._ready(seat, time.perf_counter())]
         if not seats:
@@ -239,13 +241,13 @@ class Hall:
                 seat.film.popleft()
             real = None
             if seat.twin is not None and taken is not None:
-                with self._told(seat):
+                with self.told(seat):
                     real = seat.twin.step({name: value[seat.row].numpy() for name, value in taken.items()})
                     about["over"] = seat.twin.over
             self._hand(seat, about, real)
 
     @contextlib.contextmanager
-    def _told(self, seat: Seat) -> Iterator[None]:
+    def told(self, seat: Seat) -> Iterator[None]:
         """What a visitor's real environment raises ends that, is told, and is nobody else's trouble."""
         try:
             yield

@@ -50,7 +50,7 @@ def play(config: PlayConfig) -> None:
     rows = DreamRows(world, config.visitors, sampling_steps=config.sampling_steps)
     starts, pictures, env = _starts(rows.world, config)
     if config.env is not None:
-        Twin(config.env, rows.world).env.close()  # or say now that it does not fit
+        Twin(config.env, rows.world).close()  # or say now that it does not fit
     env = config.env or env
     made = controls(rows.world.dynamics.actions, BUILT_IN[env].commands if env in BUILT_IN else None)
     with Hall(rows, made, config.fps) as hall:
@@ -250,6 +250,8 @@ class Server:
         if visitor.seat is not None:
             self.hall.leave(visitor.seat)
             visitor.seat = None
+            if visitor.twin is not None:
+                self.hall.makers.submit(visitor.twin.close)
             if self.queue:
                 self._arrive(self.queue.pop(0))
         for place, other in enumerate(self.queue):

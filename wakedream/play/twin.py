@@ -1,5 +1,6 @@
 """The real environment beside a dream: it begins where the dream begins, and the same actions lead on in both."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from wakedream.world.model import World
 class Twin:
     def __init__(self, name: str, world: World):
         """ConfigError where the environment's actions are not the world's, by kind and size, or its frames."""
-        self.name = name
+        self.name, self.busy = name, threading.Lock()
         config, own = world.tokenizer.config, world.dynamics.actions
         self.env: Any = environment(name).make(config.frame_size)
         theirs = ActionSpec.from_space(self.env.action_space)
@@ -27,7 +28,7 @@ class Twin:
 
     def begin(self, seed: int) -> np.ndarray:
         """The first frame, uint8 (h w c)."""
-        with telling(self.name, 0):
+        with self.busy, telling(self.name, 0):
             self.frame, _ = self.env.reset(seed=seed % 2**31)
         self.over = False
         return np.array(self.frame)
@@ -35,9 +36,16 @@ class Twin:
     def step(self, values: dict[str, np.ndarray]) -> np.ndarray:
         """The next frame after these actions by component; after an end the last one stays. DataError for whatever the
         environment raises."""
-        if not self.over:
-            action = action_of(self.env.action_space, {self.names[name]: value for name, value in values.items()})
-            with telling(self.name, 0):
-                self.frame, _, terminated, truncated, _ = self.env.step(action)
-            self.over = bool(terminated or truncated)
+        with self.busy:
+            if not self.over:
+                action = action_of(self.env.action_space, {self.names[name]: value for name, value in values.items()})
+                with telling(self.name, 0):
+                    self.frame, _, terminated, truncated, _ = self.env.step(action)
+                self.over = bool(terminated or truncated)
         return np.array(self.frame)
+
+    def close(self) -> None:
+        """From any thread; it then stands still."""
+        with self.busy:
+            self.over = True
+            self.env.close()

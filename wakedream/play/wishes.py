@@ -93,8 +93,7 @@ class Wishes:
         if not 0 <= seed < 2**62:
             raise ValueError("expected a seed from 0 to 2^62")
         if start == "real" and self.env:
-            twin = visitor.twin = visitor.twin or Twin(self.env, self.hall.rows.world)
-            self.hall.order(seat, lambda: self.hall.begin_beside(seat, twin, seed))
+            self.hall.makers.submit(self._beside, visitor, seat, seed)
             return
         if start == "own" and visitor.own is not None:
             context = visitor.own
@@ -106,6 +105,14 @@ class Wishes:
             raise ValueError(f"start is {start!r}: expected 0 to {len(self.starts) - 1}, null, or 'own' after "
                              "a picture")
         self.hall.order(seat, lambda: self.hall.begin(seat, context, seed))
+
+    def _beside(self, visitor: Visitor, seat: Seat, seed: int) -> None:
+        """In a thread of its own, since making an environment takes a while."""
+        with self.hall.told(seat):
+            twin = visitor.twin = visitor.twin or Twin(self.env or "", self.hall.rows.world)
+            self.hall.order(seat, lambda: self.hall.begin_beside(seat, twin, seed))
+            if visitor.seat is not seat:  # gone meanwhile
+                twin.close()
 
 
 def _finite(given: Any) -> float:
