@@ -46,8 +46,8 @@ def keep_moments(starts: Starts, folder: Path, count: int, seed: int) -> None:
     store, rng = starts.store, np.random.default_rng(seed)
     info = {key: value for key, value in store.manifest.header.info.items() if key == "env"}
     with StoreWriter(folder, store.spec, frame_shape=store.frame_shape, held_out=0, info=info) as writer:
-        for _ in range(count):
-            writer.add(begun_anew(starts.draw(rng)))
+        for moment in starts.some(count, rng):
+            writer.add(begun_anew(moment))
 
 
 def begun_anew(part: Episode) -> Episode:

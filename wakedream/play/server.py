@@ -63,7 +63,7 @@ def _starts(world: World, config: PlayConfig) -> tuple[list[Context], list[bytes
     if data is None:
         return [], [], ""
     source, rng = Starts(world, data, config.context), np.random.default_rng(config.seed)
-    moments = [source.draw(rng) for _ in range(OFFERED)]
+    moments = source.some(OFFERED, rng)
     return ([source.seen([moment]) for moment in moments], [encoded(moment.video[-1]) for moment in moments],
             str(source.store.manifest.header.info.get("env", "")))
 

@@ -39,7 +39,15 @@ class Starts:
 
     def draw(self, rng: np.random.Generator) -> Episode:
         """Every moment alike."""
-        moment = int(rng.integers(self.ends[-1]))
+        return self._moment(int(rng.integers(self.ends[-1])))
+
+    def some(self, count: int, rng: np.random.Generator) -> list[Episode]:
+        """Different moments, at random; all that there are, in their order, where there are no more."""
+        total = int(self.ends[-1])
+        chosen = np.arange(total) if total <= count else rng.choice(total, count, replace=False)
+        return [self._moment(int(moment)) for moment in chosen]
+
+    def _moment(self, moment: int) -> Episode:
         number = int(np.searchsorted(self.ends, moment, side="right"))
         info = self.episodes[number]
         start = moment - int(self.ends[number] - (info.frames - self.length))
