@@ -8,6 +8,9 @@ import torch
 from little import build, clip
 
 from wakedream.dynamics.engine import AFTER, WITH_NEXT, DreamEngine
+from wakedream.dynamics.noise import COMMIT, START, noise
+from wakedream.dynamics.sampler import sample
+from wakedream.dynamics.shortcut import Noised, commit_level, finest_index, noised, sampling_passes, signal_of
 from wakedream.errors import ConfigError, DataError
 
 SEEDS = torch.tensor([5, -6, 7, 2**40])
@@ -201,6 +204,46 @@ def test_actions_on_the_host_are_checked_at_once():
 def test_bad_input(call, error, said):
     with pytest.raises(error, match=said):
         call(engine(), clip())
+
+
+def slow_step(made, latents, one):
+    """What frame t is, by the plain way: K looks at all t + 1 frames at once, in float32, without a cache."""
+    dynamics, t = made._source().cpu().float(), latents.shape[1]
+    numbers, seeds = torch.arange(t + 1).expand(len(latents), -1), made.seeds.cpu()
+    finest = dynamics.config.finest_steps
+    shape = (dynamics.config.num_latents, dynamics.config.latent_dim)
+    level = torch.full((len(latents), t), commit_level(finest))
+    past = noised(dynamics.standardise(latents), noise(seeds, numbers[:, :t], COMMIT, shape), signal_of(level, finest))
+
+    def predict(noisy):
+        whole = Noised(torch.cat([past, noisy.latents], 1), torch.cat([level, noisy.levels], 1),
+                       torch.cat([torch.full_like(level, finest_index(finest)), noisy.step_indices], 1))
+        return dynamics(whole, one.trajectory.frames(slice(0, t + 1))).latents[:, -1:]
+
+    passes = sampling_passes(4, finest, True)
+    clean = sample(predict, noise(seeds, numbers[:, t:], START, shape), passes, finest)
+    return dynamics.unstandardise(clean).squeeze(1)
+
+
+@pytest.mark.parametrize("frames", [1, 500])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(("commit", "precision", "options", "tolerance"), [
+    (AFTER, "float32", {}, 1e-4), (WITH_NEXT, "float32", {}, 1e-4),
+    pytest.param(AFTER, "float32", {"compile": True}, 1e-3, marks=pytest.mark.gpu),
+    pytest.param(AFTER, "bf16", {"compile": True}, 0.05, marks=pytest.mark.gpu),
+    pytest.param(WITH_NEXT, "bf16", {"compile": True}, 0.05, marks=pytest.mark.gpu)])
+def test_the_next_frame_is_that_of_the_slow_twin(frames, pattern, commit, precision, options, tolerance):
+    """From the same past, however long it is; of latents about 0.2 wide."""
+    dynamics, one = trained(pattern=pattern, depth=2), clip(batch=2, frames=frames + 1)
+    dynamics.latent_scale.fill_(0.05)  # so that no latent is clamped
+    made = engine(dynamics.to("cuda" if options else "cpu"), 2, commit=commit, precision=precision, **options)
+    seen = frames - min(frames, 6)  # of them, before those that are dreamed
+    if seen:
+        made.observe(one.latents[:, :seen], one.trajectory.frames(slice(0, seen)))
+    past = torch.cat([one.latents[:, :seen], steps(made, one, range(seen, frames)).cpu()], 1)
+    found = made.step(actions_at(one, frames)).latents.cpu()
+    with torch.no_grad():
+        torch.testing.assert_close(found, slow_step(made, past, one), atol=tolerance, rtol=0)
 
 
 @pytest.mark.gpu
