@@ -1,0 +1,133 @@
+"""Where the time of a dreamed frame goes: milliseconds of each part beside the least that this machine could take.
+
+    python benchmarks/parts.py paper --commit "with next" --compile --out parts.json
+    python benchmarks/parts.py paper --commit after --compile
+
+A profiler's kernels (on a CPU: operators) of --frames frames, sorted by their names; what is neither product nor
+attention is the rest: norms, rotary embedding, residuals, noise, the ring. Limits: products read the weights and
+compute, whichever takes longer at the measured rates; attention reads the rings. Random weights; the window is full.
+"""
+
+import argparse
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from wakedream.bench.dream import drawn_world
+from wakedream.bench.flops import frame_flops, ring_numbers, tokenizer_flops, weight_numbers
+from wakedream.bench.machine import Machine, measure_machine
+from wakedream.bench.synthetic import random_action
+from wakedream.bench.tokenizer_stream import least_bytes
+from wakedream.device import pick_device
+from wakedream.dynamics.engine import AFTER, WITH_NEXT, DreamEngine
+from wakedream.runs import write_json
+
+PRODUCTS = re.compile(r"gemm|gemv|nvjet|cutlass|cublas|wgmma|aten::(?:mm|bmm|addmm|linear)$|triton_.*(?:_mm|mm_)", re.I)
+ATTENTION = re.compile(r"flash|fmha|sdpa|attention|_explicit|flex", re.I)
+
+
+def part_of(name: str) -> str:
+    return "attention" if ATTENTION.search(name) else "products" if PRODUCTS.search(name) else "the rest"
+
+
+Parts = tuple[float, dict[str, float], Counter[str]]
+
+
+def profiled(work: Callable[[], Any], frames: int, device: torch.device) -> Parts:
+    """ms a frame by the clock, of each part on the device, and kernels a frame of each part."""
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    for _ in range(5):
+        work()
+    wait()
+    began = time.perf_counter()
+    for _ in range(frames):
+        work()
+    wait()
+    whole = 1000 * (time.perf_counter() - began) / frames
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=kinds, acc_events=True) as seen:
+        for _ in range(frames):
+            work()
+        wait()
+    found: dict[str, float] = dict.fromkeys(("products", "attention", "the rest"), 0.0)
+    counts: Counter[str] = Counter()
+    for event in seen.key_averages():
+        on_device = device.type == "cuda" and event.device_type == torch.autograd.DeviceType.CUDA
+        took = event.self_device_time_total if on_device else 0 if device.type == "cuda" else event.self_cpu_time_total
+        if took:
+            found[part_of(event.key)] += took / 1000 / frames
+            counts[part_of(event.key)] += event.count // frames
+    return whole, found, counts
+
+
+def limits(flops: float, weights: float, rings: float, machine: Machine, precision: str) -> dict[str, float]:
+    """ms; weights, rings: bytes that must be read."""
+    products = max(flops / machine.matrix[precision], weights / machine.copy)
+    return {"products": 1000 * products, "attention": 1000 * rings / machine.copy, "the rest": 0.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset")
+    parser.add_argument("--dreams", type=int, default=1)
+    parser.add_argument("--sampling-steps", type=int, default=4)
+    parser.add_argument("--commit", default=WITH_NEXT, choices=(AFTER, WITH_NEXT))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    device = pick_device(options.device)
+    machine, world = measure_machine(device), drawn_world(options.preset).to(device)
+    precision, size = ("bf16", 2) if device.type == "cuda" else ("float32", 4)
+    engine = DreamEngine(world.dynamics, options.dreams, sampling_steps=options.sampling_steps, commit=options.commit,
+                         compile=options.compile)
+    action, config = random_action((options.dreams,)), world.dynamics.config
+    engine.reset(seeds=torch.arange(options.dreams))
+    began = time.perf_counter()
+    for _ in range(config.window + 1):
+        latents = engine.step(action).latents
+    first = time.perf_counter() - began
+    stream = world.tokenizer.stream(options.dreams, compile=options.compile)
+    passes = options.sampling_steps + (options.commit == AFTER)
+    dynamics, decoder = world.dynamics, world.tokenizer
+    weights = weight_numbers(dynamics.embed_latent, dynamics.transformer, dynamics.to_latent)
+    ring = ring_numbers(config.transformer, dynamics.layout)
+    works = {
+        "dream": (lambda: engine.step(action), options.dreams * frame_flops(dynamics, options.sampling_steps),
+                  float(size * passes * weights), float(size * passes * options.dreams * ring)),
+        "decode": (lambda: stream.picture(latents),
+                   options.dreams * tokenizer_flops(decoder, 1, past=decoder.config.window).decode,
+                   least_bytes(decoder, options.dreams, encodes=False, size=size), 0.0),
+    }
+    rows: list[dict[str, Any]] = []
+    for name, (work, flops, read, rings) in works.items():
+        whole, found, counts = profiled(work, options.frames, device)
+        least = limits(flops, read, rings, machine, precision)
+        print(f"\n{name}: {whole:.2f} ms a frame by the clock, {1000 / whole:.1f} frames/s; on the device:")
+        print("| part | kernels | ms | least, ms | of the limit |\n|---|---|---|---|---|")
+        for part, ms in found.items():
+            share = f"{100 * least[part] / ms:.0f} %" if ms and least[part] else ""
+            print(f"| {part} | {counts[part]} | {ms:.2f} | {least[part]:.2f} | {share} |")
+            rows.append({"of": name, "part": part, "kernels": counts[part], "ms": ms, "least_ms": least[part]})
+        idle = whole - sum(found.values())
+        print(f"| nothing runs | | {max(0.0, idle):.2f} | 0.00 | |")
+        rows.append({"of": name, "part": "whole", "ms": whole})
+    if options.out:
+        about = {"device": machine.name, "date": machine.date, "torch": machine.torch, "matrix": machine.matrix,
+                 "copy": machine.copy}
+        write_json(options.out, {"settings": {name: str(value) for name, value in vars(options).items()},
+                                 "machine": about, "seconds_until_the_window_was_full": first, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
