@@ -206,6 +206,32 @@ def test_bad_input(call, error, said):
         call(engine(), clip())
 
 
+@BOTH
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_on_a_cpu_rows_after_the_last_that_goes_on_cost_nothing(commit, pattern, monkeypatch):
+    """And change nothing: neither those that go on nor those that wait."""
+    dynamics, one = trained(pattern=pattern), clip(frames=9)
+    whole, some, looked = engine(dynamics, commit=commit), engine(dynamics, commit=commit), []
+    first, second = steps(whole, one, range(3)), steps(some, one, range(3))
+    torch.testing.assert_close(second, first, atol=1e-6, rtol=0)
+    forward = some.model.forward
+    monkeypatch.setattr(some.model, "forward", lambda noisy, *given, **named: (
+        looked.append(len(noisy.latents)), forward(noisy, *given, **named))[1])
+    for t, active in ((3, [1, 0, 0, 0]), (4, [0, 1, 0, 0]), (5, [0, 0, 1, 0]), (6, [0, 0, 0, 0])):
+        looked.clear()
+        made = some.step(actions_at(one, t), torch.tensor(active).bool())
+        assert set(looked) == {max(1, sum(active) and active.index(1) + 1)} and len(made.latents) == 4
+    monkeypatch.undo()
+    for row in range(4):  # each goes on as if it had been asked by itself
+        lone = DreamEngine(dynamics, 1, commit=commit)
+        lone.load(whole.state(torch.tensor([row])))
+        if row < 3:
+            steps(lone, one, [3 + row], slice(row, row + 1))
+        after = steps(lone, one, [7], slice(row, row + 1))[0, 0]
+        now = some.step(actions_at(one, 7), torch.arange(4) == row).latents[row]
+        torch.testing.assert_close(now, after, atol=1e-5, rtol=0)
+
+
 def slow_step(made, latents, one):
     """What frame t is, by the plain way: K looks at all t + 1 frames at once, in float32, without a cache."""
     dynamics, t = made._source().cpu().float(), latents.shape[1]

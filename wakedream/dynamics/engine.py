@@ -1,5 +1,6 @@
 """The dream engine: many dreams as rows of one batch, made once and kept (paper section 3.2)."""
 
+import copy
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from wakedream.dynamics.shortcut import Noised, commit_level, finest_index, nois
 from wakedream.errors import ConfigError, DataError
 from wakedream.model.frozen import Shared, refresh
 from wakedream.model.pretrained import Pretrained
-from wakedream.model.stepwise import FrameByFrame
+from wakedream.model.stepwise import FrameByFrame, computed, filled
 from wakedream.notation import Latent, Latents
 from wakedream.transformer.cache import Cache, CacheState
 
@@ -101,8 +102,7 @@ class DreamEngine:
         self.cache: Cache = self.model.init_cache(rows, {name: part.shape[-2] for name, part in (tokens or {}).items()})
         self._own = self._empty() | {f"tokens/{name}": part.detach().expand(rows, *part.shape[-2:]).to(
             self.device, copy=True, memory_format=torch.contiguous_format) for name, part in (tokens or {}).items()}
-        run = self._step_after if commit == AFTER else self._step_with_next
-        self._run = self._mode.recorded(run, [*self.cache.position, *self._own.values()])
+        self._run = self._mode.recorded(self._step, [*self.cache.position, *self._own.values()])
         self._faulty = torch.zeros((), dtype=torch.bool, device=self.device)
         self._all = torch.ones(rows, dtype=torch.bool, device=self.device)  # made here: a copy from the host would wait
 
@@ -221,6 +221,20 @@ class DreamEngine:
             for component in self.model.actions.components:
                 own[f"actions/{component.name}"] = torch.from_numpy(component.zeros(self.rows))
         return {name: tensor.to(self.device) for name, tensor in own.items()}
+
+    def _first(self, rows: int) -> "DreamEngine":
+        """Its first rows alone, as a view: what they become, they become here."""
+        made = copy.copy(self)
+        made.rows, made.cache = rows, self.cache.first(rows)
+        made._own = {name: tensor[:rows] for name, tensor in self._own.items()}
+        return made
+
+    def _step(self, has_action: Tensor, active: Tensor, *actions: Tensor) -> tuple[Latent, dict[str, Tensor]]:
+        if (count := computed(active)) < self.rows:
+            latents, outputs = self._first(count)._step(*(part[:count] for part in (has_action, active, *actions)))
+            return filled(latents, self.rows), {name: filled(part, self.rows) for name, part in outputs.items()}
+        step = self._step_after if self.commit == AFTER else self._step_with_next
+        return step(has_action, active, *actions)
 
     def _step_after(self, has_action: Tensor, active: Tensor, *actions: Tensor) -> tuple[Latent, dict[str, Tensor]]:
         trajectory = self._trajectory(has_action, actions)

@@ -75,6 +75,19 @@ class FrameByFrame:
         return rows.to(self.device)
 
 
+def computed(active: Tensor) -> int:
+    """How many rows, from the first on, are worth computing: up to the last that is active. On a GPU all are, since to
+    look would wait for it, and a graph takes them all."""
+    if active.device.type != "cpu":
+        return len(active)
+    return max(1, int(active.nonzero()[-1]) + 1 if active.any() else 1)
+
+
+def filled(part: Tensor, rows: int) -> Tensor:
+    """The first rows (n ...), and zeros for the others."""
+    return part if len(part) == rows else torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])
+
+
 @runtime_checkable
 class Seat(Protocol):
     """What is kept for a model: caches and graphs, in which one at a time goes on."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wakedream.model.given import Given, check_frames, frames_of, latents_of
 from wakedream.model.pretrained import Pretrained
-from wakedream.model.stepwise import FrameByFrame, Guest, check_state, forked
+from wakedream.model.stepwise import FrameByFrame, Guest, check_state, computed, filled, forked
 from wakedream.notation import Frame, Latent
 from wakedream.transformer.cache import Cache, CacheState
 
@@ -147,4 +147,7 @@ class _Rings:
         return self.model._encode(frame.unsqueeze(1), None, self.encoding).squeeze(1)
 
     def _decode(self, latent: Tensor, active: Tensor) -> Tensor:
-        return self.model._decode(latent.unsqueeze(1), self.decoding, active).squeeze(1).clamp(0, 1)
+        count = computed(active)
+        cache = self.decoding if count == len(active) else self.decoding.first(count)
+        made = self.model._decode(latent[:count].unsqueeze(1), cache, active[:count]).squeeze(1).clamp(0, 1)
+        return filled(made, len(active))

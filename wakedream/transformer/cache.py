@@ -92,6 +92,11 @@ class Cache:
         state = self.state(rows)
         return Cache({index: LayerCache(*pair) for index, pair in state.layers.items()}, *state.position)
 
+    def first(self, rows: int) -> "Cache":
+        """The first rows alone, as a view: what is written there is written here."""
+        layers = {index: LayerCache(layer.keys[:rows], layer.values[:rows]) for index, layer in self.layers.items()}
+        return Cache(layers, self.frame_ids[:rows], self.next_ids[:rows], self.segments[:rows])
+
     def reset(self, rows: Tensor | None = None) -> None:
         """Forget everything, or the rows where bool (b) is True; their next frame is number 0."""
         if rows is None:
