@@ -4,12 +4,14 @@
 
 Obedience is that of `wakedream evaluate` (evaluation/dynamics/control.py), with dreams that are dreamed by the page:
 each context is a moment that the page offers, the command's key is held on the keyboard, the picture is read from the
-canvas. Then the page runs for --seconds under keys that change. Needs playwright and a Chromium.
+canvas. Then the page runs for --seconds under keys that change. --pictures: of the page,
+and a GIF of it under keys. Needs playwright and a Chromium.
 """
 
 import argparse
 import contextlib
 import datetime
+import io
 import json
 import re
 import shutil
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import wakedream as wd
@@ -180,6 +183,8 @@ def speed(browser: Browser, run: Path, options: argparse.Namespace) -> dict[str,
         gaps = np.diff(np.array(page.evaluate("window.times")))
         said = page.inner_text("#numbers")
         if options.pictures:
+            options.pictures.mkdir(parents=True, exist_ok=True)
+            moving(page, options.pictures / "play.gif", codes)
             shots(page, options.pictures)
         return {"seconds_until_the_address": round(told, 1), "seconds_from_there_to_a_picture": round(first, 2),
                 "fps": round(1000 / float(gaps.mean()), 1), "ms_between_p50": round(float(np.median(gaps)), 1),
@@ -189,7 +194,6 @@ def speed(browser: Browser, run: Path, options: argparse.Namespace) -> dict[str,
 
 def shots(page: Page, folder: Path) -> None:
     """The page wide and narrow, light and dark, and with the agent at play where there is one."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, (width, height) in SIZES.items():
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_timeout(300)
@@ -200,6 +204,28 @@ def shots(page: Page, folder: Path) -> None:
         page.click("#agent")
         page.wait_for_timeout(3000)
     page.screenshot(path=folder / "play-dark.png")
+
+
+def moving(page: Page, file: Path, codes: list[str], frames: int = 90) -> None:
+    """The dream and the keys that are held, as they look in the page, as a GIF."""
+    page.set_viewport_size({"width": 440, "height": 900})
+    page.wait_for_timeout(300)
+    above, below = (page.locator(name).bounding_box() for name in ("#stage", "#touch"))
+    assert above and below
+    clip = {"x": 0, "y": above["y"] - 8, "width": 440, "height": below["y"] + below["height"] - above["y"] + 16}
+    shots, times, held = list[Image.Image](), list[float](), None
+    for number in range(frames):
+        if number % 9 == 0:
+            if held:
+                page.keyboard.up(held)
+            held = codes[(number // 9) % len(codes)]
+            page.keyboard.down(held)
+        times.append(time.perf_counter())
+        shots.append(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("P", palette=Image.Palette.ADAPTIVE))
+    if held:
+        page.keyboard.up(held)
+    lasted = np.diff([*times, time.perf_counter()]) * 1000
+    shots[0].save(file, save_all=True, append_images=shots[1:], duration=[round(ms) for ms in lasted], loop=0)
 
 
 def main() -> None:
