@@ -39,11 +39,13 @@ demo: $(VENV)/.installed weights
 
 agent: $(VENV)/.installed weights
 	$(BIN)/wakedream record doorkey5 --out $(AGENT)/data --frames 24000 --size 40 --policy scripted:0.6,random:0.4 --processes 2
-	$(BIN)/wakedream train tokenizer auto --data $(AGENT)/data --out $(AGENT)/tokenizer --train.minutes 1.5 --model.num-latents 8 --model.patch-size 8
-	$(BIN)/wakedream train dynamics auto --data $(AGENT)/data --tokenizer $(AGENT)/tokenizer --out $(AGENT)/dynamics --train.minutes 4 \
-	  --model.told --loader.batch-size 32 --train.compile on --objective.bootstrap-from 800
-	$(BIN)/wakedream train agent demo --data $(AGENT)/data --world $(AGENT)/dynamics --out $(AGENT)/agent --train.minutes 1.5
-	$(BIN)/wakedream train imagination demo --data $(AGENT)/data --agent $(AGENT)/agent --out $(AGENT)/imagination --train.minutes 3
+	$(BIN)/wakedream train tokenizer auto --data $(AGENT)/data --out $(AGENT)/tokenizer --model.num-latents 8 --model.patch-size 8 \
+	  --train.steps 700 --train.minutes None
+	$(BIN)/wakedream train dynamics auto --data $(AGENT)/data --tokenizer $(AGENT)/tokenizer --out $(AGENT)/dynamics \
+	  --model.told --loader.batch-size 32 --train.compile on --objective.bootstrap-from 800 --train.steps 2000 --train.minutes None
+	$(BIN)/wakedream train agent demo --data $(AGENT)/data --world $(AGENT)/dynamics --out $(AGENT)/agent --train.steps 300 --train.minutes None
+	$(BIN)/wakedream train imagination demo --data $(AGENT)/data --agent $(AGENT)/agent --out $(AGENT)/imagination \
+	  --train.steps 110 --train.minutes None
 	$(BIN)/wakedream evaluate $(AGENT)/imagination --data $(AGENT)/data --out $(AGENT)/report --policies random scripted --processes 2
 	@echo "Open $(AGENT)/report/index.html in a browser: the agent before and after practice, in its dream and in the world."
 
