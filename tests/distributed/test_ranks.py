@@ -166,6 +166,14 @@ def test_a_rank_killed_while_saving_leaves_the_last_checkpoint(out, single) -> N
     assert not list(checkpoints.folder.glob(".*partial"))
 
 
+def test_what_one_ranks_disk_refuses_stops_both(out) -> None:
+    """Each says whose it was; nothing is left that looks like a checkpoint."""
+    first, second = ((out / f"full.{rank}").read_text() for rank in range(2))
+    assert second.startswith("no space left while writing")
+    assert first == f"process 1 could not save: {second}"
+    assert not list((out / "fsdp_full" / "checkpoints").glob("step_*"))
+
+
 def test_the_tokenizer_trains_sharded_as_it_does_whole(out) -> None:
     runs = [log_lines(out / f"real_{parallel}" / "metrics.jsonl") for parallel in ranks.PARALLEL]
     assert [line["kind"] for line in runs[0]].count("held_out") == 2

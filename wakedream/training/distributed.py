@@ -73,6 +73,10 @@ class Place:
         processes ask for it together."""
         return dist.new_group(backend="gloo", timeout=PATIENCE) if self.world_size > 1 else None
 
+    def group(self) -> Any:
+        """For `gather` in another thread, beside what the main threads share. All processes ask for it together."""
+        return dist.new_group(backend="gloo") if self.world_size > 1 else None
+
     def gather(self, tensors: dict[str, Tensor], plain: Any,
                group: Any = None) -> list[tuple[dict[str, Tensor], Any]]:
         """Every process's tensors (on the host) and plain values, in the order of ranks."""
