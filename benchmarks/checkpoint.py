@@ -2,7 +2,7 @@
 
     python benchmarks/checkpoint.py [--million 30] [--saves 5]
 
-Layers with AdamW's state and averaged weights, on the CPU. Prints, in seconds, the median and the range of: a step; what
+Layers with AdamW's state and averaged weights, on the CPU. Prints, in seconds, median and range of: a step; what
 `save` takes until it returns; until the files are complete; and a step meanwhile.
 """
 
