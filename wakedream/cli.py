@@ -103,14 +103,16 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not error.told:
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except PermissionError as error:
         print(f"error: {error.filename} may not be read or written ({error.strerror}): give yourself the permission, "
               "or another path", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\n{str(stop) or 'interrupted'}", file=sys.stderr)
+        if not getattr(stop, "told", False):
+            print(f"\n{str(stop) or 'interrupted'}", file=sys.stderr)
         return 128 + int(getattr(stop, "signal", signal.SIGINT))
 
 

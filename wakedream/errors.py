@@ -10,6 +10,8 @@ from types import ModuleType
 class UserError(Exception):
     """Something outside the code is wrong: a file, an option, a data set, the disk."""
 
+    told = False  # by another process of the run
+
 
 class ConfigError(UserError):
     """An option or a combination of options is not possible."""
@@ -44,7 +46,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int, message: str = ""):
         super().__init__(message)
-        self.signal = number
+        self.signal, self.told = number, False  # told: by another process of the run
 
 
 def require(module: str, extra: str) -> ModuleType:

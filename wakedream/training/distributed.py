@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from wakedream.device import pick_device
 from wakedream.errors import ConfigError
 from wakedream.training.config import TrainConfig
+from wakedream.training.peers import Peers
 from wakedream.training.shards import shard
 
 RECOMPILES = 64  # of a layer's code: by kind, what it keeps, clip shape; the default of 8 is for whole models
@@ -122,7 +123,8 @@ def _from_environment(name: str, default: int) -> int:
 @contextlib.contextmanager
 def join(device: str = "auto") -> Iterator[Place]:
     """This process's place; under torchrun, one of several that train together. ConfigError when the environment
-    says that it is one of several, but not which, or not where they meet."""
+    says that it is one of several, but not which, or not where they meet. When one of them ends, the others raise a
+    RunError that says which."""
     world_size = _from_environment("WORLD_SIZE", 1)
     rank = _from_environment("RANK", 0) if world_size > 1 else 0
     missing = [name for name in MEETING if name not in os.environ]
@@ -138,9 +140,13 @@ def join(device: str = "auto") -> Iterator[Place]:
         yield Place(chosen)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    peers = Peers(rank, world_size)
     try:
         yield Place(chosen, rank, world_size)
+    except BaseException as error:
+        raise peers.leave(error) from error
     finally:
+        peers.close()
         dist.destroy_process_group()
 
 

@@ -8,10 +8,14 @@ from wakedream.errors import Interrupted
 
 
 class Interruption:
-    """`with Interruption() as asked:` the first signal sets `asked.signal`, the second raises Interrupted."""
+    """`with Interruption() as asked:` the first signal sets `asked.signal`, the second raises Interrupted.
 
-    def __init__(self) -> None:
+    speaks: one process of a run says that it was heard.
+    """
+
+    def __init__(self, speaks: bool = True) -> None:
         self.signal: int | None = None
+        self.speaks = speaks
 
     def __enter__(self) -> "Interruption":
         signals = (signal.SIGINT, signal.SIGTERM)
@@ -26,4 +30,5 @@ class Interruption:
         if self.signal is not None:
             raise Interrupted(number, "stopped at once; the last checkpoint stays")
         self.signal = number
-        print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        if self.speaks:
+            print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)

@@ -76,7 +76,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     step = Stepper(wrap(state.objective, config, place), state, config)
     frames = frames_per_batch * config.accumulate * place.world_size
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
-    with contextlib.ExitStack() as stack, Interruption() as asked, checkpoints:
+    with contextlib.ExitStack() as stack, Interruption(place.writes) as asked, checkpoints:
         metrics = None
         while not over:
             before = state.step, state.frames
