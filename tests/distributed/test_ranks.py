@@ -34,21 +34,23 @@ def prepare(out: Path) -> Path:
     return out
 
 
-def start(out: Path, *arguments: str, script: str = ranks.__file__) -> tuple[list[int], list[str]]:
-    """Exit codes and what was said, of two processes that did their work."""
+def start(out: Path, *arguments: str, script: str = ranks.__file__, count: int = 2,
+          on_host: int | None = None) -> tuple[list[int], list[str]]:
+    """Exit codes and what was said, of processes that did their work. on_host: of them, as if there were more hosts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
-                  "GLOO_SOCKET_IFNAME": "lo"}
+    on_host = on_host or count
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count),
+                  "LOCAL_WORLD_SIZE": str(on_host), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     processes = [
         subprocess.Popen([sys.executable, script, str(out), *arguments],
-                         env=os.environ | rendezvous | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                         env=os.environ | rendezvous | {"RANK": str(rank), "LOCAL_RANK": str(rank % on_host)},
                          stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
+        for rank in range(count)
     ]
     said = [process.communicate(timeout=240)[1] for process in processes]
-    assert all((out / f"done.{rank}").exists() for rank in range(2)), "\n".join(said)
+    assert all((out / f"done.{rank}").exists() for rank in range(count)), "\n".join(said)
     return [process.returncode for process in processes], said
 
 
@@ -75,10 +77,11 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 
                                    msg=lambda what, name=name: f"{name}: {what}")
 
 
-def of(out: Path, name: str) -> dict[str, Tensor]:
-    """What both ranks found, which is the same."""
-    first, second = (load_file(out / f"{name}.{rank}.safetensors") for rank in range(2))
-    same(first, second)
+def of(out: Path, name: str, count: int = 2) -> dict[str, Tensor]:
+    """What all ranks found, which is the same."""
+    first, *others = (load_file(out / f"{name}.{rank}.safetensors") for rank in range(count))
+    for other in others:
+        same(first, other)
     return first
 
 

@@ -58,15 +58,17 @@ class Checkpoints:
         self.wait()
         tensors, plain = pack(state)
         rows = {name: bounds(tensor) for name, tensor in tensors.items() if is_sharded(tensor)}
+        names = _names(shards_of(rows))
+        split = rows if self.place.rank < len(names) else {}  # of several copies of the model the first is written
         own = self._staging.tensors(
-            {name: tensor for name, tensor in tensors.items() if self.place.writes or name in rows})
+            {name: tensor for name, tensor in tensors.items() if self.place.writes or name in split})
         if rows and self._group is None:
             self._group = self.place.group()  # collective, so not in the thread
         if self.place.writes:
             assert model is not None
             self._writing = self._thread.submit(self._write, step, own, plain, rows, self._staging.model(model))
         elif rows:
-            self._writing = self._thread.submit(self._hand_over, step, own)
+            self._writing = self._thread.submit(self._hand_over, step, own, names)
         return self.path(step)
 
     @property
@@ -99,7 +101,7 @@ class Checkpoints:
     def _write(self, step: int, own: dict[str, Tensor], plain: Any, rows: dict[str, list[int]],
                model: nn.Module) -> None:
         """Write beside, flush, rename, move `latest`: a process that dies leaves the last one usable."""
-        path, names = self.path(step), _names(self.place.world_size if rows else 1)
+        path, names = self.path(step), _names(shards_of(rows))
         with runs.atomic(path) as beside:
             beside.mkdir()
             sums: dict[str, str] = {}
@@ -117,15 +119,17 @@ class Checkpoints:
         for old in self.all()[: -self.keep]:
             runs.remove(old)
 
-    def _hand_over(self, step: int, own: dict[str, Tensor]) -> None:
-        """Write this process's rows where the first process finds them."""
-        name, sums = _names(self.place.world_size)[self.place.rank], dict[str, str]()
+    def _hand_over(self, step: int, own: dict[str, Tensor], names: list[str]) -> None:
+        """Write this process's rows, if it has any to write, where the first process finds them."""
+        sums: dict[str, str] = {}
         with self._together(self.path(step), sums):
             self._check(step, own)
-            file = self._handed(name)
-            with runs.atomic(file) as beside:
-                save_file(own, beside)
-            sums[name] = runs.sha256(file)
+            if self.place.rank < len(names):
+                name = names[self.place.rank]
+                file = self._handed(name)
+                with runs.atomic(file) as beside:
+                    save_file(own, beside)
+                sums[name] = runs.sha256(file)
 
     def _take_over(self, folder: Path, names: list[str]) -> None:
         """Move the other processes' files into `folder`."""
@@ -236,6 +240,11 @@ def _damage(path: Path, files: dict[str, str], place: Place) -> dict[str, str]:
     for _, one in place.gather({}, damage(path, files, sorted(files)[place.rank :: place.world_size])):
         found |= one
     return found
+
+
+def shards_of(rows: dict[str, list[int]]) -> int:
+    """Over how many processes they are split."""
+    return len(next(iter(rows.values()))) - 1 if rows else 1
 
 
 def _names(count: int) -> list[str]:

@@ -39,6 +39,7 @@ class Place:
     device: torch.device
     rank: int = 0
     world_size: int = 1
+    on_host: int = 1  # processes of each host, of consecutive ranks; 0: hosts differ
 
     @property
     def writes(self) -> bool:
@@ -135,14 +136,16 @@ def join(device: str = "auto") -> Iterator[Place]:
     if not 0 <= rank < world_size:
         raise ConfigError(f"RANK is {rank} in the environment and WORLD_SIZE {world_size}: expected a rank from 0 to "
                           f"{world_size - 1}; unset both to train in one process, or use torchrun, which sets them")
-    chosen = pick_device(device, _from_environment("LOCAL_RANK", 0) if world_size > 1 else None)
+    local, on_host = _from_environment("LOCAL_RANK", 0), max(1, _from_environment("LOCAL_WORLD_SIZE", world_size))
+    chosen = pick_device(device, local if world_size > 1 else None)
     if world_size == 1:
         yield Place(chosen)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     peers = Peers(rank, world_size)
     try:
-        yield Place(chosen, rank, world_size)
+        alike = world_size % on_host == 0 and rank % on_host == local
+        yield Place(chosen, rank, world_size, on_host if alike else 0)
     except BaseException as error:
         raise peers.leave(error) from error
     finally:
@@ -219,14 +222,28 @@ def settle(objective: nn.Module, averaged: nn.Module, config: TrainConfig, place
         names = {id(part): name for name, part in model.named_modules()}  # type: ignore[operator,union-attr]
         twins = [averaged.get_submodule(names[id(block)]) for block in blocks]  # type: ignore[union-attr]
         low = torch.bfloat16 if lowers(config.precision, place.device) else None
-        shard(model, blocks, place.device, low=low)  # type: ignore[arg-type]
-        shard(averaged, twins, place.device)  # it is kept in parts and computes nothing
+        copies = copies_of(config, place)
+        shard(model, blocks, place.device, copies, low)  # type: ignore[arg-type]
+        shard(averaged, twins, place.device, copies)  # it is kept in parts and computes nothing
     for module in (objective, averaged):
         module.to(place.device)
 
 
 def shards(config: TrainConfig, place: Place) -> bool:
-    return config.parallel == "fsdp" and place.world_size > 1
+    return config.parallel != "ddp" and place.world_size > 1
+
+
+def copies_of(config: TrainConfig, place: Place) -> int:
+    """How many whole copies of the model the processes hold together, each in parts; ConfigError where hosts differ."""
+    if config.parallel != "hsdp":
+        return 1
+    if not place.on_host:
+        local, on_host = (os.environ.get(name) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+        raise ConfigError("--train.parallel hsdp splits the model over the processes of a host: expected equally many "
+                          f"on each, ranks in a row, got LOCAL_WORLD_SIZE {on_host} and LOCAL_RANK {local} at RANK "
+                          f"{place.rank} of {place.world_size}; start them with torchrun, as many on each host, or "
+                          "choose fsdp")
+    return place.world_size // place.on_host
 
 
 def wants_compile(config: TrainConfig, device: torch.device) -> bool:
