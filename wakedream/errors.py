@@ -10,7 +10,7 @@ from types import ModuleType
 class UserError(Exception):
     """Something outside the code is wrong: a file, an option, a data set, the disk."""
 
-    told = False  # by another process of the run
+    told: bool | None = None  # by another process of the run; None: nobody asked the others
 
 
 class ConfigError(UserError):
@@ -37,6 +37,10 @@ class RunError(UserError):
     """A run cannot go on: folder in use, no space, numbers not finite."""
 
 
+class OwnWarning(UserWarning):
+    """Of one process of a run; what others warn of is said by the first for all."""
+
+
 class MissingExtraError(UserError):
     """An optional dependency is not installed."""
 
@@ -46,7 +50,8 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int, message: str = ""):
         super().__init__(message)
-        self.signal, self.told = number, False  # told: by another process of the run
+        self.signal = number
+        self.told: bool | None = None  # as a UserError's
 
 
 def require(module: str, extra: str) -> ModuleType:

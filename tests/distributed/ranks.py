@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wakedream.errors import RunError
+from wakedream.errors import OwnWarning, RunError
 from wakedream.training import distributed
 from wakedream.training.config import OptimConfig, TrainConfig
 from wakedream.training.distributed import Place, join, wrap
@@ -247,6 +248,8 @@ if __name__ == "__main__":
         if device == "cpu":
             real(here, folder)
             save_on_a_full_disk(here, folder)
+            warnings.warn("as all do", stacklevel=1)
+            warnings.warn(f"of process {here.rank} alone", OwnWarning, stacklevel=1)
         (folder / f"done.{here.rank}").touch()
         if device == "cpu":
             train(folder / "fsdp_killed", here, parallel="fsdp", steps=2)

@@ -61,7 +61,8 @@ def out(tmp_path_factory) -> Path:
     codes, said = start(out, "cpu")
     assert codes[1] == 9  # killed while saving, and the other cannot go on
     assert codes[0] not in (0, 9)
-    (out / "said").write_text(said[0])
+    for rank in range(2):
+        (out / f"said.{rank}").write_text(said[rank])
     return out
 
 
@@ -114,7 +115,7 @@ def test_two_ranks_go_on_bit_for_bit(out, parallel) -> None:
 @PARALLEL
 def test_two_ranks_go_on_from_one(out, single, parallel) -> None:
     same(of(out, f"{parallel}_from_one"), single, 1e-5)
-    assert "saved by 1 processes, going on with 2: random generators start anew" in (out / "said").read_text()
+    assert "saved by 1 processes, going on with 2: random generators start anew" in (out / "said.0").read_text()
 
 
 @PARALLEL
@@ -167,6 +168,14 @@ def test_a_rank_killed_while_saving_leaves_the_last_checkpoint(out, single) -> N
     assert list(checkpoints.folder.glob(".*partial"))  # the half that was written
     same(ranks.everything(ranks.train(out / "fsdp_killed", ALONE)), single, 1e-5)
     assert not list(checkpoints.folder.glob(".*partial"))
+
+
+def test_each_thing_is_said_once(out) -> None:
+    """Progress, notes and warnings by the first; by another what is its own."""
+    first, second = ((out / f"said.{rank}").read_text() for rank in range(2))
+    assert all(words in first for words in ("frames/s", "going on with 2", "as all do", "of process 0 alone"))
+    warned = [line for line in second.splitlines() if not line.startswith(" ")]
+    assert len(warned) == 1 and warned[0].endswith("OwnWarning: of process 1 alone"), second
 
 
 def test_what_one_ranks_disk_refuses_stops_both(out) -> None:

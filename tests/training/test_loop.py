@@ -20,6 +20,7 @@ from wakedream.runs import log_lines
 from wakedream.training import checkpoint, loop
 from wakedream.training.checkpoint import Checkpoints, read_state
 from wakedream.training.gradients import clip_and_guard
+from wakedream.training.interrupt import Interruption
 from wakedream.training.metrics import Check
 from wakedream.training.state import load_optimizer
 from wakedream.training.stored import read_all
@@ -106,6 +107,17 @@ def test_a_second_signal_stops_at_once(tmp_path, kit) -> None:
     with pytest.raises(Interrupted, match="at once"):
         kit.run(tmp_path / "run", Asked)
     assert Checkpoints(tmp_path / "run" / "checkpoints", 2).latest().name == "step_00000002"
+
+
+def test_a_signal_and_its_echo_are_one() -> None:
+    """torchrun passes on what the processes have got themselves."""
+    with Interruption(apart=60) as asked:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.signal == signal.SIGTERM
+        asked.heard -= 60
+        with pytest.raises(Interrupted, match="at once"):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Disk:

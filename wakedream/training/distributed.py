@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from wakedream.device import pick_device
-from wakedream.errors import ConfigError
+from wakedream.errors import ConfigError, OwnWarning
 from wakedream.training.config import TrainConfig
 from wakedream.training.peers import Peers
 from wakedream.training.shards import shard
@@ -145,12 +145,23 @@ def join(device: str = "auto") -> Iterator[Place]:
     peers = Peers(rank, world_size)
     try:
         alike = world_size % on_host == 0 and rank % on_host == local
-        yield Place(chosen, rank, world_size, on_host if alike else 0)
+        with _one_warns(rank):
+            yield Place(chosen, rank, world_size, on_host if alike else 0)
     except BaseException as error:
         raise peers.leave(error) from error
     finally:
         peers.close()
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _one_warns(rank: int) -> Iterator[None]:
+    """The first process for all, but for what is another's own."""
+    with warnings.catch_warnings():
+        if rank > 0:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", OwnWarning)
+        yield
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -27,6 +27,7 @@ from wakedream.training.schedule import progress
 from wakedream.training.state import Batches, TrainState, generators, set_generators
 from wakedream.training.stepper import Stepper
 
+ECHO = 5.0  # seconds in which several processes get one signal by several ways
 PATIENCE = 10  # steps in a row whose numbers are not finite
 
 
@@ -76,7 +77,8 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     step = Stepper(wrap(state.objective, config, place), state, config)
     frames = frames_per_batch * config.accumulate * place.world_size
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
-    with contextlib.ExitStack() as stack, Interruption(place.writes) as asked, checkpoints:
+    interruption = Interruption(place.writes, ECHO if place.world_size > 1 else 0.0)
+    with contextlib.ExitStack() as stack, interruption as asked, checkpoints:
         metrics = None
         while not over:
             before = state.step, state.frames

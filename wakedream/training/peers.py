@@ -48,6 +48,8 @@ class Peers:
             error.told = self.rank > 0  # all were asked to stop
         else:
             said = str(error) or type(error).__name__
+            if isinstance(error, UserError):
+                error.told = False
             with contextlib.suppress(RuntimeError):  # nobody is there to hear it
                 self.store.set(f"ended/{self.rank}", json.dumps([said, isinstance(error, UserError)]))
                 if isinstance(error, UserError):
