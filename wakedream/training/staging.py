@@ -50,9 +50,9 @@ def _twin(source: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _copy(into: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
-    on_gpu = False
+    gpus = set()
     for room, source in zip(into, sources, strict=True):
         room.copy_(source, non_blocking=True)
-        on_gpu = on_gpu or source.is_cuda
-    if on_gpu:
-        torch.cuda.current_stream().synchronize()
+        gpus |= {source.device} if source.is_cuda else set()
+    for gpu in gpus:
+        torch.cuda.synchronize(gpu)
