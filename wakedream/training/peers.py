@@ -60,7 +60,7 @@ class Peers:
 
     def close(self) -> None:
         self.over.set()
-        self.thread.join()
+        self.thread.join(1.0)  # it may be asking a store that does not answer
 
     def _answer(self) -> None:
         """To the alarm: this process lives."""
