@@ -106,15 +106,23 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not _told(error):
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except PermissionError as error:
         print(f"error: {error.filename} may not be read or written ({error.strerror}): give yourself the permission, "
               "or another path", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\n{str(stop) or 'interrupted'}", file=sys.stderr)
+        if not _told(stop):
+            print(f"\n{str(stop) or 'interrupted'}", file=sys.stderr)
         return 128 + int(getattr(stop, "signal", signal.SIGINT))
+
+
+def _told(error: BaseException) -> bool:
+    """Whether another process says it. Before the processes of a run have met, one of each host speaks."""
+    told = getattr(error, "told", None)
+    return os.environ.get("LOCAL_RANK", "0") != "0" if told is None else told
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -10,6 +10,8 @@ from types import ModuleType
 class UserError(Exception):
     """Something outside the code is wrong: a file, an option, a data set, the disk."""
 
+    told: bool | None = None  # by another process of the run; None: nobody asked the others
+
 
 class ConfigError(UserError):
     """An option or a combination of options is not possible."""
@@ -35,6 +37,10 @@ class RunError(UserError):
     """A run cannot go on: folder in use, no space, numbers not finite."""
 
 
+class OwnWarning(UserWarning):
+    """Of one process of a run; what others warn of is said by the first for all."""
+
+
 class MissingExtraError(UserError):
     """An optional dependency is not installed."""
 
@@ -45,6 +51,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int, message: str = ""):
         super().__init__(message)
         self.signal = number
+        self.told: bool | None = None  # as a UserError's
 
 
 def require(module: str, extra: str) -> ModuleType:

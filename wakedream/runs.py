@@ -137,6 +137,7 @@ def check_readable(path: Path) -> None:
         file.read(1)
 
 
+_UMASK = threading.Lock()
 REFUSED = (errno.EFBIG, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENAMETOOLONG)
 
 
@@ -275,8 +276,9 @@ def remove(path: Path) -> None:
 
 def _flush(path: Path) -> None:
     """On the disk, and readable by whom the umask lets: safetensors' own files are their owner's alone."""
-    umask = os.umask(0o077)  # it cannot be read but by setting it
-    os.umask(umask)
+    with _UMASK:  # it cannot be read but by setting it, and another thread may be writing too
+        umask = os.umask(0o077)
+        os.umask(umask)
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         with contextlib.suppress(PermissionError):  # a disk that knows no permissions
             file.chmod(0o666 & ~umask)

@@ -1,8 +1,10 @@
 """What two processes do for test_ranks.py: RANK and WORLD_SIZE are set; arguments are a folder and a device."""
 
 import contextlib
+import errno
 import os
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from wakedream.errors import OwnWarning, RunError
 from wakedream.training import distributed
 from wakedream.training.config import OptimConfig, TrainConfig
 from wakedream.training.distributed import Place, join, wrap
@@ -214,6 +217,20 @@ class join_again:  # noqa: N801 (stands for a function)
         pass
 
 
+def save_on_a_full_disk(place: Place, out: Path) -> None:
+    """The second process's."""
+    from wakedream.training import checkpoint
+
+    def full(tensors, file) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with mock.patch.object(checkpoint, "save_file", save_file if place.writes else full):
+        try:
+            train(out / "fsdp_full", place, parallel="fsdp", steps=4)
+        except RunError as error:
+            (out / f"full.{place.rank}").write_text(str(error))
+
+
 def die_while_saving(place: Place, out: Path) -> None:
     """The second process is killed between its rows and the first one's rename."""
     from wakedream.training import checkpoint
@@ -230,6 +247,9 @@ if __name__ == "__main__":
         work(here, folder)
         if device == "cpu":
             real(here, folder)
+            save_on_a_full_disk(here, folder)
+            warnings.warn("as all do", stacklevel=1)
+            warnings.warn(f"of process {here.rank} alone", OwnWarning, stacklevel=1)
         (folder / f"done.{here.rank}").touch()
         if device == "cpu":
             train(folder / "fsdp_killed", here, parallel="fsdp", steps=2)

@@ -34,21 +34,23 @@ def prepare(out: Path) -> Path:
     return out
 
 
-def start(out: Path, *arguments: str, script: str = ranks.__file__) -> tuple[list[int], list[str]]:
-    """Exit codes and what was said, of two processes that did their work."""
+def start(out: Path, *arguments: str, script: str = ranks.__file__, count: int = 2,
+          on_host: int | None = None) -> tuple[list[int], list[str]]:
+    """Exit codes and what was said, of processes that did their work. on_host: of them, as if there were more hosts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
-                  "GLOO_SOCKET_IFNAME": "lo"}
+    on_host = on_host or count
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count),
+                  "LOCAL_WORLD_SIZE": str(on_host), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     processes = [
         subprocess.Popen([sys.executable, script, str(out), *arguments],
-                         env=os.environ | rendezvous | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                         env=os.environ | rendezvous | {"RANK": str(rank), "LOCAL_RANK": str(rank % on_host)},
                          stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
+        for rank in range(count)
     ]
     said = [process.communicate(timeout=240)[1] for process in processes]
-    assert all((out / f"done.{rank}").exists() for rank in range(2)), "\n".join(said)
+    assert all((out / f"done.{rank}").exists() for rank in range(count)), "\n".join(said)
     return [process.returncode for process in processes], said
 
 
@@ -59,7 +61,8 @@ def out(tmp_path_factory) -> Path:
     codes, said = start(out, "cpu")
     assert codes[1] == 9  # killed while saving, and the other cannot go on
     assert codes[0] not in (0, 9)
-    (out / "said").write_text(said[0])
+    for rank in range(2):
+        (out / f"said.{rank}").write_text(said[rank])
     return out
 
 
@@ -75,10 +78,11 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 
                                    msg=lambda what, name=name: f"{name}: {what}")
 
 
-def of(out: Path, name: str) -> dict[str, Tensor]:
-    """What both ranks found, which is the same."""
-    first, second = (load_file(out / f"{name}.{rank}.safetensors") for rank in range(2))
-    same(first, second)
+def of(out: Path, name: str, count: int = 2) -> dict[str, Tensor]:
+    """What all ranks found, which is the same."""
+    first, *others = (load_file(out / f"{name}.{rank}.safetensors") for rank in range(count))
+    for other in others:
+        same(first, other)
     return first
 
 
@@ -111,7 +115,7 @@ def test_two_ranks_go_on_bit_for_bit(out, parallel) -> None:
 @PARALLEL
 def test_two_ranks_go_on_from_one(out, single, parallel) -> None:
     same(of(out, f"{parallel}_from_one"), single, 1e-5)
-    assert "saved by 1 processes, going on with 2: random generators start anew" in (out / "said").read_text()
+    assert "saved by 1 processes, going on with 2: random generators start anew" in (out / "said.0").read_text()
 
 
 @PARALLEL
@@ -164,6 +168,22 @@ def test_a_rank_killed_while_saving_leaves_the_last_checkpoint(out, single) -> N
     assert list(checkpoints.folder.glob(".*partial"))  # the half that was written
     same(ranks.everything(ranks.train(out / "fsdp_killed", ALONE)), single, 1e-5)
     assert not list(checkpoints.folder.glob(".*partial"))
+
+
+def test_each_thing_is_said_once(out) -> None:
+    """Progress, notes and warnings by the first; by another what is its own."""
+    first, second = ((out / f"said.{rank}").read_text() for rank in range(2))
+    assert all(words in first for words in ("frames/s", "going on with 2", "as all do", "of process 0 alone"))
+    warned = [line for line in second.splitlines() if not line.startswith(" ")]
+    assert len(warned) == 1 and warned[0].endswith("OwnWarning: of process 1 alone"), second
+
+
+def test_what_one_ranks_disk_refuses_stops_both(out) -> None:
+    """Each says whose it was; nothing is left that looks like a checkpoint."""
+    first, second = ((out / f"full.{rank}").read_text() for rank in range(2))
+    assert second.startswith("no space left while writing")
+    assert first == f"process 1 could not save: {second}"
+    assert not list((out / "fsdp_full" / "checkpoints").glob("step_*"))
 
 
 def test_the_tokenizer_trains_sharded_as_it_does_whole(out) -> None:

@@ -249,6 +249,18 @@ def test_an_error_of_one_process_ends_them_all(tmp_path, store, monkeypatch):
     assert not (tmp_path / "l" / FILE).exists()
 
 
+def test_processes_that_do_not_see_the_same_folder_are_told(tmp_path, store):
+    """Each on a disk of its own."""
+    threads = Threads(2)
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(encode_store, build(), store, tmp_path / str(rank), show_progress=False,
+                            company=threads.company(rank)) for rank in range(2)]
+        errors = [one.exception() for one in made]
+    assert all(isinstance(error, RunError) for error in errors)
+    assert re.search(r"made by another process, is not here .*one that their hosts share", str(errors[0]))
+    assert str(errors[1]).startswith("process 0 could not measure the latents: ")
+
+
 def test_only_what_encodes_goes_to_the_device(store):
     """Half of the weights of a tokenizer only decode."""
     tokenizer = build()

@@ -1,11 +1,15 @@
 """A checkpoint is complete or absent; damage is found and the way out is named."""
 
+import copy
+import errno
 import os
 import shutil
+import threading
 
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from wakedream import runs
 from wakedream.errors import CheckpointError, RunError
@@ -34,6 +38,7 @@ def saved(tmp_path, kit) -> Checkpoints:
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
     for step in (1, 2, 3):
         checkpoints.save(step, {**STATE, "step": step}, kit.Model())
+    checkpoints.wait()
     return checkpoints
 
 
@@ -57,6 +62,7 @@ def test_a_copy_that_a_user_keeps_beside_them_is_no_checkpoint_of_the_run(saved:
     (saved.folder / "latest").unlink()
     assert saved.latest().name == "step_00000003"
     saved.save(4, STATE, kit.Model())
+    saved.wait()
     assert [path.name for path in saved.all()] == ["step_00000003", "step_00000004"]
     assert names < {path.name for path in saved.folder.iterdir()}
 
@@ -102,8 +108,9 @@ def test_killed_while_writing(saved: Checkpoints, kit, monkeypatch, dies_in: str
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, dies_in, die)
+    saved.save(4, STATE, kit.Model())
     with pytest.raises(KeyboardInterrupt):
-        saved.save(4, STATE, kit.Model())
+        saved.wait()
     assert [path.name for path in saved.all()] == ["step_00000002", "step_00000003"]
     assert saved.latest().name == "step_00000003"
     assert saved.load(saved.latest())["step"] == 3
@@ -118,9 +125,96 @@ def test_killed_between_rename_and_latest(saved: Checkpoints) -> None:
 
 
 def test_weights_that_are_not_finite_are_not_saved(saved: Checkpoints, kit) -> None:
-    with pytest.raises(RunError, match="not finite"):
-        saved.save(4, {"w": torch.tensor([1.0, float("nan")])}, kit.Model())
+    saved.save(4, {"w": torch.tensor([1.0, float("nan")])}, kit.Model())
+    with pytest.raises(RunError, match="step 4: the weights are not finite"):
+        saved.wait()
     assert saved.latest().name == "step_00000003"
+
+
+class Slow:
+    """In place of `save_file`: a disk that writes when it is `free`."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.free, self.save_file = threading.Event(), module.save_file
+        monkeypatch.setattr(module, "save_file", self)
+
+    def __call__(self, tensors, file) -> None:
+        assert self.free.wait(60)
+        self.save_file(tensors, file)
+
+
+def full(*_) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_is_saved_is_the_state_of_then(saved: Checkpoints, kit, monkeypatch) -> None:
+    """Whatever becomes of tensors, plain values and the model while a slow disk writes; twice, since memory is kept."""
+    class Model(kit.Model):
+        def save_within(self, folder) -> None:
+            assert slow.free.wait(60)
+            super().save_within(folder)
+
+    for step in (4, 5):
+        slow, model = Slow(monkeypatch), Model()
+        state = {"step": step, "w": torch.full((3,), float(step)), "list": [step]}
+        then = copy.deepcopy(state), copy.deepcopy(model.state_dict())
+        saved.save(step, state, model)
+        with torch.no_grad():
+            for tensor in (state["w"], *model.state_dict().values()):
+                tensor.add_(1)
+        state["list"].append(0)
+        assert saved.latest() != saved.path(step)
+        slow.free.set()
+        saved.wait()
+        assert same(read_all(saved.load(saved.path(step))), then[0])
+        assert same(load_file(saved.path(step) / "model" / "model.safetensors"), then[1])
+        monkeypatch.undo()
+
+
+def test_a_second_save_waits_for_the_first(saved: Checkpoints, kit, monkeypatch) -> None:
+    slow = Slow(monkeypatch)
+    saved.save(4, {**STATE, "step": 4}, kit.Model())
+    second = threading.Thread(target=saved.save, args=(5, {**STATE, "step": 5}, kit.Model()))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive() and not saved.path(4).exists()
+    slow.free.set()
+    second.join()
+    assert saved.path(4).exists()
+    saved.wait()
+    assert [saved.load(path)["step"] for path in saved.all()] == [4, 5]
+
+
+@pytest.mark.parametrize("told_by", ["wait", "save", "exit"])
+def test_a_write_that_failed_is_told_and_the_one_before_stays(saved: Checkpoints, kit, monkeypatch, told_by) -> None:
+    monkeypatch.setattr(module, "save_file", full)
+    saved.save(4, STATE, kit.Model())
+    tell = {"wait": saved.wait, "save": lambda: saved.save(5, STATE, kit.Model()),
+            "exit": lambda: saved.__exit__(None, None, None)}[told_by]
+    with pytest.raises(RunError, match=r"no space left while writing .*step_00000004: free some space"):
+        tell()
+    assert saved.latest().name == "step_00000003" and not saved.failed
+    assert not list(saved.folder.glob(".*"))
+    monkeypatch.undo()
+    saved.save(5, STATE, kit.Model())
+    saved.wait()
+    assert saved.latest().name == "step_00000005"
+
+
+def test_after_another_error_the_write_ends_and_a_failed_one_is_no_more_than_a_warning(saved, kit, monkeypatch,
+                                                                                       capsys) -> None:
+    def fail_after(checkpoints: Checkpoints, step: int) -> None:
+        with checkpoints:
+            checkpoints.save(step, STATE, kit.Model())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after(saved, 4)
+    assert saved.latest().name == "step_00000004"
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(ZeroDivisionError):
+        fail_after(Checkpoints(saved.folder, keep=2), 5)
+    assert "warning: the checkpoint that was being written is not complete (no space left" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", [-1, 1])
@@ -156,6 +250,7 @@ def test_who_may_read_a_file_is_up_to_the_umask(saved: Checkpoints, kit, tmp_pat
         before = os.umask(mask)
         try:
             saved.save(4, STATE, kit.Model())
+            saved.wait()
         finally:
             os.umask(before)
         files = [file for file in saved.path(4).rglob("*") if file.is_file()]

@@ -1,18 +1,26 @@
 """The loop: exact resume, stopping, the finite check, what is due. On stand-ins."""
 
+import errno
 import json
 import math
+import multiprocessing
 import os
 import signal
+import threading
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from training.conftest import Kit
 
 from wakedream.errors import Interrupted, RunError
 from wakedream.progress import ProgressBar
 from wakedream.runs import log_lines
-from wakedream.training.checkpoint import Checkpoints
+from wakedream.training import checkpoint, loop
+from wakedream.training.checkpoint import Checkpoints, read_state
 from wakedream.training.gradients import clip_and_guard
+from wakedream.training.interrupt import Interruption
 from wakedream.training.metrics import Check
 from wakedream.training.state import load_optimizer
 from wakedream.training.stored import read_all
@@ -99,6 +107,110 @@ def test_a_second_signal_stops_at_once(tmp_path, kit) -> None:
     with pytest.raises(Interrupted, match="at once"):
         kit.run(tmp_path / "run", Asked)
     assert Checkpoints(tmp_path / "run" / "checkpoints", 2).latest().name == "step_00000002"
+
+
+def test_a_signal_and_its_echo_are_one() -> None:
+    """torchrun passes on what the processes have got themselves."""
+    with Interruption(apart=60) as asked:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.signal == signal.SIGTERM
+        asked.heard -= 60
+        with pytest.raises(Interrupted, match="at once"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Disk:
+    """In place of `save_file`: a disk that writes the state of step 2 when it is `free`, or fails then."""
+
+    def __init__(self, monkeypatch, fails: bool = False) -> None:
+        self.free, self.fails, self.save_file, self.calls = threading.Event(), fails, checkpoint.save_file, 0
+        monkeypatch.setattr(checkpoint, "save_file", self)
+
+    def __call__(self, tensors, file) -> None:
+        self.calls += 1
+        if self.calls == 1:
+            assert self.free.wait(60)
+            if self.fails:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.save_file(tensors, file)
+
+
+def test_training_goes_on_while_a_slow_disk_writes(tmp_path, kit, monkeypatch) -> None:
+    """The disk has not written step 2 when step 4 is made; what it writes in the end is step 2 all the same."""
+    kit.run(tmp_path / "whole", keep_checkpoints=9)
+    disk, there = Disk(monkeypatch), []
+
+    class Frees(kit.Objective):
+        def forward(self, clip):
+            if self.calls == 3:
+                there.append(list((tmp_path / "slow" / "checkpoints").glob("step_*")))
+                disk.free.set()
+            return super().forward(clip)
+
+    kit.run(tmp_path / "slow", Frees, keep_checkpoints=9)
+    assert there == [[]]
+    for step in (2, 4, 6):
+        whole, slow = (pack(read_all(read_state(tmp_path / run / "checkpoints" / f"step_{step:08d}")))[0]
+                       for run in ("whole", "slow"))
+        assert whole.keys() == slow.keys()
+        assert [name for name in whole if not torch.equal(whole[name], slow[name])] == []
+
+
+def test_a_failed_write_stops_the_run_at_the_next_step_that_knows(tmp_path, kit, monkeypatch) -> None:
+    kit.run(tmp_path / "run", steps=2)
+    disk, save = Disk(monkeypatch, fails=True), loop.save
+    monkeypatch.setattr(loop, "save", lambda state, checkpoints: state.step == 4 and save(state, checkpoints))
+
+    class Frees(kit.Objective):
+        def forward(self, clip):
+            if self.calls == 3:
+                disk.free.set()
+            return super().forward(clip)
+
+    with pytest.raises(RunError, match=r"no space left while writing .*step_00000004"):
+        kit.run(tmp_path / "run", Frees, steps=10**4)
+    assert Checkpoints(tmp_path / "run" / "checkpoints", 2).latest().name == "step_00000002"
+    assert disk.calls == 1
+    assert len(log_lines(tmp_path / "run" / "metrics.jsonl")) < 10**4
+
+
+def test_a_process_killed_while_the_thread_writes_leaves_the_one_before(tmp_path, kit) -> None:
+    """And the same command goes on from there as if nothing had happened."""
+    np.random.seed(0)
+    kit.run(tmp_path / "whole")
+    killed = multiprocessing.get_context("spawn").Process(target=die_while_writing, args=(tmp_path / "run",))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == 9
+    folder = tmp_path / "run" / "checkpoints"
+    assert list(folder.glob(".step_00000004.partial/model"))
+    kit.run(tmp_path / "run")
+    assert not list(folder.glob(".*"))
+    whole, parts = final(tmp_path / "whole"), final(tmp_path / "run")
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+
+
+def die_while_writing(folder) -> None:
+    """In step 6, the second checkpoint half written, the first complete."""
+    begun = threading.Event()
+
+    def write(tensors, file) -> None:
+        if "00000004" in str(file):
+            begun.set()
+            threading.Event().wait()
+        save_file(tensors, file)
+
+    class Dies(Kit.Objective):
+        def forward(self, clip):
+            if self.calls == 5:
+                assert begun.wait(60)
+                os._exit(9)
+            return super().forward(clip)
+
+    checkpoint.save_file = write
+    np.random.seed(0)
+    Kit.run(folder, Dies)
 
 
 def test_one_bad_step_is_left_out_and_counted(tmp_path, kit) -> None:

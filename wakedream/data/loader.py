@@ -15,7 +15,7 @@ from wakedream.data.frames import FrameTable
 from wakedream.data.resident import Resident, unpacked_bytes
 from wakedream.data.sampler import WindowSampler
 from wakedream.data.store import Store
-from wakedream.errors import DataError
+from wakedream.errors import DataError, OwnWarning
 
 MIN_BAD, MAX_BAD_SHARE = 8, 0.01  # so many damaged windows, and this share of all read, stop the run
 
@@ -156,7 +156,7 @@ class Loader:
             raise DataError(f"{self.bad_windows} of {self.read_windows} windows read are damaged, in "
                             f"episodes {sorted(self.bad)}; the last: {error}") from error
         if first:
-            warnings.warn(f"a damaged window was replaced by another: {error}", stacklevel=2)
+            warnings.warn(f"a damaged window was replaced by another: {error}", OwnWarning, stacklevel=2)
 
 
 def evaluation_clips(store: Store, split: str, count: int, length: int, seed: int = 0) -> Clip:

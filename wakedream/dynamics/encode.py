@@ -212,7 +212,11 @@ def _missing(store: Store, folder: Path, tokenizer: str) -> list[EpisodeInfo]:
 
 
 def _finish(store: Store, folder: Path, tokenizer: str, shape: tuple[int, int]) -> None:
-    """Measure the train split, then write `latents.json`."""
+    """Measure the train split, then write `latents.json`; RunError when a shard made by another is not here."""
+    paths = [shard_path(folder, number) for number in sources(store, tokenizer)]
+    if gone := [path for path in paths if not path.exists()]:
+        raise RunError(f"{gone[0]}, made by another process, is not here ({len(gone)} of {len(paths)} shards): all "
+                       "processes must see the same folder of latents; choose one that their hosts share")
     about = About(tokenizer, store.fingerprint, 1.0, ((0.0,) * shape[1],) * shape[0], tuple(spans(store)))
     mean, scale = statistics(LatentStore(folder, about), [info.id for info in store.split("train")])
     write_about(folder, replace(about, scale=scale, mean=tuple(tuple(row) for row in mean.tolist())))

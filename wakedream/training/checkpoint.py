@@ -6,11 +6,18 @@
     The state of sharded models is state-00001-of-00002.safetensors and so on, each written by one process; state.json
     says which rows each file has. Any number of processes can read either, each what it needs of it.
     RUN/checkpoints/latest                           the name of the newest one
+
+Training waits for a copy in memory alone, a thread writes. As torch.distributed.checkpoint.async_save, whose format is
+not this one: its metadata is pickled.
 """
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -19,45 +26,90 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wakedream import runs
-from wakedream.errors import CheckpointError, RunError
+from wakedream.errors import CheckpointError, RunError, UserError
 from wakedream.training.distributed import Place
 from wakedream.training.shards import bounds, is_sharded
+from wakedream.training.staging import Staging
 from wakedream.training.stored import Files, Stored
 from wakedream.training.sums import FORMAT, checksum_of, damage, listed, read_json
-from wakedream.training.tree import all_finite, on_host, pack, unpack
+from wakedream.training.tree import all_finite, pack, unpack
 
 ALONE = Place(torch.device("cpu"))
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; `keep` newest stay. All processes of the run save and load together."""
+    """The checkpoints of one run folder; `keep` newest stay. All processes of the run save, wait and load together.
+
+    `with Checkpoints(...) as checkpoints:` leaves when what is being written is complete.
+    """
 
     def __init__(self, folder: Path, keep: int, place: Place = ALONE):
         self.folder, self.keep, self.place = folder, keep, place
+        self._staging, self._thread = Staging(), ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
+        self._group: Any = None  # the threads' own: they meet while the processes' main threads meet elsewhere
 
     def save(self, step: int, state: dict[str, Any], model: nn.Module | None) -> Path:
-        """Write beside, flush, rename, move `latest`: a process that dies leaves the last one usable.
+        """Copy the state to the host and return; a thread writes it. Waits for the save before.
 
         model: what becomes the weights folder; not used where `place` does not write. Every process writes its rows
-        of what is sharded, the first all the rest.
+        of what is sharded, the first all the rest. Errors are raised by `wait`, which the next save begins with.
         """
+        self.wait()
         tensors, plain = pack(state)
         rows = {name: bounds(tensor) for name, tensor in tensors.items() if is_sharded(tensor)}
-        own = on_host({name: tensor for name, tensor in tensors.items() if self.place.writes or name in rows})
-        if not self.place.agree(all_finite(own)):
-            raise RunError(f"step {step}: the weights are not finite any more, so this state is not "
-                           f"saved. The checkpoints in {self.folder} stay; lower --optim.lr or use "
-                           "--train.precision float32")
-        path, names = self.path(step), _names(self.place.world_size if rows else 1)
-        if not self.place.writes:
-            self._hand_over(own, names)
-            return path
-        assert model is not None
+        names = _names(shards_of(rows))
+        split = rows if self.place.rank < len(names) else {}  # of several copies of the model the first is written
+        own = self._staging.tensors(
+            {name: tensor for name, tensor in tensors.items() if self.place.writes or name in split})
+        if rows and self._group is None:
+            self._group = self.place.group()  # collective, so not in the thread
+        if self.place.writes:
+            assert model is not None
+            self._writing = self._thread.submit(self._write, step, own, plain, rows, self._staging.model(model))
+        elif rows:
+            self._writing = self._thread.submit(self._hand_over, step, own, names)
+        return self.path(step)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a save has ended with an error, which `wait` raises. The first process knows of those of all."""
+        return self._writing is not None and self._writing.done() and self._writing.exception() is not None
+
+    def wait(self) -> None:
+        """Until what is being written is complete. Collective: what went wrong in one process is raised in all."""
+        mine: UserError | OSError | None = None
+        if self._writing:
+            try:
+                self._writing.result()
+            except (UserError, OSError) as error:
+                mine = error
+            self._writing = None
+        raise_any(mine, [said for _, said in self.place.gather({}, "" if mine is None else str(mine))])
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """After an error this process alone waits: the others may be elsewhere, or nowhere."""
+        if kind is None:
+            self.wait()
+        elif self._writing and (lost := self._writing.exception()) and self.place.writes:
+            print(f"warning: the checkpoint that was being written is not complete ({lost})", file=sys.stderr)
+        self._thread.shutdown()
+
+    def _write(self, step: int, own: dict[str, Tensor], plain: Any, rows: dict[str, list[int]],
+               model: nn.Module) -> None:
+        """Write beside, flush, rename, move `latest`: a process that dies leaves the last one usable."""
+        path, names = self.path(step), _names(shards_of(rows))
         with runs.atomic(path) as beside:
             beside.mkdir()
-            model.save_within(beside / "model")  # type: ignore[operator]
-            save_file(own, beside / names[0])
-            sums = self._take_over(beside, names)
+            sums: dict[str, str] = {}
+            with self._together(path, sums if rows else None):
+                self._check(step, own)
+                model.save_within(beside / "model")  # type: ignore[operator]
+                save_file(own, beside / names[0])
+            self._take_over(beside, names[1:])
             parameters = sum(parameter.numel() for parameter in model.parameters())
             values = {"format": FORMAT, "step": step, "parameters": parameters, "state": plain,
                       "shards": {"files": names, "rows": rows}, "files": _sums(beside, sums)}
@@ -66,31 +118,54 @@ class Checkpoints:
             beside.write_text(path.name + "\n", encoding="utf-8")
         for old in self.all()[: -self.keep]:
             runs.remove(old)
-        return path
 
-    def _hand_over(self, own: dict[str, Tensor], names: list[str]) -> None:
-        """Write this process's rows where the first process finds them."""
-        written = {}
-        if self.place.rank < len(names):
-            name = names[self.place.rank]
-            file = self.folder / f".{name}.partial"
-            with runs.atomic(file) as beside:
-                save_file(own, beside)
-            written[name] = runs.sha256(file)
-        self.place.gather({}, written)
-
-    def _take_over(self, folder: Path, names: list[str]) -> dict[str, str]:
-        """Wait for the other processes' files and move them into `folder`; returns their checksums."""
+    def _hand_over(self, step: int, own: dict[str, Tensor], names: list[str]) -> None:
+        """Write this process's rows, if it has any to write, where the first process finds them."""
         sums: dict[str, str] = {}
-        for _, written in self.place.gather({}, {}):
-            sums |= written
-        for name in names[1:]:
-            file = self.folder / f".{name}.partial"
+        with self._together(self.path(step), sums):
+            self._check(step, own)
+            if self.place.rank < len(names):
+                name = names[self.place.rank]
+                file = self._handed(name)
+                with runs.atomic(file) as beside:
+                    save_file(own, beside)
+                sums[name] = runs.sha256(file)
+
+    def _take_over(self, folder: Path, names: list[str]) -> None:
+        """Move the other processes' files into `folder`."""
+        for name in names:
+            file = self._handed(name)
             if not file.exists():
                 raise RunError(f"{file}, written by another process, is not here: all processes of a sharded run "
                                "must see the same run folder; choose an --out that they share")
             file.rename(folder / name)
-        return sums
+
+    def _handed(self, name: str) -> Path:
+        return self.folder / f".{name}.partial"
+
+    def _check(self, step: int, own: dict[str, Tensor]) -> None:
+        if not all_finite(own):
+            raise RunError(f"step {step}: the weights are not finite any more, so this state is not "
+                           f"saved. The checkpoints in {self.folder} stay; lower --optim.lr or use "
+                           "--train.precision float32")
+
+    @contextlib.contextmanager
+    def _together(self, path: Path, sums: dict[str, str] | None) -> Iterator[None]:
+        """The threads of all processes of a sharded run do their part of writing `path`, or all raise; then `sums` has
+        what each put into its own. None: this one writes alone."""
+        mine: UserError | OSError | None = None
+        try:
+            with runs.disk_errors(path):
+                yield
+        except (UserError, OSError) as error:
+            mine = error
+        if sums is None:
+            raise_any(mine, [])
+            return
+        heard = [said for _, said in self.place.gather({}, ["" if mine is None else str(mine), sums], self._group)]
+        raise_any(mine, [error for error, _ in heard])
+        for _, other in heard:
+            sums |= other
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint, None before the first."""
@@ -128,6 +203,15 @@ class Checkpoints:
             runs.remove(partial)
 
 
+def raise_any(mine: BaseException | None, said: list[str]) -> None:
+    """This process's error, or a RunError that tells another's; `said`: what each process has to say of it, or ""."""
+    if mine is not None:
+        raise mine
+    for rank, error in enumerate(said):
+        if error:
+            raise RunError(f"process {rank} could not save: {error}")
+
+
 def read_state(path: Path, place: Place = ALONE) -> dict[str, Any]:
     values = read_json(path)
     if found := _damage(path, values["files"], place):
@@ -156,6 +240,11 @@ def _damage(path: Path, files: dict[str, str], place: Place) -> dict[str, str]:
     for _, one in place.gather({}, damage(path, files, sorted(files)[place.rank :: place.world_size])):
         found |= one
     return found
+
+
+def shards_of(rows: dict[str, list[int]]) -> int:
+    """Over how many processes they are split."""
+    return len(next(iter(rows.values()))) - 1 if rows else 1
 
 
 def _names(count: int) -> list[str]:

@@ -52,9 +52,10 @@ class TrainConfig:
     """longest gradient; longer ones are scaled down"""
     ema_decay: float = 0.999
     """decay of the averaged weights, which are what is evaluated and saved; lower in the first steps"""
-    parallel: Literal["ddp", "fsdp"] = "ddp"
+    parallel: Literal["ddp", "fsdp", "hsdp"] = "ddp"
     """of several processes. ddp: each holds the whole model; fsdp: parameters, gradients, optimizer state and averages
-    are split over them, for models that are too large for that"""
+    are split over them, for models that are too large for that; hsdp: split over those of a host, and every host has a
+    copy"""
     recompute: bool = False
     """layers keep only their inputs and are computed again in the backward pass: less memory, about a third more
     time"""

@@ -21,8 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from wakedream.device import pick_device
-from wakedream.errors import ConfigError
+from wakedream.errors import ConfigError, OwnWarning
 from wakedream.training.config import TrainConfig
+from wakedream.training.peers import Peers
 from wakedream.training.shards import shard
 
 RECOMPILES = 64  # of a layer's code: by kind, what it keeps, clip shape; the default of 8 is for whole models
@@ -38,6 +39,7 @@ class Place:
     device: torch.device
     rank: int = 0
     world_size: int = 1
+    on_host: int = 1  # processes of each host, of consecutive ranks; 0: hosts differ
 
     @property
     def writes(self) -> bool:
@@ -72,6 +74,10 @@ class Place:
         """For `gather` where one process may wait hours for another: the run's own group gives up after 30 minutes. All
         processes ask for it together."""
         return dist.new_group(backend="gloo", timeout=PATIENCE) if self.world_size > 1 else None
+
+    def group(self) -> Any:
+        """For `gather` in another thread, beside what the main threads share. All processes ask for it together."""
+        return dist.new_group(backend="gloo") if self.world_size > 1 else None
 
     def gather(self, tensors: dict[str, Tensor], plain: Any,
                group: Any = None) -> list[tuple[dict[str, Tensor], Any]]:
@@ -118,7 +124,8 @@ def _from_environment(name: str, default: int) -> int:
 @contextlib.contextmanager
 def join(device: str = "auto") -> Iterator[Place]:
     """This process's place; under torchrun, one of several that train together. ConfigError when the environment
-    says that it is one of several, but not which, or not where they meet."""
+    says that it is one of several, but not which, or not where they meet. When one of them ends, the others raise a
+    RunError that says which."""
     world_size = _from_environment("WORLD_SIZE", 1)
     rank = _from_environment("RANK", 0) if world_size > 1 else 0
     missing = [name for name in MEETING if name not in os.environ]
@@ -129,15 +136,32 @@ def join(device: str = "auto") -> Iterator[Place]:
     if not 0 <= rank < world_size:
         raise ConfigError(f"RANK is {rank} in the environment and WORLD_SIZE {world_size}: expected a rank from 0 to "
                           f"{world_size - 1}; unset both to train in one process, or use torchrun, which sets them")
-    chosen = pick_device(device, _from_environment("LOCAL_RANK", 0) if world_size > 1 else None)
+    local, on_host = _from_environment("LOCAL_RANK", 0), max(1, _from_environment("LOCAL_WORLD_SIZE", world_size))
+    chosen = pick_device(device, local if world_size > 1 else None)
     if world_size == 1:
         yield Place(chosen)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    peers = Peers(rank, world_size)
     try:
-        yield Place(chosen, rank, world_size)
+        alike = world_size % on_host == 0 and rank % on_host == local
+        with _one_warns(rank):
+            yield Place(chosen, rank, world_size, on_host if alike else 0)
+    except BaseException as error:
+        raise peers.leave(error) from error
     finally:
+        peers.close()
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _one_warns(rank: int) -> Iterator[None]:
+    """The first process for all, but for what is another's own."""
+    with warnings.catch_warnings():
+        if rank > 0:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", OwnWarning)
+        yield
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -209,14 +233,28 @@ def settle(objective: nn.Module, averaged: nn.Module, config: TrainConfig, place
         names = {id(part): name for name, part in model.named_modules()}  # type: ignore[operator,union-attr]
         twins = [averaged.get_submodule(names[id(block)]) for block in blocks]  # type: ignore[union-attr]
         low = torch.bfloat16 if lowers(config.precision, place.device) else None
-        shard(model, blocks, place.device, low=low)  # type: ignore[arg-type]
-        shard(averaged, twins, place.device)  # it is kept in parts and computes nothing
+        copies = copies_of(config, place)
+        shard(model, blocks, place.device, copies, low)  # type: ignore[arg-type]
+        shard(averaged, twins, place.device, copies)  # it is kept in parts and computes nothing
     for module in (objective, averaged):
         module.to(place.device)
 
 
 def shards(config: TrainConfig, place: Place) -> bool:
-    return config.parallel == "fsdp" and place.world_size > 1
+    return config.parallel != "ddp" and place.world_size > 1
+
+
+def copies_of(config: TrainConfig, place: Place) -> int:
+    """How many whole copies of the model the processes hold together, each in parts; ConfigError where hosts differ."""
+    if config.parallel != "hsdp":
+        return 1
+    if not place.on_host:
+        local, on_host = (os.environ.get(name) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+        raise ConfigError("--train.parallel hsdp splits the model over the processes of a host: expected equally many "
+                          f"on each, ranks in a row, got LOCAL_WORLD_SIZE {on_host} and LOCAL_RANK {local} at RANK "
+                          f"{place.rank} of {place.world_size}; start them with torchrun, as many on each host, or "
+                          "choose fsdp")
+    return place.world_size // place.on_host
 
 
 def wants_compile(config: TrainConfig, device: torch.device) -> bool:

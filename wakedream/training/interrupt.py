@@ -2,16 +2,23 @@
 
 import signal
 import sys
+import time
 from types import FrameType, TracebackType
 
 from wakedream.errors import Interrupted
 
 
 class Interruption:
-    """`with Interruption() as asked:` the first signal sets `asked.signal`, the second raises Interrupted."""
+    """`with Interruption() as asked:` the first signal sets `asked.signal`, the second raises Interrupted.
 
-    def __init__(self) -> None:
+    speaks: one process of a run says that it was heard. apart: seconds within which all signals are one: a scheduler
+    and a terminal send theirs to all processes, and torchrun, which gets it too, passes it on.
+    """
+
+    def __init__(self, speaks: bool = True, apart: float = 0.0) -> None:
         self.signal: int | None = None
+        self.heard = 0.0  # when
+        self.speaks, self.apart = speaks, apart
 
     def __enter__(self) -> "Interruption":
         signals = (signal.SIGINT, signal.SIGTERM)
@@ -24,6 +31,9 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
+            if time.monotonic() - self.heard < self.apart:
+                return
             raise Interrupted(number, "stopped at once; the last checkpoint stays")
-        self.signal = number
-        print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        self.signal, self.heard = number, time.monotonic()
+        if self.speaks:
+            print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)

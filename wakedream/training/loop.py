@@ -27,6 +27,7 @@ from wakedream.training.schedule import progress
 from wakedream.training.state import Batches, TrainState, generators, set_generators
 from wakedream.training.stepper import Stepper
 
+ECHO = 5.0  # seconds in which several processes get one signal by several ways
 PATIENCE = 10  # steps in a row whose numbers are not finite
 
 
@@ -76,7 +77,8 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     step = Stepper(wrap(state.objective, config, place), state, config)
     frames = frames_per_batch * config.accumulate * place.world_size
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
-    with contextlib.ExitStack() as stack, Interruption() as asked:
+    interruption = Interruption(place.writes, ECHO if place.world_size > 1 else 0.0)
+    with contextlib.ExitStack() as stack, interruption as asked, checkpoints:
         metrics = None
         while not over:
             before = state.step, state.frames
@@ -91,7 +93,10 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
                                 for every in (config.log_every, config.evaluate_every, config.save_every))
             if log or check or keep:
                 place.wait()  # the clock counts what the device has yet to do
-            state.elapsed, stop = place.from_first(clock.tick(), float(asked.signal or 0))
+            state.elapsed, stop, failed = place.from_first(clock.tick(), float(asked.signal or 0),
+                                                           float(checkpoints.failed))
+            if failed:
+                checkpoints.wait()  # raises in all processes what went wrong in a thread
             done = progress(state.step, state.elapsed, config)
             finished = done >= 1
             over = finished or stop > 0
@@ -173,6 +178,7 @@ def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evalua
 
 
 def save(state: TrainState, checkpoints: Checkpoints) -> None:
+    """Training stands still for the copy alone."""
     values = state.state_dict()  # all processes take part, here and below
     with state.ema.gathered(torch.device("cpu")) as model:
         checkpoints.save(state.step, values, model)

@@ -1,4 +1,5 @@
-"""Tensors whose rows are split over the processes (FSDP2), as one process sees them; all others pass unchanged.
+"""Tensors whose rows are split over the processes (FSDP2), or over those of each host (HSDP), as one process sees them;
+all others pass unchanged.
 
 Names of torch.distributed's tensors are imported where one is there: the import takes as long as torch's own.
 """
@@ -11,10 +12,14 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+SPLIT = -1  # the mesh's dimension over which rows are split; the one before, if any, is over copies
 
-def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device, low: torch.dtype | None = None) -> None:
+
+def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device, copies: int = 1,
+          low: torch.dtype | None = None) -> None:
     """Move `model` to the device, its parameters split by rows: each block's whole only while it computes.
 
+    copies: as many whole ones, each split over as many processes of consecutive ranks; their gradients are averaged.
     One block after the other, so the model as a whole need not fit on the device. low: in which blocks are put together
     and compute, if not as they are kept: half the bytes to send. Gradients are added in float32 all the same, and what
     lies outside the blocks, among it the last layer, stays as it is.
@@ -24,7 +29,9 @@ def shard(model: nn.Module, blocks: list[nn.Module], device: torch.device, low: 
 
     # it warns of changes in place to what the model returns: objectives make none
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    world = dist.get_world_size()
+    mesh = (init_device_mesh(device.type, (world,)) if copies == 1 else
+            init_device_mesh(device.type, (copies, world // copies), mesh_dim_names=("dp_replicate", "dp_shard")))
     mixed = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=low and torch.float32, cast_forward_inputs=False)
     empty = {parameter for parameter in model.parameters() if parameter.numel() == 0}  # there is nothing to split
     for part in (*blocks, model):
@@ -49,8 +56,9 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def bounds(tensor: Tensor) -> list[int]:
-    """Where each process's rows begin, and the end of the last: 5 rows of 2 processes are [0, 3, 5]."""
-    rows, world = tensor.shape[0], tensor.device_mesh.size()  # type: ignore[attr-defined]
+    """Where each process's rows begin, and the end of the last: 5 rows of 2 processes are [0, 3, 5]. Of several copies
+    those of one."""
+    rows, world = tensor.shape[0], tensor.device_mesh.size(SPLIT)  # type: ignore[attr-defined]
     each = -(-rows // world)
     return [min(each * rank, rows) for rank in range(world + 1)]
 
@@ -59,14 +67,14 @@ def own_rows(tensor: Tensor) -> slice:
     """Which rows this process has."""
     if not is_sharded(tensor):
         return slice(None)
-    rank, ends = tensor.device_mesh.get_local_rank(), bounds(tensor)  # type: ignore[attr-defined]
+    rank, ends = tensor.device_mesh.get_local_rank(SPLIT), bounds(tensor)  # type: ignore[attr-defined]
     return slice(ends[rank], ends[rank + 1])
 
 
 def sum_over_shards(value: Tensor, like: Tensor) -> Tensor:
     """What the processes found for their rows, added; does not wait for the device."""
     if is_sharded(like):
-        dist.all_reduce(value, group=like.device_mesh.get_group())  # type: ignore[attr-defined]
+        dist.all_reduce(value, group=like.device_mesh.get_group(SPLIT))  # type: ignore[attr-defined]
     return value
 
 
@@ -78,5 +86,5 @@ def gather_rows(stack: Tensor, like: Tensor) -> Tensor:
     padded = F.pad(stack, (0, 0, 0, ends[1] - rows)).contiguous()
     boxes = padded.new_empty((len(ends) - 1) * count, ends[1], columns)
     gather = "all_gather_single" if hasattr(dist, "all_gather_single") else "all_gather_into_tensor"  # since 2.13
-    getattr(dist, gather)(boxes, padded, group=like.device_mesh.get_group())  # type: ignore[attr-defined]
+    getattr(dist, gather)(boxes, padded, group=like.device_mesh.get_group(SPLIT))  # type: ignore[attr-defined]
     return rearrange(boxes, "(rank n) r c -> n (rank r) c", n=count)[:, : ends[-1]]
