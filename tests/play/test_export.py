@@ -103,3 +103,10 @@ def test_what_holds_something_else_is_not_written_into(agent, tmp_path):
     with pytest.raises(RunError, match="something else"):
         export(ExportConfig(agent[1], tmp_path))
     assert wd.__version__ and sorted(file.name for file in tmp_path.iterdir()) == ["manifest.json"]
+
+
+@pytest.mark.parametrize("folder", sorted(runs.BOX.iterdir()), ids=lambda folder: folder.name)
+def test_what_is_in_the_box_is_whole_small_and_described(folder):
+    Tokenizer.from_pretrained(folder.name)  # verifies its checksum
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {folder.name}\n")
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 24e6
