@@ -1,5 +1,5 @@
 # make demo   from nothing to a page of reconstructions and a page of dreams, about 10 minutes on 2 CPU cores
-# make agent  all four stages in a small world: an agent before and after practice in its dream, about 15 minutes
+# make agent  all four stages in a small world: an agent before and after practice in its dream, 13 to 20 minutes
 # make test   the laws, under 10 minutes on 2 CPU cores, offline
 # make check  lint and types
 # make e2e    the slow tests: the whole pipeline on real data
