@@ -49,7 +49,8 @@ class World:
         """Of a dynamics model's or an agent's run folder (its best weights), of its `best` or a checkpoint in it, of
         what `save_pretrained` of a world or an agent wrote, or of a world in the box, by its name."""
         path = Path(path)
-        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), Dynamics.from_pretrained(path))
+        dynamics = Dynamics.from_pretrained(path)
+        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), dynamics)
 
     def save_pretrained(self, folder: str | Path, precision: str | None = None) -> None:
         """Write folder/tokenizer and folder/dynamics, weights folders each. RunError where it holds something else.

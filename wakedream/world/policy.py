@@ -41,7 +41,8 @@ class Agent:
         """Of an agent's run folder (cloned, or after imagination), of what `save_pretrained` wrote, or of a world in
         the box, by its name."""
         path = Path(path)
-        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), AgentModel.from_pretrained(path))
+        model = AgentModel.from_pretrained(path)
+        return cls(Tokenizer.from_pretrained(tokenizer_of(path)), model)
 
     def save_pretrained(self, folder: str | Path, precision: str | None = None) -> None:
         """Write folder/tokenizer and folder/agent, weights folders each; precision: as World.save_pretrained."""
