@@ -94,7 +94,7 @@ def test_a_world_in_the_box_is_found_by_its_name(exported, monkeypatch, tmp_path
     assert "comes with wakedream: small" in capsys.readouterr().err
     assert main(["dream", "small", "--out", str(tmp_path / "x.mp4"), "--frames", "2", "--clips", "1"]) == 0
     (tmp_path / ".." / "small").mkdir()  # what is there by that name goes before
-    with pytest.raises(CheckpointError, match="no folder 'tokenizer'"):
+    with pytest.raises(CheckpointError, match="small is neither a run nor a weights folder"):
         World.from_pretrained("small")
 
 
