@@ -62,10 +62,6 @@ def serving(run: Path, *options: object) -> Iterator[tuple[str, float]]:
         process.wait(30)
 
 
-def frame(page: Page) -> int:
-    return int(page.evaluate("document.getElementById('picture').dataset.frame ?? -1"))
-
-
 def until(page: Page, number: int) -> None:
     page.wait_for_function(f"document.getElementById('picture').dataset.frame == '{number}'", timeout=60_000)
 
@@ -76,17 +72,24 @@ def picture(page: Page, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class Paged:
-    """Dreams of some contexts under one command, frame by frame, in the page."""
+    """Dreams of some contexts under one command, frame by frame, in the page, which holds the command's key."""
 
-    def __init__(self, page: Page, rows: slice, codes: list[str | None], shape: tuple[int, ...], hold: int):
-        self.page, self.rows, self.codes, self.shape, self.hold = page, rows, codes, shape, hold
+    def __init__(self, page: Page, rows: slice, codes: list[str | None], made: Branches):
+        self.page, self.rows, self.codes, self.branches = page, rows, codes, made
+        self.shape, self.hold = made.contexts.shape[2:], made.outcomes.shape[2]
         self.frames: list[np.ndarray] | None = None
 
-    def step(self, command: int) -> torch.Tensor:
+    def step(self, actions: dict[str, torch.Tensor]) -> torch.Tensor:
         if self.frames is None:
-            made = np.stack([self._played(row, self.codes[command]) for row in range(self.rows.stop - self.rows.start)])
+            code = self.codes[self._command(actions)]
+            made = np.stack([self._played(row, code) for row in range(self.rows.stop - self.rows.start)])
             self.frames = list(made.swapaxes(0, 1))
         return torch.from_numpy(self.frames.pop(0)).permute(0, 3, 1, 2).float() / 255
+
+    def _command(self, actions: dict[str, torch.Tensor]) -> int:
+        held = self.branches.held
+        return next(command for command in range(len(self.codes))
+                    if all(np.array_equal(values[0].numpy(), held[name][command]) for name, values in actions.items()))
 
     def _played(self, row: int, code: str | None) -> np.ndarray:
         page, seen = self.page, []
@@ -141,24 +144,9 @@ def obeyed(browser: Browser, run: Path, options: argparse.Namespace) -> dict[str
                 page.goto(address)
                 page.wait_for_selector("#starts button")
                 page.click("#pause")
-            paged = Paged(pages[rows.start], rows, codes, made.contexts.shape[2:], made.outcomes.shape[2])
-            return _Told(paged, made)
+            return Paged(pages[rows.start], rows, codes, made)
 
         return control(dream, made, batch_size=OFFERED)
-
-
-class _Told:
-    """`control` gives the action; the page wants the command."""
-
-    def __init__(self, paged: Paged, made: Branches):
-        self.paged, self.made = paged, made
-
-    def step(self, actions: dict[str, torch.Tensor]) -> torch.Tensor:
-        for command in range(len(self.made.commands)):
-            if all(np.array_equal(values[0].numpy(), self.made.held[name][command])
-                   for name, values in actions.items()):
-                return self.paged.step(command)
-        raise AssertionError(actions)
 
 
 def speed(browser: Browser, run: Path, options: argparse.Namespace) -> dict[str, Any]:

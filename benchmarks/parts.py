@@ -23,6 +23,7 @@ from wakedream.bench.dream import drawn_world
 from wakedream.bench.flops import frame_flops, ring_numbers, tokenizer_flops, weight_numbers
 from wakedream.bench.machine import Machine, measure_machine
 from wakedream.bench.synthetic import random_action
+from wakedream.bench.timing import wait, warm_up
 from wakedream.bench.tokenizer_stream import least_bytes
 from wakedream.device import pick_device
 from wakedream.dynamics.engine import AFTER, WITH_NEXT, DreamEngine
@@ -41,23 +42,17 @@ Parts = tuple[float, dict[str, float], Counter[str]]
 
 def profiled(work: Callable[[], Any], frames: int, device: torch.device) -> Parts:
     """ms a frame by the clock, of each part on the device, and kernels a frame of each part."""
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    for _ in range(5):
-        work()
-    wait()
+    warm_up(work, device, 5)
     began = time.perf_counter()
     for _ in range(frames):
         work()
-    wait()
+    wait(device)
     whole = 1000 * (time.perf_counter() - began) / frames
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with profile(activities=kinds, acc_events=True) as seen:
         for _ in range(frames):
             work()
-        wait()
+        wait(device)
     found: dict[str, float] = dict.fromkeys(("products", "attention", "the rest"), 0.0)
     counts: Counter[str] = Counter()
     for event in seen.key_averages():

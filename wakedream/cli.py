@@ -201,8 +201,7 @@ def check_paths(command: Any) -> None:
     data, out = getattr(command, "data", None), getattr(command, "out", None)
     run = getattr(command, "run", None)
     for weights in [run] if isinstance(run, Path) else [Path(getattr(run, name, "")) for name in MADE_FROM]:
-        if not runs.located(weights).exists():  # "": the working folder, is there
-            raise CheckpointError(runs.absent(weights))
+        runs.located(weights)  # "": the working folder, is there
     if data is not None:
         find("wakedream.data.manifest:check_there")(Path(data))
     if out is not None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError
 
 from wakedream.config import from_dict
-from wakedream.errors import ConfigError, DataError, RunError, UnreadableError
+from wakedream.errors import CheckpointError, ConfigError, DataError, RunError, UnreadableError
 
 T = TypeVar("T")
 
@@ -29,15 +29,15 @@ BEST = "best"  # in a run folder: the weights that did best on held-out data, wh
 
 
 def located(path: Path) -> Path:
-    """The folder that is meant: this one, or that of a world in the box, by its name."""
-    return BOX / path if not path.exists() and len(path.parts) == 1 and (BOX / path).is_dir() else path
-
-
-def absent(path: Path) -> str:
-    """What to say of a folder of weights that is not there."""
+    """The folder of weights that is meant: this one, or that of a world in the box, by its name. CheckpointError where
+    there is neither."""
+    if path.exists():
+        return path
+    if len(path.parts) == 1 and (BOX / path).is_dir():
+        return BOX / path
     boxed = sorted(folder.name for folder in BOX.iterdir()) if BOX.is_dir() else []
     also = f", or the name of a world that comes with wakedream: {', '.join(boxed)}" if boxed else ""
-    return f"{path} does not exist: give a run folder or a weights folder{also}"
+    raise CheckpointError(f"{path} does not exist: give a run folder or a weights folder{also}")
 
 
 def run_of(weights: Path) -> Path:

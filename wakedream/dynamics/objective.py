@@ -75,7 +75,9 @@ class DynamicsObjective(nn.Module):
         rows, others = len(clean), min(learning, len(clean) - committed)
         count = min(others, max(1, int(self.config.bootstrap_fraction * learning))) if self.bootstraps else 0
         larger = bootstrap_rows(others, count, clean.device, None if starts is None else starts[:others])
-        at_commit = torch.arange(rows, device=clean.device)[:, None].expand(clean.shape[:2]) >= rows - committed
+        at_commit = None
+        if committed:
+            at_commit = torch.arange(rows, device=clean.device)[:, None].expand(clean.shape[:2]) >= rows - committed
         return draw(clean, self.dynamics.config.finest_steps, larger, starts=starts, at_commit=at_commit)
 
     def look(self, clip: LatentClip, noised: Noised) -> Look:

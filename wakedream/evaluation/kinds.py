@@ -9,7 +9,7 @@ from typing import Any
 
 from wakedream.errors import CheckpointError
 from wakedream.evaluation.config import AGENT, DYNAMICS, EVALUATE, TOKENIZER, EvaluateConfig
-from wakedream.runs import BEST, TENSORS, absent, located
+from wakedream.runs import BEST, TENSORS, located
 
 # of a run; a world is evaluated as its dynamics model
 STAGES = {"tokenizer": TOKENIZER, "dynamics": DYNAMICS, "agent": AGENT, "imagination": AGENT}
@@ -30,8 +30,6 @@ def kind_of(path: Path) -> str:
     CheckpointError when it is none of these.
     """
     path = located(path)
-    if not path.exists():
-        raise CheckpointError(absent(path))
     latest = path / "checkpoints" / "latest"
     newest = [path / "checkpoints" / latest.read_text(encoding="utf-8").strip() / "model"] if latest.exists() else []
     for folder in (path, path / "model", path / BEST, *newest):

@@ -17,7 +17,7 @@ from wakedream.device import check_visible
 from wakedream.errors import CheckpointError, ConfigError, RunError
 from wakedream.model.frozen import DTYPES, frozen
 from wakedream.owned import inside
-from wakedream.runs import BEST, CONFIG, TENSORS, absent, atomic, located, remove, sha256, write_json
+from wakedream.runs import BEST, CONFIG, TENSORS, atomic, located, remove, sha256, write_json
 
 FORMAT = 1
 # in no weights folder
@@ -213,8 +213,6 @@ def weights_folder(path: Path, parts: Sequence[str] = ()) -> Path:
     """The weights folder that a run folder, a checkpoint folder or a weights folder means; or one of the `parts` of
     a world, which may be named as one in the box."""
     path = located(path)
-    if not path.exists():
-        raise CheckpointError(absent(path))
     if (path / TENSORS).exists():
         return path
     if (path / "model" / CONFIG).exists():

@@ -10,7 +10,7 @@ from wakedream.dynamics.dynamics import Dynamics
 from wakedream.errors import CheckpointError, ConfigError
 from wakedream.model.given import Given, GivenActions, frames_of
 from wakedream.model.pretrained import CONFIG, FORMAT, Pretrained, refuse_foreign
-from wakedream.runs import absent, located, run_of, write_json
+from wakedream.runs import located, run_of, write_json
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.dream import WorldDream
 
@@ -60,7 +60,8 @@ class World:
         folder = Path(folder)
         refuse_foreign(folder, self.KIND)
         tokenizer, dynamics = self.tokenizer.rounded(precision), self.dynamics.rounded(precision)
-        marked(tokenizer, dynamics)
+        if precision is not None:
+            mark(tokenizer, dynamics)
         parts: dict[str, Pretrained] = {TOKENIZER: tokenizer, DYNAMICS: dynamics}
         for name, part in parts.items():
             part.save_within(folder / name, precision)
@@ -117,8 +118,8 @@ class World:
         return dream
 
 
-def marked(tokenizer: Tokenizer, dynamics: Dynamics) -> None:
-    """A dynamics model that knows whose latents it was trained on is told that this is the one, rounded."""
+def mark(tokenizer: Tokenizer, dynamics: Dynamics) -> None:
+    """Both are rounded copies: a dynamics model that knows whose latents it was trained on is told that this is it."""
     if dynamics.tokenizer:
         dynamics.tokenizer = tokenizer.fingerprint()
 
@@ -140,8 +141,6 @@ def _rows(frames: Tensor, batch_size: int | None) -> int:
 def tokenizer_of(path: Path) -> Path:
     """Beside the weights, in the run that they lie in, or beside them in the world that they are a part of."""
     path = located(path)
-    if not path.exists():
-        raise CheckpointError(absent(path))
     beside = [path.absolute().parent] if path.absolute().name == DYNAMICS else []
     for folder in (path, run_of(path), *beside):
         if (folder / TOKENIZER).exists():

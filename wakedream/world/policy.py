@@ -18,7 +18,7 @@ from wakedream.errors import ConfigError
 from wakedream.model.given import Given, frames_of
 from wakedream.model.pretrained import Pretrained, refuse_foreign
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.world.model import TOKENIZER, World, marked, tokenizer_of
+from wakedream.world.model import TOKENIZER, World, mark, tokenizer_of
 
 
 class Agent:
@@ -49,7 +49,8 @@ class Agent:
         folder = Path(folder)
         refuse_foreign(folder, "policy")
         tokenizer, model = self.tokenizer.rounded(precision), self.model.rounded(precision)
-        marked(tokenizer, model.dynamics)
+        if precision is not None:
+            mark(tokenizer, model.dynamics)
         parts: dict[str, Pretrained] = {TOKENIZER: tokenizer, "agent": model}
         for name, part in parts.items():
             part.save_within(folder / name, precision)
