@@ -37,14 +37,15 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """Odd numbers of rows, a parameter of one row and one of none, frozen weights, layers that are used twice, a
-    buffer."""
+    """Odd numbers of rows, a parameter of one row and one of none, frozen weights, layers that are used twice, a layer
+    that not every step uses, a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.ModuleDict({"layers": nn.ModuleList(Block() for _ in range(2))})
         self.token, self.head = nn.Parameter(torch.randn(1, 6)), nn.Linear(6, 5)
         self.nothing, self.fixed = nn.Parameter(torch.randn(0, 6)), nn.Linear(6, 6).requires_grad_(False)
+        self.seldom, self.is_used = nn.Linear(6, 5), True
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class Model(nn.Module):
         x = self.fixed(x) + self.token + self.nothing.sum(0)
         for layer in (*self.body["layers"], *self.body["layers"]):
             x = layer(x)
-        return self.head(x)
+        return self.head(x) + self.seldom(x) if self.is_used else self.head(x)
 
     def predict(self, x: Tensor) -> Tensor:
         return self(x)
@@ -76,8 +77,13 @@ class Objective(nn.Module):
     def compiled(self) -> list[nn.Module]:
         return self.blocks
 
+    @property
+    def idle(self) -> list[nn.Module]:
+        return [] if self.model.is_used else [self.model.seldom]
+
     def prepare(self, step):
-        return None
+        self.model.is_used = step % 2 == 1
+        return self.model.is_used
 
     def forward(self, clip: Tensor) -> dict[str, Tensor]:
         out = self.model(clip + self.noise * torch.randn_like(clip))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 from typing import ClassVar
@@ -12,7 +13,7 @@ import torch
 from wakedream.errors import Interrupted
 from wakedream.training.distributed import Place
 from wakedream.training.loop import begin, fit
-from wakedream.training.stepper import WARM_UP, Stepper
+from wakedream.training.stepper import DDP_WARM_UP, WARM_UP, Stepper
 
 
 class OnGpu:
@@ -55,6 +56,9 @@ class Graph:
     def pool(self) -> None:
         pass
 
+    def reset(self) -> None:
+        Graph.made.remove(self)
+
     @staticmethod
     @contextlib.contextmanager
     def recording(graph, **options):
@@ -77,6 +81,7 @@ def stepper(kit, monkeypatch):
     def warm_up(work, clips):
         made._step(clips)
         work.warmed += 1
+        made.warmed += 1
 
     monkeypatch.setattr(made, "_warm_up", warm_up)
     return made
@@ -93,6 +98,24 @@ def test_each_work_has_a_graph_of_its_own_that_is_kept(stepper) -> None:
     assert [step for step, is_new in enumerate(new) if is_new] == [0, 1]
     assert [graph.replays for graph in Graph.made] == [20 - WARM_UP, 10 - WARM_UP]
     assert len(stepper.launched) == 2 * (WARM_UP + 1)
+
+
+def test_ddp_is_warmed_up_by_all_works_together(stepper) -> None:
+    """The first takes all of it; one that comes later takes its own two steps. No graph outlives `close`."""
+    stepper.warm_up = DDP_WARM_UP
+    stepper.state.objective.prepare = lambda step: step >= DDP_WARM_UP + 3
+    for _ in range(DDP_WARM_UP + 8):
+        stepper()
+    assert [graph.replays for graph in Graph.made] == [3, 5 - WARM_UP]
+    stepper.close()
+    assert not Graph.made
+
+
+def test_a_stepper_may_be_told_never_to_record(stepper) -> None:
+    stepper.warm_up = math.inf
+    for _ in range(30):
+        stepper()
+    assert not Graph.made and len(stepper.launched) == 30
 
 
 def test_a_signal_does_not_break_off_a_recording(stepper, monkeypatch) -> None:

@@ -1,7 +1,7 @@
 """Stage 3: the video loss of stage 2, and beside it the heads: cloned actions, rewards, ends (paper section 3.3)."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wakedream.agent.agent import TOKENS, AgentModel
 from wakedream.agent.config import CloningConfig
@@ -36,6 +36,11 @@ class CloningObjective(DynamicsObjective):
     @property
     def dynamics(self) -> Dynamics:
         return self.agent.dynamics
+
+    @property
+    def idle(self) -> list[nn.Module]:
+        """The value is learned in imagination."""
+        return [self.agent.value]
 
     def forward(self, clip: LatentClip) -> dict[str, Tensor]:
         rows, clean = len(clip.latents), self.dynamics.standardise(clip.latents)

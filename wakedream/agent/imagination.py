@@ -111,6 +111,10 @@ class ImaginationObjective(nn.Module):
     def compiled(self) -> list[nn.Module]:
         return []
 
+    @property
+    def idle(self) -> list[nn.Module]:
+        return [] if self.moves else [self.model.policy]
+
     def prepare(self, step: int) -> bool:
         """Whether the policy learns yet."""
         self._seen = []

@@ -17,7 +17,8 @@ from wakedream.stages.checks import Perception
 from wakedream.stages.config import AgentRun
 from wakedream.stages.dynamics import encoded, held_out, latents_in
 from wakedream.stages.skeleton import Stage, train_stage
-from wakedream.training.distributed import Place
+from wakedream.training.config import TrainConfig
+from wakedream.training.distributed import Place, shards
 from wakedream.training.loop import Evaluate
 from wakedream.training.metrics import Check
 from wakedream.training.run_config import Source, is_run, read
@@ -38,6 +39,7 @@ class AgentStage(Stage):
 
     def __init__(self, run: AgentRun, store: Store, place: Place):
         super().__init__(run, store, place)
+        check_whole(run.train, place)
         self.world = World.from_pretrained(run.world)
         check_world(self.world, store)
         self.tokenizer = self.world.tokenizer.requires_grad_(False).to(place.device)
@@ -78,6 +80,13 @@ class AgentStage(Stage):
 
     def keep(self, folder: Path) -> None:
         self.tokenizer.save_within(folder / TOKENIZER)
+
+
+def check_whole(train: TrainConfig, place: Place) -> None:
+    """ConfigError where the model would be split: an agent's parts are called one by one, and dream."""
+    if shards(train, place):
+        raise ConfigError(f"--train.parallel {train.parallel} splits the model over the processes, and an agent is "
+                          "trained whole: expected ddp")
 
 
 def latents_of(run: Path, store: Store, given: str) -> Path:

@@ -9,7 +9,7 @@ from wakedream.agent.imagination import ImaginationObjective
 from wakedream.data.store import Store
 from wakedream.dynamics.latents import LatentStore
 from wakedream.errors import ConfigError
-from wakedream.stages.agent import latents_of
+from wakedream.stages.agent import check_whole, latents_of
 from wakedream.stages.checks import Perception
 from wakedream.stages.config import ImaginationRun
 from wakedream.stages.dynamics import encoded
@@ -35,6 +35,7 @@ class ImaginationStage(Stage):
 
     def __init__(self, run: ImaginationRun, store: Store, place: Place):
         super().__init__(run, store, place)
+        check_whole(run.train, place)
         self.agent = AgentModel.from_pretrained(run.agent)
         self.mark = self.agent.fingerprint()
         self.tokenizer = Tokenizer.from_pretrained(tokenizer_of(Path(run.agent))).requires_grad_(False).to(place.device)

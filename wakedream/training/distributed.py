@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import datetime
+import functools
 import json
 import os
 import shutil
@@ -196,7 +197,8 @@ def wrap(objective: nn.Module, config: TrainConfig, place: Place) -> nn.Module:
     if place.world_size == 1 or shards(config, place):
         return objective
     devices = [place.device] if place.device.type == "cuda" else None
-    with warnings.catch_warnings():
+    made_on = aside(place.device) if records(config, place) else contextlib.nullcontext()
+    with made_on, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames an argument, 2.11 has no other
         return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
 
@@ -257,6 +259,28 @@ def copies_of(config: TrainConfig, place: Place) -> int:
     return place.world_size // place.on_host
 
 
+def records(config: TrainConfig, place: Place) -> bool:
+    """Whether steps are recorded as CUDA graphs: compiled ones, of a process that has the whole model."""
+    return place.device.type == "cuda" and not shards(config, place) and wants_compile(config, place.device)
+
+
+@functools.cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """On which steps are warmed up and recorded, and DDP is made: where it was made it gathers gradients for good, and
+    only a stream that takes part can be recorded."""
+    return torch.cuda.Stream(device)
+
+
+@contextlib.contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """On the side stream, after all that the main stream has been given, and before what it is given next."""
+    main, side = torch.cuda.current_stream(device), side_stream(device)
+    side.wait_stream(main)
+    with torch.cuda.stream(side):
+        yield
+    main.wait_stream(side)
+
+
 def wants_compile(config: TrainConfig, device: torch.device) -> bool:
     if config.compile == "off":
         return False
@@ -277,3 +301,11 @@ def only_shares(forward: nn.Module, last: bool) -> contextlib.AbstractContextMan
     if isinstance(forward, DistributedDataParallel) and not last:
         return forward.no_sync()
     return contextlib.nullcontext()
+
+
+def idle_weights(forward: nn.Module, objective: nn.Module) -> list[nn.Parameter]:
+    """What this step's losses do not reach (`objective.idle`), where that matters: DDP waits for a gradient of every
+    weight."""
+    if not isinstance(forward, DistributedDataParallel):
+        return []
+    return [weight for part in getattr(objective, "idle", ()) for weight in part.parameters() if weight.requires_grad]

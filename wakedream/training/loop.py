@@ -79,6 +79,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
     interruption = Interruption(place.writes, ECHO if place.world_size > 1 else 0.0)
     with contextlib.ExitStack() as stack, interruption as asked, checkpoints:
+        stack.callback(step.close)
         metrics = None
         while not over:
             before = state.step, state.frames
