@@ -17,7 +17,7 @@ from wakedream.dynamics.dynamics import Dynamics
 from wakedream.dynamics.rows import Mix
 from wakedream.presets.dynamics import dynamics_preset
 from wakedream.stages.config import DynamicsRun
-from wakedream.training.distributed import wants_compile
+from wakedream.training.distributed import Place, wants_compile
 
 NAME = "dynamics-train"
 USUAL = {"cuda": ("crafter", "coinrun"), "cpu": ("demo",)}
@@ -45,7 +45,7 @@ def _measure(name: str, run: DynamicsRun, config: BenchConfig, machine: Machine)
     gc.collect()
     try:
         peak = Peak(device)
-        step, dynamics = dynamics_step(run, device)
+        step, dynamics = dynamics_step(run, Place(device))
         how = "compiled" if wants_compile(run.train, device) else "eager"
         settings |= {"implementation": f"{how} graph" if step.records else how, "precision": precision}
         for losses, first in (("flow", 0), ("flow + bootstrap", run.objective.bootstrap_from)):

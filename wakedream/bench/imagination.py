@@ -18,6 +18,7 @@ from wakedream.bench.training_step import imagination_step
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.engine import DreamEngine
 from wakedream.presets.agent import IMAGINATIONS, imagination_preset
+from wakedream.training.distributed import Place
 
 NAME = "imagination"
 USUAL = {"cuda": ("crafter", "coinrun"), "cpu": ("demo",)}
@@ -45,7 +46,7 @@ def _measure(name: str, batch: int, config: BenchConfig, machine: Machine) -> It
     settings = {"preset": name, "rollouts": batch, "horizon": horizon, "K": sampling_steps, "precision": precision}
     gc.collect()
     try:
-        step, agent, contexts = imagination_step(name, preset, batch, sampling_steps, device)
+        step, agent, contexts = imagination_step(name, preset, batch, sampling_steps, Place(device))
         imagining = Imagining(agent, batch, sampling_steps=sampling_steps)
         engine, action = DreamEngine(agent.dynamics, batch, sampling_steps=sampling_steps), random_action((batch,))
 

@@ -1,16 +1,18 @@
 """Data that is drawn, so that speed can be measured without any: clips on the device, scenes like a game's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wakedream.agent.batches import Contexts
+from wakedream.agent.batches import Contexts, uniform_part
+from wakedream.agent.config import AgentLoaderConfig
 from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.data.clip import Clip
-from wakedream.data.trajectory import Actions, Trajectory
+from wakedream.data.trajectory import Actions, Trajectory, joined
 from wakedream.dynamics.clip import LatentClip
 from wakedream.dynamics.config import DynamicsConfig, LatentLoaderConfig
 from wakedream.dynamics.noise import row_seeds
@@ -83,6 +85,16 @@ def random_latents(model: DynamicsConfig, loader: LatentLoaderConfig, device: to
     trajectory = Trajectory.of_actions(random_action(shape), has_action)
     latents = torch.rand(*shape, model.num_latents, model.latent_dim) * 2 - 1
     return LatentClip(latents, trajectory, row_segments(loader)).to(device)
+
+
+def random_played(model: DynamicsConfig, loader: AgentLoaderConfig, device: torch.device) -> LatentClip:
+    """A batch as cloning has it: uniform rows, then relevant ones, each of one episode; with rewards."""
+    uniform = random_latents(model, uniform_part(loader), torch.device("cpu"))
+    relevant = random_contexts(model, loader.num_relevant, loader.length, torch.device("cpu")).clip
+    clip = joined([uniform, relevant])
+    known = clip.trajectory.has_action
+    trajectory = replace(clip.trajectory, rewards=torch.rand(known.shape) * known, has_reward=known)
+    return replace(clip, trajectory=trajectory).to(device)
 
 
 def random_contexts(model: DynamicsConfig, rows: int, length: int, device: torch.device) -> Contexts:

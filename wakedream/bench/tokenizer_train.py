@@ -22,7 +22,7 @@ from wakedream.perceptual.cache import read
 from wakedream.perceptual.trunks import trunk
 from wakedream.stages.config import TokenizerRun
 from wakedream.tokenizer.tokenizer import Tokenizer
-from wakedream.training.distributed import wants_compile
+from wakedream.training.distributed import Place, wants_compile
 from wakedream.training.stepper import Stepper
 
 NAME = "tokenizer-train"
@@ -90,7 +90,7 @@ def _rows(run: TokenizerRun, config: BenchConfig, machine: Machine, plain: Modul
     device, frames = machine.device, run.loader.batch_size * run.loader.length
     precision = precision_on(device, run.train.precision)
     peak = Peak(device)
-    step, tokenizer = training_step(run, device)
+    step, tokenizer = training_step(run, Place(device))
     started, calls = warm_up(step, device, config.warmup)
     memory = peak.gib()
     works: list[Work] = [step]
