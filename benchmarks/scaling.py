@@ -133,7 +133,7 @@ def bootstrapping(run: Any, length: int | None) -> Any:
 
 def measured(case: Case, way: Way, place: Place, seconds: float) -> dict[str, Any]:
     """This process's numbers."""
-    batch = case.batch // place.world_size if way.strong else case.batch
+    batch = max(1, case.batch // place.world_size) if way.strong else case.batch
     peak = Peak(place.device)
     step = case.build(place if way.together else Place(place.device), way.parallel, batch)
     if not way.recorded:
