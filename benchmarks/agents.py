@@ -20,13 +20,14 @@ What was finished is not done again; a run that was stopped goes on.
 
 import argparse
 import os
-import queue
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from gpus import add_option, environment, to_lend
 
 CHECKPOINTS = 4  # of imagination to be judged, or a few more
 CONTROLS = ("shuffled", "best", "scratch", "again")
@@ -36,9 +37,7 @@ HERE = Path(__file__).parent
 class Loop:
     def __init__(self, options: argparse.Namespace):
         self.options, self.out = options, options.out
-        self.gpus: queue.Queue[str] = queue.Queue()
-        for gpu in options.gpus:
-            self.gpus.put(gpu)
+        self.gpus = to_lend(options.gpus)
         self.running: set[subprocess.Popen[bytes]] = set()
         self.began, self.stopped = time.perf_counter(), False
         self.out.mkdir(parents=True, exist_ok=True)
@@ -48,9 +47,8 @@ class Loop:
         done = self.out / f"{name}.done"
         if done.exists() or self.stopped:
             return
-        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
         with open(self.out / f"{name}.log", "a") as log:
-            process = subprocess.Popen([sys.executable, *map(str, words)], env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen([sys.executable, *map(str, words)], env=environment(gpu), stdout=log, stderr=log)
             self.running.add(process)
             failed = process.wait()
             self.running.discard(process)
@@ -152,7 +150,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=1000, help="of each policy; 0: nothing is judged")
     parser.add_argument("--num-envs", type=int, default=128)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--gpus", nargs="*", default=[""], help="numbers of GPUs; default: what there is")
+    add_option(parser)
     given = sys.argv[1:]
     stages = ("record", "tokenizer", "dynamics", "agent", "imagination", "judgement", "dream")
     own = {name: [] for name in stages}  # further options of a command: after --NAME, up to the next of these

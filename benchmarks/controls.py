@@ -60,7 +60,7 @@ def dream(options: argparse.Namespace) -> None:
     device, store = pick_device("auto"), Store.open(options.data)
     agent = AgentModel.from_pretrained(options.run).to(device)
     tokenizer = Tokenizer.from_pretrained(tokenizer_of(options.run)).to(device)
-    latents = encoded(store, tokenizer, latents_of(options.run, store, ""), Place(device))
+    latents = encoded(store, tokenizer, latents_of(options.run, store, tokenizer), Place(device))
     config = ContextConfig(batch_size=options.rollouts, length=1, starts=1.0)
     with ContextBatches(store, latents, config, agent.config.tasks, seed=options.seed, device=device) as batches:
         contexts = next(batches)

@@ -10,7 +10,6 @@ trained again. `--together` several on one GPU slow one another: for equal steps
 
 import argparse
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gpus import add_option, environment, to_lend
 
 from wakedream.bench.machine import device_name
 from wakedream.device import pick_device
@@ -31,7 +31,6 @@ KEPT = ("psnr", "psnr_moving", "lpips", "ssim")
 def run(data: Path, options: argparse.Namespace, gpus: "queue.Queue[str]") -> dict[str, Any]:
     """Trained and evaluated; what came of it."""
     out, gpu = options.out / data.name, gpus.get()
-    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
     seen, lpips = ["--data", str(data), "--out"], [] if options.lpips else ["--no-lpips"]
     commands = (["train", "tokenizer", options.preset, *seen, str(out / "run"), *options.options],
                 ["evaluate", str(out / "run"), *seen, str(out / "report"), "--no-videos", *lpips])
@@ -40,7 +39,7 @@ def run(data: Path, options: argparse.Namespace, gpus: "queue.Queue[str]") -> di
     with open(out / "log.txt", "a") as log:
         for command in commands:
             words = [sys.executable, "-m", "wakedream", *command]
-            failed = subprocess.run(words, env=environment, stdout=log, stderr=log).returncode
+            failed = subprocess.run(words, env=environment(gpu), stdout=log, stderr=log).returncode
             if command[0] == "train":
                 gpus.put(gpu)  # the next compiles while this one is evaluated
             if failed:
@@ -67,14 +66,12 @@ def main() -> None:
     parser.add_argument("data", nargs="+", type=Path, help="data sets")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--preset", default="crafter")
-    parser.add_argument("--gpus", nargs="*", default=[""], help="numbers of GPUs; default: what there is")
+    add_option(parser)
     parser.add_argument("--together", type=int, default=1, help="data sets at a time on each")
     parser.add_argument("--lpips", action=argparse.BooleanOptionalAction, default=True, help="evaluate with LPIPS")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="of the training; the last one here")
     options = parser.parse_args()
-    gpus: queue.Queue[str] = queue.Queue()
-    for gpu in [*options.gpus] * options.together:
-        gpus.put(gpu)
+    gpus = to_lend([*options.gpus] * options.together)
     with ThreadPoolExecutor(2 * gpus.qsize()) as pool:  # half of them evaluate
         rows = list(pool.map(lambda data: run(data, options, gpus), options.data))
     about = {"device": device_name(pick_device("auto")), "torch": str(torch.__version__),

@@ -40,6 +40,19 @@ def located(path: Path) -> Path:
     raise CheckpointError(f"{path} does not exist: give a run folder or a weights folder{also}")
 
 
+def boxed(path: Path) -> str | None:
+    """The name of the world in the box that `located` means by this, or that this folder lies in; None elsewhere. What
+    is made of one is kept elsewhere too: a folder of its name would go before it."""
+    named = len(path.parts) == 1 and not path.exists()
+    whole, box = (BOX / path if named else path).resolve(), BOX.resolve()
+    return whole.relative_to(box).parts[0] if box in whole.parents and whole.exists() else None
+
+
+def cache_folder() -> Path:
+    """What a user's runs share: $WAKEDREAM_CACHE, or ~/.cache/wakedream."""
+    return Path(os.environ.get("WAKEDREAM_CACHE") or Path.home() / ".cache" / "wakedream")
+
+
 def run_of(weights: Path) -> Path:
     """The run folder whose best weights these are, or which has them in a checkpoint; all else is its own."""
     whole = weights.absolute()

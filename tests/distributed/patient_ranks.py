@@ -32,6 +32,6 @@ if __name__ == "__main__":
             encode._encode = slow
         store = Store.open(folder / "data")
         tokenizer = Tokenizer.from_pretrained(folder / "tokenizer")
-        latents = encoded(store, tokenizer, latents_in(folder / "tokenizer", store), place)
+        latents = encoded(store, tokenizer, latents_in(folder / "tokenizer", store, tokenizer), place)
         (folder / f"latents.{place.rank}").write_text(latents.tokenizer)
         (folder / f"done.{place.rank}").touch()

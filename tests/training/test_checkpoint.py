@@ -214,7 +214,49 @@ def test_after_another_error_the_write_ends_and_a_failed_one_is_no_more_than_a_w
     monkeypatch.setattr(module, "save_file", full)
     with pytest.raises(ZeroDivisionError):
         fail_after(Checkpoints(saved.folder, keep=2), 5)
-    assert "warning: the checkpoint that was being written is not complete (no space left" in capsys.readouterr().err
+    assert "warning: writing the checkpoint failed (no space left" in capsys.readouterr().err
+
+
+def test_best_weights_are_those_of_then_and_there_before_a_state_saved_later(saved: Checkpoints, kit, monkeypatch):
+    best, free, write = saved.folder.parent / "best", threading.Event(), kit.Model.save_within
+
+    def save_within(model, folder) -> None:
+        assert free.wait(60)
+        assert folder.name == ".best.partial" or same(load_file(best / "model.safetensors"), then)
+        write(model, folder)
+
+    monkeypatch.setattr(kit.Model, "save_within", save_within)
+    model = kit.Model()
+    for _ in range(2):  # the memory of the copy is kept
+        then = copy.deepcopy(model.state_dict())
+        free.clear()
+        saved.keep_best(model)
+        with torch.no_grad():
+            model.first.weight.add_(1)
+        assert not best.exists() or not same(load_file(best / "model.safetensors"), then)
+        free.set()
+        saved.save(4, STATE, model)
+        saved.wait()
+        assert same(load_file(best / "model.safetensors"), then)
+        assert same(load_file(saved.path(4) / "model" / "model.safetensors"), model.state_dict())
+
+
+def test_best_weights_that_could_not_be_written_stop_the_run(saved: Checkpoints, kit, monkeypatch) -> None:
+    """The old ones stay, and no state is saved that would take the new ones for kept."""
+    saved.keep_best(kit.Model())
+    saved.wait()
+    before = load_file(saved.folder.parent / "best" / "model.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.Model, "save_within", full)
+        saved.keep_best(kit.Model())
+        with pytest.raises(RunError):
+            saved._writing["best weights"].result()
+    saved.keep_best(kit.Model())  # waits, and does not hide the error
+    assert saved.failed
+    with pytest.raises(RunError, match=r"no space left while writing .*best: free some space"):
+        saved.save(4, STATE, kit.Model())
+    assert same(load_file(saved.folder.parent / "best" / "model.safetensors"), before)
+    assert saved.latest().name == "step_00000003" and not list(saved.folder.parent.glob(".*"))
 
 
 @pytest.mark.parametrize("other", [-1, 1])

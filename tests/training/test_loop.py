@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from training.conftest import Kit
 
 from wakedream.errors import Interrupted, RunError
@@ -189,6 +189,45 @@ def test_a_process_killed_while_the_thread_writes_leaves_the_one_before(tmp_path
     assert not list(folder.glob(".*"))
     whole, parts = final(tmp_path / "whole"), final(tmp_path / "run")
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+
+
+def test_a_process_killed_while_the_thread_writes_best_weights_leaves_those_before(tmp_path, kit) -> None:
+    folder = tmp_path / "run"
+    killed = multiprocessing.get_context("spawn").Process(target=die_while_writing_best, args=(folder,))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == 9
+    assert (folder / ".best.partial").exists()
+    assert load_file(folder / "best" / "model.safetensors")["calls"] == 2
+    kit.run(folder, evaluate=better)
+    assert not list(folder.glob(".best*"))
+    assert load_file(folder / "best" / "model.safetensors")["calls"] == 6
+
+
+def better(model) -> Check:
+    """Than any before."""
+    return Check({}, None, float(model.calls), "steps")
+
+
+def die_while_writing_best(folder) -> None:
+    """In step 5, those of step 4 half written, those of step 2 complete."""
+    begun, write = threading.Event(), Kit.Model.save_within
+
+    def save_within(model, folder) -> None:
+        write(model, folder)
+        if "best" in str(folder) and model.calls == 4:
+            begun.set()
+            threading.Event().wait()
+
+    class Dies(Kit.Objective):
+        def forward(self, clip):
+            if self.calls == 4:
+                assert begun.wait(60)
+                os._exit(9)
+            return super().forward(clip)
+
+    Kit.Model.save_within = save_within
+    Kit.run(folder, Dies, evaluate=better, evaluate_every=2, save_every=100)
 
 
 def die_while_writing(folder) -> None:

@@ -24,7 +24,8 @@ class EvaluateConfig:
     data: Path
     """The data set; its held-out episodes are used."""
     out: Path | None = None
-    """Where to write (default: RUN/evaluation; of best weights or a checkpoint of a run, a folder in it)."""
+    """Where to write (default: RUN/evaluation; of best weights or a checkpoint of a run, a folder in it; of what comes
+    with wakedream, NAME-evaluation)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
     clips: int | None = None

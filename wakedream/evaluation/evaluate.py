@@ -72,7 +72,9 @@ def _read(config: EvaluateConfig) -> list[Path]:
 
 def place_of(run: Path) -> Path:
     """Where an evaluation is written unless it is said: never into best weights or a checkpoint, which are replaced and
-    removed while training goes on."""
+    removed while training goes on; and what comes with wakedream is not the user's to write into."""
+    if (boxed := runs.boxed(run)) is not None:
+        return Path(f"{boxed}-evaluation")
     place = run_of(run) / "evaluation"
     inside = run.parent if run.absolute().name == "model" else run
     return place if run_of(run) == run else place / inside.absolute().name

@@ -1,4 +1,5 @@
-"""What a user gives from outside as tensors: numpy arrays, lists and plain numbers are as good, and looked at first."""
+"""What a user gives from outside as tensors: numpy arrays, lists and plain numbers are as good, and looked at first;
+and frames as pixels again, for whoever looks at them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,11 @@ def frames_of(value: Given) -> Tensor:
             raise ValueError(f"frames as whole numbers from {frames.min()} to {frames.max()}: expected 0 to 255")
         return frames.to(torch.uint8)
     return frames
+
+
+def pixels_of(frames: Tensor) -> Tensor:
+    """Frames in [0, 1], of any shape, as uint8; what lies beyond is cut off."""
+    return (frames.float().clamp(0, 1) * 255).round().byte()
 
 
 def check_frames(frames: Tensor) -> None:

@@ -1,7 +1,6 @@
 """LPIPS weights in the user's cache: safetensors with a checksum over names and values."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from torch import Tensor
@@ -13,13 +12,8 @@ from wakedream.perceptual.config import WeightsConfig
 from wakedream.perceptual.trunks import trunk
 
 
-def cache_folder() -> Path:
-    """$WAKEDREAM_CACHE, or ~/.cache/wakedream."""
-    return Path(os.environ.get("WAKEDREAM_CACHE") or Path.home() / ".cache" / "wakedream")
-
-
 def cached_path(net: str) -> Path:
-    return cache_folder() / f"lpips_{net}.safetensors"
+    return runs.cache_folder() / f"lpips_{net}.safetensors"
 
 
 def read(net: str) -> dict[str, Tensor]:
@@ -79,5 +73,5 @@ def _is_cached(net: str) -> bool:
 def _write(net: str, weights: dict[str, Tensor], origin: str) -> None:
     from safetensors.torch import save_file
 
-    with runs.locked(cache_folder()), runs.atomic(cached_path(net)) as beside:
+    with runs.locked(runs.cache_folder()), runs.atomic(cached_path(net)) as beside:
         save_file(weights, beside, metadata={"sha256": digest(weights), "origin": origin})

@@ -13,10 +13,12 @@ from wakedream.data.store import Store
 from wakedream.dynamics.latents import LatentStore
 from wakedream.errors import ConfigError
 from wakedream.evaluation.dynamics.windows import check_world
+from wakedream.runs import boxed, located
 from wakedream.stages.checks import Perception
 from wakedream.stages.config import AgentRun
 from wakedream.stages.dynamics import encoded, held_out, latents_in
 from wakedream.stages.skeleton import Stage, train_stage
+from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.config import TrainConfig
 from wakedream.training.distributed import Place, shards
 from wakedream.training.loop import Evaluate
@@ -51,7 +53,7 @@ class AgentStage(Stage):
         return AgentModel(self.run.model, self.world.dynamics.train())
 
     def prepare(self, model: AgentModel, given: Any = None) -> None:
-        folder = latents_of(Path(self.run.world), self.store, self.run.latents)
+        folder = latents_of(Path(self.run.world), self.store, self.tokenizer, self.run.latents)
         self.latents = encoded(self.store, self.tokenizer, folder, self.place)
         if given is None:
             model.codec.fit(played_actions(self.store))
@@ -89,19 +91,24 @@ def check_whole(train: TrainConfig, place: Place) -> None:
                           "trained whole: expected ddp")
 
 
-def latents_of(run: Path, store: Store, given: str) -> Path:
+def latents_of(run: Path, store: Store, tokenizer: Tokenizer, given: str = "") -> Path:
     """Where a data set's latents are kept: what is given; else where the stages before kept theirs, if that is still
-    there; else in the folder of the run's own tokenizer."""
+    there; else where those of the run's own tokenizer are (`latents_in`)."""
     if given:
         return Path(given)
+    run = located(run)
     config = read(run)["config"] if is_run(run) else {}
     for before in (config.get("world"), config.get("agent")):
-        if before and Path(before).exists():
-            return latents_of(Path(before), store, "")
+        if before and _is_there(Path(before)):
+            return latents_of(Path(before), store, tokenizer)
     if config.get("latents"):
         return Path(config["latents"])
-    tokenizer = Path(config.get("tokenizer") or run / TOKENIZER)
-    return latents_in(tokenizer if tokenizer.exists() else run / TOKENIZER, store)
+    named = Path(config.get("tokenizer") or run / TOKENIZER)
+    return latents_in(named if _is_there(named) else run / TOKENIZER, store, tokenizer)
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or boxed(path) is not None
 
 
 def played_actions(store: Store) -> dict[str, Tensor]:

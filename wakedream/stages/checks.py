@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wakedream.data.store import Store
 from wakedream.errors import WeightsError
+from wakedream.model.given import pixels_of
 from wakedream.notation import Frames
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.perceptual.trunks import trunk
@@ -55,4 +56,4 @@ def picture(rows: Frames) -> Tensor:
         rows = repeat(rows.mean(2), "row column h w -> row column c h w", c=3)
     times = max(1, LEAST_PIXELS // rows.shape[-1])
     rows = repeat(rows, "row column c h w -> row column c (h y) (w x)", y=times, x=times)
-    return rearrange((rows.clamp(0, 1) * 255).round().byte(), "row column c h w -> (row h) (column w) c")
+    return rearrange(pixels_of(rows), "row column c h w -> (row h) (column w) c")

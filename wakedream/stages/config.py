@@ -33,9 +33,10 @@ class DynamicsRun:
     optim: OptimConfig
     train: TrainConfig
     tokenizer: str = ""
-    """the tokenizer's run folder or weights folder"""
+    """the tokenizer's run folder or weights folder, or the name of one that comes with wakedream"""
     latents: str = ""
-    """where the data set's latents are kept (default: in the tokenizer's folder, under latents/)"""
+    """where the data set's latents are kept (default: in the tokenizer's folder, under latents/; of one that
+    comes with wakedream in ~/.cache/wakedream)"""
     init: str = added("", was="")
     """begin with these weights, of a run folder or a weights folder, and a fresh optimizer (default: at random)"""
 
@@ -52,7 +53,8 @@ class AgentRun:
     world: str = ""
     """the dynamics model's run folder, or a world's folder"""
     latents: str = ""
-    """where the data set's latents are kept (default: in the world's tokenizer's folder, under latents/)"""
+    """where the data set's latents are kept (default: in the world's tokenizer's folder, under latents/; of one that
+    comes with wakedream in ~/.cache/wakedream)"""
     init: str = ""
     """begin with these weights, of an agent's run folder or a weights folder, and a fresh optimizer"""
 
@@ -68,6 +70,7 @@ class ImaginationRun:
     agent: str = ""
     """the cloned agent's run folder"""
     latents: str = ""
-    """where the data set's latents are kept (default: in the agent's tokenizer's folder, under latents/)"""
+    """where the data set's latents are kept (default: in the agent's tokenizer's folder, under latents/; of one that
+    comes with wakedream in ~/.cache/wakedream)"""
     init: str = ""
     """begin with these weights, of an agent's run folder or a weights folder; the prior stays that of --agent"""

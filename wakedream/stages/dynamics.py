@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from einops import rearrange
 
+from wakedream import runs
 from wakedream.data.background import stills
 from wakedream.data.loader import evaluation_clips
 from wakedream.data.store import Store
@@ -63,7 +64,7 @@ class DynamicsStage(Stage):
         """The data set's latents, made now if they are not there yet, set the model's scale: but for starting weights
         that have learned latents of this tokenizer at their own."""
         run = self.run
-        folder = Path(run.latents) if run.latents else latents_in(Path(run.tokenizer), self.store)
+        folder = Path(run.latents) if run.latents else latents_in(Path(run.tokenizer), self.store, self.tokenizer)
         self.latents = encoded(self.store, self.tokenizer, folder, self.place)
         if given is not None and given.tokenizer != self.mark and self.place.writes:
             print(f"--init {self.run.init}: trained on latents of another tokenizer", file=sys.stderr)
@@ -98,9 +99,13 @@ def check_latents(tokenizer: Tokenizer, run: DynamicsRun) -> None:
                           f"{taken[0]}x{taken[1]}: use --model.num-latents {made[0]} --model.latent-dim {made[1]}")
 
 
-def latents_in(tokenizer: Path, store: Store) -> Path:
-    """Where a data set's latents are kept, in the folder of their tokenizer."""
-    return tokenizer / "latents" / store.fingerprint[:12]
+def latents_in(folder: Path, store: Store, tokenizer: Tokenizer) -> Path:
+    """Where a data set's latents are kept: in the folder of their tokenizer; of one in the box in the user's cache,
+    where other versions of it keep theirs apart."""
+    place, boxed = folder / "latents", runs.boxed(folder)
+    if boxed is not None:
+        place = runs.cache_folder() / "latents" / f"{boxed}-{tokenizer.fingerprint()[:12]}"
+    return place / store.fingerprint[:12]
 
 
 def encoded(store: Store, tokenizer: Tokenizer, folder: Path, place: Place) -> LatentStore:

@@ -52,7 +52,7 @@ class ImaginationStage(Stage):
         return self.agent
 
     def prepare(self, model: AgentModel, given: Any = None) -> None:
-        folder = latents_of(Path(self.run.agent), self.store, self.run.latents)
+        folder = latents_of(Path(self.run.agent), self.store, self.tokenizer, self.run.latents)
         self.latents = encoded(self.store, self.tokenizer, folder, self.place)
 
     def objective(self, model: AgentModel, perception: Perception) -> ImaginationObjective:

@@ -6,6 +6,7 @@
     The state of sharded models is state-00001-of-00002.safetensors and so on, each written by one process; state.json
     says which rows each file has. Any number of processes can read either, each what it needs of it.
     RUN/checkpoints/latest                           the name of the newest one
+    RUN/best/                                        averaged weights, those of the best check so far
 
 Training waits for a copy in memory alone, a thread writes. As torch.distributed.checkpoint.async_save, whose format is
 not this one: its metadata is pickled.
@@ -15,7 +16,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -45,8 +46,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int, place: Place = ALONE):
         self.folder, self.keep, self.place = folder, keep, place
-        self._staging, self._thread = Staging(), ThreadPoolExecutor(1, "checkpoint")
-        self._writing: Future[None] | None = None
+        self._staging, self._staging_best, self._thread = Staging(), Staging(), ThreadPoolExecutor(1, "checkpoint")
+        self._writing: dict[str, Future[None]] = {}  # a checkpoint, the best weights: in the order they are given
         self._group: Any = None  # the threads' own: they meet while the processes' main threads meet elsewhere
 
     def save(self, step: int, state: dict[str, Any], model: nn.Module | None) -> Path:
@@ -66,25 +67,34 @@ class Checkpoints:
             self._group = self.place.group()  # collective, so not in the thread
         if self.place.writes:
             assert model is not None
-            self._writing = self._thread.submit(self._write, step, own, plain, rows, self._staging.model(model))
+            copied = self._staging.model(model)
+            self._writing["checkpoint"] = self._thread.submit(self._write, step, own, plain, rows, copied)
         elif rows:
-            self._writing = self._thread.submit(self._hand_over, step, own, names)
+            self._writing["checkpoint"] = self._thread.submit(self._hand_over, step, own, names)
         return self.path(step)
+
+    def keep_best(self, model: nn.Module) -> None:
+        """As `save`, of the best weights alone, by the process that writes; waits for those before. A state saved later
+        is written only if they were."""
+        wait([writing for what, writing in self._writing.items() if what == "best weights"])
+        if not self.failed:  # else the run is about to stop
+            copied = self._staging_best.model(model)
+            self._writing["best weights"] = self._thread.submit(self._write_best, copied)
 
     @property
     def failed(self) -> bool:
         """Whether a save has ended with an error, which `wait` raises. The first process knows of those of all."""
-        return self._writing is not None and self._writing.done() and self._writing.exception() is not None
+        return any(writing.done() and writing.exception() for writing in self._writing.values())
 
     def wait(self) -> None:
         """Until what is being written is complete. Collective: what went wrong in one process is raised in all."""
         mine: UserError | OSError | None = None
-        if self._writing:
+        for writing in self._writing.values():
             try:
-                self._writing.result()
+                writing.result()
             except (UserError, OSError) as error:
-                mine = error
-            self._writing = None
+                mine = mine or error
+        self._writing = {}
         raise_any(mine, [said for _, said in self.place.gather({}, "" if mine is None else str(mine))])
 
     def __enter__(self) -> "Checkpoints":
@@ -94,8 +104,9 @@ class Checkpoints:
         """After an error this process alone waits: the others may be elsewhere, or nowhere."""
         if kind is None:
             self.wait()
-        elif self._writing and (lost := self._writing.exception()) and self.place.writes:
-            print(f"warning: the checkpoint that was being written is not complete ({lost})", file=sys.stderr)
+        for what, writing in self._writing.items():
+            if (lost := writing.exception()) and self.place.writes:
+                print(f"warning: writing the {what} failed ({lost})", file=sys.stderr)
         self._thread.shutdown()
 
     def _write(self, step: int, own: dict[str, Tensor], plain: Any, rows: dict[str, list[int]],
@@ -118,6 +129,10 @@ class Checkpoints:
             beside.write_text(path.name + "\n", encoding="utf-8")
         for old in self.all()[: -self.keep]:
             runs.remove(old)
+
+    def _write_best(self, model: nn.Module) -> None:
+        with runs.atomic(self.folder.parent / runs.BEST) as beside:
+            model.save_within(beside)  # type: ignore[operator]
 
     def _hand_over(self, step: int, own: dict[str, Tensor], names: list[str]) -> None:
         """Write this process's rows, if it has any to write, where the first process finds them."""
@@ -199,7 +214,7 @@ class Checkpoints:
 
     def clean(self) -> None:
         """Remove what a killed process left half-written."""
-        for partial in self.folder.glob(".*.partial"):
+        for partial in (*self.folder.glob(".*.partial"), *self.folder.parent.glob(f".{runs.BEST}.partial")):
             runs.remove(partial)
 
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from wakedream import runs
 from wakedream.errors import Interrupted, RunError
 from wakedream.training.balance import LossBalance
 from wakedream.training.checkpoint import Checkpoints
@@ -104,7 +103,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
             if log or finished:
                 record(metrics, state, frames, clock.lap())
             if evaluate and (check or finished):
-                state.verdict = look(metrics, state, config, evaluate, folder)
+                state.verdict = look(metrics, state, config, evaluate, checkpoints)
             if over or keep or state.elapsed - saved >= 60 * (config.save_minutes or math.inf):
                 save(state, checkpoints)
                 saved = state.elapsed
@@ -157,7 +156,8 @@ def record(metrics: Metrics | None, state: TrainState, frames: int, steps_per_se
                        "or use --train.precision float32")
 
 
-def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evaluate: Evaluate, folder: Path) -> str:
+def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evaluate: Evaluate,
+         checkpoints: Checkpoints) -> str:
     """The first process evaluates the averaged weights, and keeps them if none were better before; training's random
     numbers stay what they would have been. The check's verdict."""
     before = generators(state.place.device)
@@ -169,8 +169,7 @@ def look(metrics: Metrics | None, state: TrainState, config: TrainConfig, evalua
         before_this = state.best if result.by == state.best_by else -math.inf
         if result.score is not None and result.score > before_this:
             state.best, state.best_by = result.score, result.by
-            with runs.atomic(folder / runs.BEST) as beside:
-                model.save_within(beside)  # type: ignore[operator]
+            checkpoints.keep_best(model)
     set_generators(before, state.place.device)
     metrics.write("held_out", state.step, result.values)
     if result.picture is not None:

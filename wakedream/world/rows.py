@@ -13,6 +13,7 @@ from wakedream.agent.tasks import Task, numbers
 from wakedream.data.trajectory import Actions, Trajectory
 from wakedream.dynamics.engine import DreamEngine, Step
 from wakedream.errors import ConfigError
+from wakedream.model.given import pixels_of
 from wakedream.notation import Latents
 from wakedream.world.dream import WorldState
 from wakedream.world.model import World
@@ -93,8 +94,7 @@ class DreamRows:
     @torch.no_grad()
     def pictures(self, active: Bool[Tensor, " b"] | None = None) -> np.ndarray:
         """The last frames as uint8 (b h w c), each once; what it holds for rows that are not active means nothing."""
-        frames = self.stream.picture(self.latents, active)
-        return (frames * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return pixels_of(self.stream.picture(self.latents, active)).permute(0, 2, 3, 1).cpu().numpy()
 
     @torch.no_grad()
     def judged(self) -> Judged:

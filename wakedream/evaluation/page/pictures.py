@@ -6,6 +6,8 @@ import numpy as np
 from einops import rearrange
 from torch import Tensor
 
+from wakedream.model.given import pixels_of
+
 ERROR_GAIN = 4
 GAP = 2  # pixels between frames
 VIDEOS, VIDEO_FRAMES = 3, 64
@@ -27,7 +29,7 @@ def strip(frames: Tensor) -> np.ndarray:
 
 def to_uint8(frames: Tensor) -> np.ndarray:
     """(n c h w) in [0, 1] to uint8 (n h w 3); one channel becomes grey."""
-    pictures = (frames.float().clamp(0, 1) * 255).round().byte().cpu()
+    pictures = pixels_of(frames).cpu()
     return rearrange(pictures.expand(-1, 3, -1, -1), "n c h w -> n h w c").numpy()
 
 
