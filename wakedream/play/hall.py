@@ -54,11 +54,13 @@ class Seat:
 class Hall:
     """`with Hall(rows, controls, fps) as hall: seat = hall.sit(send); seat.held = ["ArrowLeft"]; hall.wake()`
 
-    send    called with what is known of a frame and its picture, from another thread
+    send      called with what is known of a frame and its picture, from another thread
+    threads   of a CPU, to compute with, as long as no other thread of the process has computed on several: OpenMP's
+              would sleep between any two kernels. One core must stay free, or they wait for whatever else runs
     """
 
-    def __init__(self, rows: DreamRows, controls: Controls, fps: float):
-        self.rows, self.controls, self.fps = rows, controls, fps
+    def __init__(self, rows: DreamRows, controls: Controls, fps: float, threads: int | None = None):
+        self.rows, self.controls, self.fps, self.threads = rows, controls, fps, threads
         self.seats: dict[int, Seat] = {}
         self.changed, self.stopped = threading.Condition(), False
         self.seconds = collections.deque[float](maxlen=100)  # of frames
@@ -151,6 +153,8 @@ class Hall:
 
     def _run(self) -> None:
         try:
+            if self.threads is not None:
+                torch.set_num_threads(self.threads)
             while self._wait():
                 self._frames()
         except BaseException as error:  # the server tells it, and ends

@@ -45,7 +45,8 @@ def play(config: PlayConfig) -> None:
     if (kind := kind_of(config.run)) == TOKENIZER:
         raise ConfigError(f"{config.run} is a tokenizer, which dreams nothing: give the run of a dynamics model or of "
                           "an agent")
-    device = pick_device(config.device)
+    device, threads = pick_device(config.device), max(1, torch.get_num_threads() - 1)  # one is the browser's
+    torch.set_num_threads(1)  # here; see Hall
     world: World | Agent = (Agent if kind == AGENT else World).from_pretrained(config.run).to(device)
     rows = DreamRows(world, config.visitors, sampling_steps=config.sampling_steps)
     starts, pictures, env = _starts(rows.world, config)
@@ -53,7 +54,7 @@ def play(config: PlayConfig) -> None:
         Twin(config.env, rows.world).close()  # or say now that it does not fit
     env = config.env or env
     made = controls(rows.world.dynamics.actions, BUILT_IN[env].commands if env in BUILT_IN else None)
-    with Hall(rows, made, config.fps) as hall:
+    with Hall(rows, made, config.fps, threads) as hall:
         asyncio.run(Server(hall, made, starts, pictures, config).run())
 
 
