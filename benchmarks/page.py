@@ -122,7 +122,7 @@ def obeyed(browser: Browser, run: Path, options: argparse.Namespace) -> dict[str
     spec = world.dynamics.actions
     made = branches(options.env, options.contexts, options.context, seed=options.seed,
                     size=world.tokenizer.config.frame_size)
-    keys = controls(spec, BUILT_IN[options.env].commands if options.env in BUILT_IN else None)
+    keys = controls(spec, BUILT_IN[options.env].names if options.env in BUILT_IN else None)
     codes = []
     for command in range(len(made.commands)):
         wanted = {name: values[command] for name, values in made.held.items()}

@@ -16,6 +16,7 @@ from wakedream.environments.crafter.engine import OrderedWorld  # noqa: E402
 from wakedream.environments.crafter.env import CrafterEnv  # noqa: E402
 from wakedream.environments.crafter.noise import NoisyPlayer  # noqa: E402
 from wakedream.environments.play import play_episode  # noqa: E402
+from wakedream.environments.registry import BUILT_IN  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 STORY = """
@@ -33,6 +34,11 @@ def test_a_seed_tells_the_same_story_in_every_process():
     stories = {subprocess.run([sys.executable, "-c", STORY, padding], capture_output=True, text=True,
                               check=True, cwd=ROOT).stdout for padding in ("0", "12345")}
     assert len(stories) == 1
+
+
+def test_every_action_is_known_by_crafters_own_name():
+    for name, action in BUILT_IN["crafter"].names.items():
+        assert constants.actions[action].removeprefix("move_").removeprefix("make_").replace("_", " ") == name
 
 
 def test_creatures_of_a_chunk_keep_the_order_in_which_they_came():

@@ -243,8 +243,8 @@ def test_a_known_command_can_be_played_and_the_first_does_nothing():
     for name, choices in (("crafter", 17), ("coinrun", 15), ("doorkey", 7), ("doorkey5", 7), ("doom", 4)):
         known = environment(name)
         assert known.still == next(iter(known.commands)) == "noop"
-        assert len(set(known.commands.values())) == len(known.commands) > 2
-        assert all(0 <= action < choices for action in known.commands.values())
+        assert len(known.commands) > 2 and len(set(known.names.values())) == len(known.names)
+        assert all(0 <= action < choices for action in known.names.values())
         assert known.hold >= 1
     unknown = environment("toy_world:ToyPainter-v0")
     assert (unknown.commands, unknown.still, unknown.installed) == ({}, None, True)

@@ -12,7 +12,7 @@ LARGE = ActionSpec((ActionComponent("action", "categorical", 17),))
 
 @pytest.mark.parametrize("name", commanded())
 def test_what_a_player_would_press_does_what_it_is_called(name):
-    commands = BUILT_IN[name].commands
+    commands = BUILT_IN[name].names
     made = controls(ActionSpec((ActionComponent("action", "categorical", 17),)), commands)
     keys = {key.label: key for key in made.keys}
     for label, choice in commands.items():

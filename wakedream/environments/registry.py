@@ -33,6 +33,7 @@ class Environment:
     package, extra   the module that it needs, and the extra of wakedream that brings it
     commands         what a player would press, as the environment's own action; the first, `still`, does nothing.
                      {} where that is not known
+    others           names of further actions, for a legend
     hold             frames for which a command is held until it shows
     litters          it leaves files in the folder where it runs
     """
@@ -43,6 +44,7 @@ class Environment:
     package: str = "gymnasium"
     extra: str = "gym"
     commands: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
     hold: int = 1
     litters: bool = False
 
@@ -54,6 +56,11 @@ class Environment:
     def still(self) -> str | None:
         """The command that does nothing; None where no commands are known."""
         return next(iter(self.commands), None)
+
+    @property
+    def names(self) -> Mapping[str, int]:
+        """Of actions, all that are known."""
+        return {**self.commands, **self.others}
 
     @property
     def installed(self) -> bool:
@@ -100,18 +107,22 @@ def _require(name: str) -> None:
         require(package, BUILT_IN[name].extra)
 
 
+_CRAFTS = ("do", "sleep", "place stone", "place table", "place furnace", "place plant", "wood pickaxe", "stone pickaxe",
+           "iron pickaxe", "wood sword", "stone sword", "iron sword")  # actions 5 to 16
 _GENERAL: dict[str, MakePolicy] = {"random": policies.Random, "sticky": policies.Sticky}
 BUILT_IN = {
     "crafter": Environment(
         _crafter, {**_GENERAL, "scripted": policies.crafter_scripted}, (100, 1000), "crafter", "crafter",
-        {"noop": 0, "left": 1, "right": 2, "up": 3, "down": 4}),  # a step moves by a whole cell
+        {"noop": 0, "left": 1, "right": 2, "up": 3, "down": 4},  # a step moves by a whole cell
+        {name: 5 + i for i, name in enumerate(_CRAFTS)}),
     "coinrun": Environment(
         _coinrun, {**_GENERAL, "scripted": policies.coinrun_scripted, "varied": policies.coinrun_varied},
         package="envpool", extra="coinrun",
-        commands={"noop": 4, "left": 1, "right": 7, "jump": 5}, hold=8),  # it gathers speed
+        commands={"noop": 4, "left": 1, "right": 7, "jump": 5}, hold=8,  # it gathers speed
+        others={"left down": 0, "left jump": 2, "down": 3, "right down": 6, "right jump": 8}),
     "doorkey": Environment(
         _doorkey, {**_GENERAL, "scripted": policies.doorkey_scripted}, (101, 101), "minigrid", "minigrid",
-        {"noop": 6, "left": 0, "right": 1, "forward": 2, "pickup": 3, "toggle": 5}),
+        {"noop": 6, "left": 0, "right": 1, "forward": 2, "pickup": 3, "toggle": 5}, {"drop": 4}),
     "doom": Environment(
         _doom, {**_GENERAL, "scripted": policies.doom_scripted}, (76, 76), "vizdoom", "vizdoom",
         {"noop": 0, "left": 1, "right": 2, "shoot": 3}, hold=4, litters=True),  # it gathers speed

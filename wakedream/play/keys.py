@@ -56,7 +56,7 @@ class Controls:
 
 def controls(spec: ActionSpec, commands: Mapping[str, int] | None = None) -> Controls:
     """A key for every choice, bit and direction. commands: names of the choices of the only component, where the
-    environment has them (registry.Environment.commands)."""
+    environment has them (registry.Environment.names)."""
     free = list(dict.fromkeys([code for codes in USUAL.values() for code in codes])) + list(OTHERS)
     keys, still = list[Key](), dict[str, int]()
 

@@ -53,7 +53,7 @@ def play(config: PlayConfig) -> None:
     if config.env is not None:
         Twin(config.env, rows.world).close()  # or say now that it does not fit
     env = config.env or env
-    made = controls(rows.world.dynamics.actions, BUILT_IN[env].commands if env in BUILT_IN else None)
+    made = controls(rows.world.dynamics.actions, BUILT_IN[env].names if env in BUILT_IN else None)
     with Hall(rows, made, config.fps, threads) as hall:
         asyncio.run(Server(hall, made, starts, pictures, config).run())
 
