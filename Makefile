@@ -1,4 +1,5 @@
-# make demo   from nothing to a page of reconstructions and a page of dreams, about 10 minutes on 2 CPU cores
+# make play   the world that comes with wakedream, in the browser: dream Crafter under your keys
+# make demo   real play to a page of reconstructions, one of dreams, one of an agent, about 10 minutes on 2 CPU cores
 # make agent  all four stages in a small world: an agent before and after practice in its dream, 13 to 20 minutes
 # make test   the laws, under 10 minutes on 2 CPU cores, offline
 # make check  lint and types
@@ -12,13 +13,14 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 DEMO ?= runs/demo
 DEMO_FRAMES ?= 24000
+WORLD ?= crafter-small --env crafter
 AGENT ?= runs/agent
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo agent test check e2e bench weights clean
+.PHONY: play demo agent test check e2e bench weights clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'wakedream needs Python 3.11 or newer, this is ' + sys.version)"
@@ -29,13 +31,22 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 weights: $(VENV)/.installed
 	$(BIN)/wakedream weights lpips --package
 
+play: $(VENV)/.installed
+	$(BIN)/wakedream play $(WORLD)
+
+# the world's own tokenizer reads 5,000 frames in a minute: more would be long to wait for on 2 cores
 demo: $(VENV)/.installed weights
 	$(BIN)/wakedream record crafter --out $(DEMO)/data --frames $(DEMO_FRAMES) --processes 2 --max-episode-frames 150
-	$(BIN)/wakedream train tokenizer demo --data $(DEMO)/data --out $(DEMO)/tokenizer
+	$(BIN)/wakedream train tokenizer demo --data $(DEMO)/data --out $(DEMO)/tokenizer --train.minutes 2.5
 	$(BIN)/wakedream evaluate $(DEMO)/tokenizer --data $(DEMO)/data --out $(DEMO)/report
-	$(BIN)/wakedream train dynamics demo --data $(DEMO)/data --tokenizer $(DEMO)/tokenizer --out $(DEMO)/dynamics
-	$(BIN)/wakedream evaluate $(DEMO)/dynamics --data $(DEMO)/data --out $(DEMO)/dreams
-	@echo "Open $(DEMO)/report/index.html (reconstructions) and $(DEMO)/dreams/index.html (dreams) in a browser."
+	$(BIN)/wakedream record crafter --out $(DEMO)/more --frames 5000 --processes 2 --max-episode-frames 150 --seed 1
+	$(BIN)/wakedream train dynamics crafter-small --data $(DEMO)/more --tokenizer crafter-small --latents $(DEMO)/latents \
+	  --init crafter-small --out $(DEMO)/dynamics --train.minutes 1 --train.compile off --train.warmup-steps 20 --train.ema-decay 0.9 \
+	  --train.evaluation-clips 8 --optim.lr 0.002 --optim.adamw-lr 1e-4 --loader.batch-size 4 --objective.bootstrap-from 0
+	$(BIN)/wakedream evaluate $(DEMO)/dynamics --data $(DEMO)/more --out $(DEMO)/dreams --compare 4 --chunks 8 --drift 0 --clips 12
+	$(BIN)/wakedream evaluate crafter-small --data $(DEMO)/more --out $(DEMO)/agent --primary events --episodes 16 --num-envs 16 \
+	  --length 250 --no-greedy --curve 0
+	@echo "Open in a browser: $(DEMO)/report/index.html (reconstructions), $(DEMO)/dreams/index.html (dreams), $(DEMO)/agent/index.html (the agent's play)."
 
 agent: $(VENV)/.installed weights
 	$(BIN)/wakedream record doorkey5 --out $(AGENT)/data --frames 24000 --size 40 --policy scripted:0.6,random:0.4 --processes 2

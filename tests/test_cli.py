@@ -74,7 +74,7 @@ def test_every_command_has_help_and_something_to_do(capsys, name: str) -> None:
     (["train", "tokenizer"], "error: expected a preset"),
     (["train", "tokenizer", "debgu"], "did you mean 'debug'?"),
     (["train", "tokenizer", "xyzzy"], "error: unknown tokenizer preset 'xyzzy'. Known: auto, "),
-    (["train", "agent", "atuo"], "Known: crafter, debug, demo"),
+    (["train", "agent", "atuo"], "Known: crafter, crafter-small, debug, demo"),
     (["train", "tokenizer", "debug", "--data", "d", "--out", "o", "--train.steps", "0"],
      "error: steps must be at least 1, got 0"),
     (["inspect", "no/such/folder"], "error: "),

@@ -99,10 +99,13 @@ def _of_kind(config: EvaluateConfig, device: torch.device) -> Evaluation:
 
 
 def _training(run: Path) -> dict[str, Any]:
-    """The run's preset, and its steps and minutes so far; of bare weights nothing is known."""
+    """The run's preset, what weights it began with, and its steps and minutes so far; of bare weights nothing is
+    known."""
     config = run / "config.json"
     about = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
     found = {"preset": about["preset"]} if "preset" in about else {}
+    if "init" in about:
+        found["init"] = about["init"]["path"]
     lines = [line for line in runs.log_lines(run / "metrics.jsonl") if "elapsed" in line]
     return found | ({"steps": lines[-1]["step"], "minutes": lines[-1]["elapsed"] / 60} if lines else {})
 

@@ -1,6 +1,7 @@
 """Complete configs of agents by name: cloning, then imagination. Imports no torch."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from wakedream.agent.config import AgentConfig, AgentLoaderConfig, CloningConfig, ContextConfig, ImaginationConfig
 from wakedream.config import suggest
@@ -44,6 +45,15 @@ def crafter_agent() -> AgentRun:
     )
 
 
+def crafter_small_agent() -> AgentRun:
+    """That of the world `crafter-small`, on one GPU; relevant is what Crafter counts as an achievement."""
+    recommended = crafter_agent()
+    return replace(
+        recommended, model=replace(recommended.model, mlp_dim=128, distance=4),
+        loader=replace(recommended.loader, relevant="events"),
+        train=replace(recommended.train, minutes=1.9, compile="off"))
+
+
 def debug_imagination() -> ImaginationRun:
     """After the agent `debug`: a minute on two CPU cores, every part in use."""
     return ImaginationRun(
@@ -77,9 +87,20 @@ def crafter_imagination() -> ImaginationRun:
     )
 
 
-AGENTS: dict[str, Callable[[], AgentRun]] = {"debug": debug_agent, "demo": demo_agent, "crafter": crafter_agent}
+def crafter_small_imagination() -> ImaginationRun:
+    """After the agent `crafter-small`, on one GPU."""
+    recommended = crafter_imagination()
+    return replace(
+        recommended, objective=replace(recommended.objective, sampling_steps=2),
+        loader=replace(recommended.loader, relevant="events"), train=replace(recommended.train, minutes=3.2))
+
+
+AGENTS: dict[str, Callable[[], AgentRun]] = {
+    "debug": debug_agent, "demo": demo_agent, "crafter": crafter_agent, "crafter-small": crafter_small_agent,
+}
 IMAGINATIONS: dict[str, Callable[[], ImaginationRun]] = {
     "debug": debug_imagination, "demo": demo_imagination, "crafter": crafter_imagination,
+    "crafter-small": crafter_small_imagination,
 }
 
 

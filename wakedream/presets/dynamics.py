@@ -57,6 +57,17 @@ def coinrun() -> DynamicsRun:
                    loader=replace(recommended.loader, batch_size=32, length=32))
 
 
+def crafter_small() -> DynamicsRun:
+    """That of the world `crafter-small`: 5.2 M parameters, for two CPU cores to play with. 98 % of moves obeyed."""
+    recommended = crafter()
+    return replace(
+        recommended,
+        model=DynamicsConfig(num_latents=32, latent_dim=32, packing=2, dim=256, depth=6, heads=4, mlp_dim=768,
+                             num_registers=2, pattern=("space", "time"), window=32, told=True),
+        loader=replace(recommended.loader, batch_size=32),
+        train=replace(recommended.train, minutes=5.5, evaluate_every=5000))
+
+
 def paper() -> DynamicsRun:
     """For latents of the tokenizer `paper`: 256 spatial tokens, window of 192 frames, 1.6 B parameters."""
     return DynamicsRun(
@@ -71,7 +82,8 @@ def paper() -> DynamicsRun:
 
 
 PRESETS: dict[str, Callable[[], DynamicsRun]] = {
-    "debug": debug, "demo": demo, "crafter": crafter, "coinrun": coinrun, "paper": paper,
+    "debug": debug, "demo": demo, "crafter": crafter, "coinrun": coinrun, "crafter-small": crafter_small,
+    "paper": paper,
 }
 
 

@@ -55,6 +55,13 @@ def crafter() -> TokenizerRun:
     )
 
 
+def crafter_small() -> TokenizerRun:
+    """That of the world `crafter-small`: 32 latents x 32, 3.7 M parameters, for two CPU cores to play with. 37.0 dB on
+    what moves in Crafter."""
+    recommended = crafter()
+    return replace(recommended, model=SHAPES["crafter-small"], train=replace(recommended.train, minutes=1.75))
+
+
 def seed() -> TokenizerRun:
     """The seed's geometry, corrected: one transformer of 6 dense layers, 48 of 64 patches masked (docs/paper.md)."""
     recommended = crafter()
@@ -88,6 +95,7 @@ PRESETS: dict[str, Callable[[], TokenizerRun]] = {
     "debug": debug,
     "demo": demo,
     "crafter": crafter,
+    "crafter-small": crafter_small,
     "seed": seed,
     "paper": paper,
 }

@@ -12,6 +12,9 @@ SHAPES = {
         num_registers=0, pattern=("space", "time"), window=2),
     "crafter": TokenizerConfig(
         height=64, width=64, patch_size=8, dim=384, encoder_depth=6, decoder_depth=6, heads=6, mlp_dim=1024, window=8),
+    "crafter-small": TokenizerConfig(
+        height=64, width=64, patch_size=8, dim=192, encoder_depth=4, decoder_depth=4, heads=3, mlp_dim=512,
+        num_latents=32, num_registers=0, window=8),
     "seed": TokenizerConfig(
         height=64, width=64, patch_size=8, dim=256, encoder_depth=6, decoder_depth=6, heads=8, mlp_dim=1024,
         pattern=("dense",), window=16, shared=True),

@@ -59,6 +59,7 @@ def trained(results: dict[str, Any]) -> str:
     """Of what training the weights are, as far as the run says."""
     about = results.get("training") or {}
     parts = [f"preset {about['preset']}" if about.get("preset") else "",
+             f"began with the weights of {about['init']}" if about.get("init") else "",
              counted(about["steps"], "steps") if "steps" in about else "",
              f"{lasted(60 * about['minutes'])} of training" if "minutes" in about else ""]
     return ", ".join(filter(None, parts))
