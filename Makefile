@@ -42,7 +42,7 @@ demo: $(VENV)/.installed weights
 	$(BIN)/wakedream record crafter --out $(DEMO)/more --frames 5000 --processes 2 --max-episode-frames 150 --seed 1
 	$(BIN)/wakedream train dynamics crafter-small --data $(DEMO)/more --tokenizer crafter-small --latents $(DEMO)/latents \
 	  --init crafter-small --out $(DEMO)/dynamics --train.minutes 1 --train.compile off --train.warmup-steps 20 --train.ema-decay 0.9 \
-	  --train.evaluation-clips 8 --optim.lr 0.002 --optim.adamw-lr 1e-4 --loader.batch-size 4 --objective.bootstrap-from 0
+	  --train.evaluation-clips 8 --optim.lr 0.0005 --optim.adamw-lr 3e-5 --loader.batch-size 4 --objective.bootstrap-from 0
 	$(BIN)/wakedream evaluate $(DEMO)/dynamics --data $(DEMO)/more --out $(DEMO)/dreams --compare 4 --chunks 8 --drift 0 --clips 12
 	$(BIN)/wakedream evaluate crafter-small --data $(DEMO)/more --out $(DEMO)/agent --primary events --episodes 16 --num-envs 16 \
 	  --length 250 --no-greedy --curve 0

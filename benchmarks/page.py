@@ -39,6 +39,7 @@ from wakedream.play.keys import controls
 from wakedream.runs import write_json
 
 OFFERED = 12  # moments on a page
+KEYS = 88  # pixels of the legend that a GIF shows: the rows with the arrows
 SIZES = {"wide": (1440, 900), "laptop": (1024, 768), "phone": (360, 740)}
 TIMES = """() => { window.times = []; new MutationObserver(() => window.times.push(performance.now()))
     .observe(document.getElementById('picture'), {attributes: true, attributeFilter: ['data-frame']}) }"""
@@ -172,7 +173,7 @@ def speed(browser: Browser, run: Path, options: argparse.Namespace) -> dict[str,
         said = page.inner_text("#numbers")
         if options.pictures:
             options.pictures.mkdir(parents=True, exist_ok=True)
-            moving(page, options.pictures / "play.gif", codes)
+            moving(page, options.pictures / "play.gif", codes, options.moment)
             shots(page, options.pictures)
         return {"seconds_until_the_address": round(told, 1), "seconds_from_there_to_a_picture": round(first, 2),
                 "fps": round(1000 / float(gaps.mean()), 1), "ms_between_p50": round(float(np.median(gaps)), 1),
@@ -191,16 +192,21 @@ def shots(page: Page, folder: Path) -> None:
     if page.is_visible("#agent"):
         page.click("#agent")
         page.wait_for_timeout(3000)
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=folder / "play-dark.png")
 
 
-def moving(page: Page, file: Path, codes: list[str], frames: int = 90) -> None:
+def moving(page: Page, file: Path, codes: list[str], moment: int, frames: int = 90) -> None:
     """The dream and the keys that are held, as they look in the page, as a GIF."""
     page.set_viewport_size({"width": 440, "height": 900})
-    page.wait_for_timeout(300)
+    if (moments := page.locator("#starts button")).count() > moment + 1:  # the last begins from nothing
+        moments.nth(moment).click()
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(600)
     above, below = (page.locator(name).bounding_box() for name in ("#stage", "#touch"))
     assert above and below
-    clip = {"x": 0, "y": above["y"] - 8, "width": 440, "height": below["y"] + below["height"] - above["y"] + 16}
+    keys = min(below["height"], KEYS)
+    clip = {"x": 0, "y": above["y"] - 8, "width": 440, "height": below["y"] + keys - above["y"] + 8}
     shots, times, held = list[Image.Image](), list[float](), None
     for number in range(frames):
         if number % 9 == 0:
@@ -209,11 +215,14 @@ def moving(page: Page, file: Path, codes: list[str], frames: int = 90) -> None:
             held = codes[(number // 9) % len(codes)]
             page.keyboard.down(held)
         times.append(time.perf_counter())
-        shots.append(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("P", palette=Image.Palette.ADAPTIVE))
+        shots.append(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))
     if held:
         page.keyboard.up(held)
     lasted = np.diff([*times, time.perf_counter()]) * 1000
-    shots[0].save(file, save_all=True, append_images=shots[1:], duration=[round(ms) for ms in lasted], loop=0)
+    # one palette, nothing dithered: what stays as it is costs nothing
+    palette = Image.fromarray(np.concatenate([np.asarray(shot) for shot in shots[::9]])).quantize(128)
+    first, *others = (shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in shots)
+    first.save(file, save_all=True, append_images=others, duration=[round(ms) for ms in lasted], loop=0)
 
 
 def main() -> None:
@@ -228,6 +237,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--play", nargs="*", default=[], help="further options of `wakedream play`, for speed")
     parser.add_argument("--pictures", type=Path, help="a folder for pictures of the page")
+    parser.add_argument("--moment", type=int, default=0, help="with which of those offered the GIF begins")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with sync_playwright() as playwright:
