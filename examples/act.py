@@ -11,7 +11,7 @@ import wakedream as wd
 from wakedream.environments.registry import environment
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("agent", help="a run folder")
+parser.add_argument("agent", help="a run folder, or crafter-small")
 parser.add_argument("env", help="crafter, doorkey5, ... or a Gymnasium id")
 parser.add_argument("--episodes", type=int, default=10)
 options = parser.parse_args()

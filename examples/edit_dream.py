@@ -14,7 +14,7 @@ import wakedream as wd
 from wakedream.world.starts import Starts
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("world", help="a dynamics model's run")
+parser.add_argument("world", help="a dynamics model's run, or crafter-small")
 parser.add_argument("data", help="where the dream begins")
 parser.add_argument("--out", type=Path, default=Path("edited.png"))
 parser.add_argument("--context", type=int, default=16)

@@ -10,7 +10,7 @@ from wakedream.evaluation.agent.intervals import COVERED
 from wakedream.evaluation.agent.judged import EVENTS, LENGTH, MEANS, RETURN
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.plots import bars, plot
-from wakedream.evaluation.page.report import fixed, videos
+from wakedream.evaluation.page.report import fixed, trained, videos
 
 TITLES = {RETURN: "return", LENGTH: "length", EVENTS: "different events"}
 
@@ -26,7 +26,7 @@ def sections(
 ) -> list[str]:
     """Of the page. results: what `policy_table` made, and as "curve" what `learning_curve` made, if there is one;
     films: by policy, its first episodes as frames, uint8 (t h w c); dreams: by policy, what `dreamed` made of them."""
-    return [_policies(results), _happened(results), _learning(results),
+    return [_headed(results), _policies(results), _happened(results), _learning(results),
             _films("In the dream", DREAM, dreams or {}, fps), _films("Episodes", EPISODES, films or {}, fps)]
 
 
@@ -36,6 +36,17 @@ def lines(results: dict[str, Any]) -> list[str]:
                                               for name in _headline(results)) for row in results["rows"]]
     return shown + [f"{row['policy']} - {results['baseline']}: {_title(name)} {_difference(row, name)}"
                     for row in results["rows"] for name in _primary(results) if row["differences"]]
+
+
+def _headed(results: dict[str, Any]) -> str:
+    """Whose page it is, and the primary measure of each policy."""
+    said = [f"{results['episodes']:,} episodes of {results['environment']}", trained(results),
+            *(str(results[name]) for name in ("device", "date") if name in results)]
+    primary = results["primary"]
+    shown = [(_interval(row["measures"][primary], primary).partition(" ")[0], f"{_title(primary)}: {row['policy']}")
+             for row in results["rows"]]
+    about = page.html.escape("; ".join(filter(None, said)))
+    return f"<h1>Agent</h1><p>{about}</p>" + page.numbers(shown)
 
 
 def _policies(results: dict[str, Any]) -> str:
