@@ -16,6 +16,9 @@ from wakedream.errors import CheckpointError, RunError
 from wakedream.evaluation.kinds import kind_of
 from wakedream.play.export import export, moments_of
 from wakedream.play.export_config import ExportConfig
+from wakedream.presets.agent import agent_preset
+from wakedream.presets.dynamics import dynamics_preset
+from wakedream.presets.tokenizer import tokenizer_preset
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.model import World
 from wakedream.world.policy import Agent
@@ -107,6 +110,21 @@ def test_what_holds_something_else_is_not_written_into(agent, tmp_path):
 
 @pytest.mark.parametrize("folder", sorted(runs.BOX.iterdir()), ids=lambda folder: folder.name)
 def test_what_is_in_the_box_is_whole_small_and_described(folder):
-    Tokenizer.from_pretrained(folder.name)  # verifies its checksum
-    assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {folder.name}\n")
+    name, agent = folder.name, Agent.from_pretrained(folder.name)  # verifies its checksums
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {name}\n")
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 24e6
+    models = (agent.tokenizer, agent.world.dynamics, agent.model)
+    presets = (tokenizer_preset(name), dynamics_preset(name), agent_preset(name))
+    assert [model.config for model in models] == [preset.model for preset in presets]
+    assert agent.world.dynamics.tokenizer == agent.tokenizer.fingerprint()
+
+
+def test_a_dream_of_the_box_goes_on_from_its_moments():
+    """Who waits sees what there was, as each goes on in its own way."""
+    world = World.from_pretrained("crafter-small")
+    moments = Starts(world, runs.BOX / "crafter-small" / "starts", 16).some(2, np.random.default_rng(0))
+    video = torch.from_numpy(np.stack([moment.video for moment in moments])).permute(0, 1, 4, 2, 3)
+    dream = world.dream(video, {"action": np.stack([moment.actions["action"] for moment in moments])})
+    shown, there = dream.step({"action": [0, 0]}), video[:, -1] / 255
+    errors = [[float((one - other).square().mean()) for other in there] for one in shown]
+    assert max(errors[0][0], errors[1][1]) < 0.01 < min(errors[0][1], errors[1][0])

@@ -46,7 +46,7 @@ def crafter_agent() -> AgentRun:
 
 
 def crafter_small_agent() -> AgentRun:
-    """That of the world `crafter-small`, on one GPU; relevant is what Crafter counts as an achievement."""
+    """That of the world `crafter-small`, two minutes on one GPU; relevant is what Crafter counts as an achievement."""
     recommended = crafter_agent()
     return replace(
         recommended, model=replace(recommended.model, mlp_dim=128, distance=4),
@@ -88,7 +88,7 @@ def crafter_imagination() -> ImaginationRun:
 
 
 def crafter_small_imagination() -> ImaginationRun:
-    """After the agent `crafter-small`, on one GPU."""
+    """After the agent `crafter-small`, three minutes on one GPU."""
     recommended = crafter_imagination()
     return replace(
         recommended, objective=replace(recommended.objective, sampling_steps=2),
