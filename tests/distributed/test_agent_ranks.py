@@ -1,34 +1,25 @@
 """Two processes train one agent, in both of its stages; in some of its steps a part of it learns nothing."""
 
-from dataclasses import replace
 
 import agent_ranks
 import pytest
 import torch
-from agent.conftest import write_known
 from safetensors.torch import load_file
-from stages.conftest import small_dynamics, small_tokenizer
+from stages.test_agent_stages import write_world
 from test_ranks import of, saved, start
 
 from wakedream.data.store import Store
 from wakedream.errors import ConfigError
 from wakedream.runs import log_lines
 from wakedream.stages.agent import AgentStage
-from wakedream.stages.dynamics import train_dynamics
 from wakedream.stages.imagination import ImaginationStage
-from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.distributed import Place
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("agents")
-    write_known(out / "data")
-    torch.manual_seed(0)
-    Tokenizer(small_tokenizer()).save_pretrained(out / "eyes")
-    run = small_dynamics(out / "eyes")
-    train_dynamics(replace(run, model=replace(run.model, depth=2, pattern=("space", "time"))), out / "data",
-                   out / "world", "debug")
+    write_world(out)
     codes, said = start(out, script=agent_ranks.__file__)
     assert codes == [0, 0], "\n".join(said)
     return out

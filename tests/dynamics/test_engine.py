@@ -7,10 +7,8 @@ import pytest
 import torch
 from little import build, clip
 
+from wakedream.bench.slow_twin import slow_frame
 from wakedream.dynamics.engine import AFTER, WITH_NEXT, DreamEngine
-from wakedream.dynamics.noise import COMMIT, START, noise
-from wakedream.dynamics.sampler import sample
-from wakedream.dynamics.shortcut import Noised, commit_level, finest_index, noised, sampling_passes, signal_of
 from wakedream.errors import ConfigError, DataError
 
 SEEDS = torch.tensor([5, -6, 7, 2**40])
@@ -232,25 +230,6 @@ def test_on_a_cpu_rows_after_the_last_that_goes_on_cost_nothing(commit, pattern,
         torch.testing.assert_close(now, after, atol=1e-5, rtol=0)
 
 
-def slow_step(made, latents, one):
-    """What frame t is, by the plain way: K looks at all t + 1 frames at once, in float32, without a cache."""
-    dynamics, t = made._source().cpu().float(), latents.shape[1]
-    numbers, seeds = torch.arange(t + 1).expand(len(latents), -1), made.seeds.cpu()
-    finest = dynamics.config.finest_steps
-    shape = (dynamics.config.num_latents, dynamics.config.latent_dim)
-    level = torch.full((len(latents), t), commit_level(finest))
-    past = noised(dynamics.standardise(latents), noise(seeds, numbers[:, :t], COMMIT, shape), signal_of(level, finest))
-
-    def predict(noisy):
-        whole = Noised(torch.cat([past, noisy.latents], 1), torch.cat([level, noisy.levels], 1),
-                       torch.cat([torch.full_like(level, finest_index(finest)), noisy.step_indices], 1))
-        return dynamics(whole, one.trajectory.frames(slice(0, t + 1))).latents[:, -1:]
-
-    passes = sampling_passes(4, finest, True)
-    clean = sample(predict, noise(seeds, numbers[:, t:], START, shape), passes, finest)
-    return dynamics.unstandardise(clean).squeeze(1)
-
-
 @pytest.mark.parametrize("frames", [1, 500])
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize(("commit", "precision", "options", "tolerance"), [
@@ -269,7 +248,8 @@ def test_the_next_frame_is_that_of_the_slow_twin(frames, pattern, commit, precis
     past = torch.cat([one.latents[:, :seen], steps(made, one, range(seen, frames)).cpu()], 1)
     found = made.step(actions_at(one, frames)).latents.cpu()
     with torch.no_grad():
-        torch.testing.assert_close(found, slow_step(made, past, one), atol=tolerance, rtol=0)
+        slow = slow_frame(dynamics.cpu(), past, one.trajectory, made.seeds.cpu(), 4).squeeze(1)
+        torch.testing.assert_close(found, slow, atol=tolerance, rtol=0)
 
 
 @pytest.mark.gpu

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from agent.conftest import write_known
-from stages.conftest import small_dynamics, small_tokenizer, small_train
+from stages.conftest import small_dynamics, small_train, write_tokenizer
 
 from wakedream.agent.agent import AgentModel
 from wakedream.agent.config import AgentConfig, AgentLoaderConfig, CloningConfig, ContextConfig, ImaginationConfig
@@ -15,7 +15,6 @@ from wakedream.stages.agent import train_agent
 from wakedream.stages.config import AgentRun, ImaginationRun
 from wakedream.stages.dynamics import train_dynamics
 from wakedream.stages.imagination import train_imagination
-from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.training.config import OptimConfig
 from wakedream.training.summary import describe
 from wakedream.world.policy import Agent
@@ -25,14 +24,20 @@ from wakedream.world.policy import Agent
 def made(tmp_path_factory):
     """A data set, a dynamics model's run on it, an agent's run of four steps."""
     folder = tmp_path_factory.mktemp("stages")
-    write_known(folder / "data")
-    torch.manual_seed(0)
-    Tokenizer(small_tokenizer()).save_pretrained(folder / "eyes")
-    run = small_dynamics(folder / "eyes")
-    train_dynamics(replace(run, model=replace(run.model, depth=2, pattern=("space", "time"))), folder / "data",
-                   folder / "world", "debug")
+    write_world(folder)
     train_agent(agent_run(folder), folder / "data", folder / "agent", "debug")
     return folder
+
+
+def write_world(folder):
+    """A data set and a dynamics model's run on it."""
+    write_known(folder / "data")
+    train_dynamics(world_run(write_tokenizer(folder / "eyes")), folder / "data", folder / "world", "debug")
+
+
+def world_run(tokenizer, **train):
+    run = small_dynamics(tokenizer, **train)
+    return replace(run, model=replace(run.model, depth=2, pattern=("space", "time")))
 
 
 def agent_run(folder, **train):

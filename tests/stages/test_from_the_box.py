@@ -1,12 +1,11 @@
 """A tokenizer or a world that comes with the package: what is made of it lies elsewhere, and is found again."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from agent.conftest import write_known
-from stages.conftest import small_dynamics, small_train, write_tokenizer
-from stages.test_agent_stages import agent_run, imagination_run
+from stages.conftest import write_tokenizer
+from stages.test_agent_stages import agent_run, imagination_run, world_run
 
 from wakedream import runs
 from wakedream.dynamics import encode
@@ -31,8 +30,7 @@ def box(tmp_path, monkeypatch) -> Path:
 def test_latents_of_a_boxed_tokenizer_lie_in_the_cache_for_every_stage(box, tmp_path, monkeypatch) -> None:
     store = write_known(tmp_path / "data")
     before = sorted(box.rglob("*"))
-    run = small_dynamics(Path("little"))
-    run = replace(run, model=replace(run.model, depth=2, pattern=("space", "time")), train=small_train(steps=2))
+    run = world_run(Path("little"), steps=2)
     train_dynamics(run, tmp_path / "data", tmp_path / "world", "debug")
     mark = Tokenizer.from_pretrained("little").fingerprint()
     kept = tmp_path / "cache" / "latents" / f"little-{mark[:12]}" / store.fingerprint[:12]

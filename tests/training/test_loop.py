@@ -209,6 +209,18 @@ def better(model) -> Check:
     return Check({}, None, float(model.calls), "steps")
 
 
+def dying(calls, begun):
+    """An objective whose process dies after so many calls, once that has begun."""
+    class Dies(Kit.Objective):
+        def forward(self, clip):
+            if self.calls == calls:
+                assert begun.wait(60)
+                os._exit(9)
+            return super().forward(clip)
+
+    return Dies
+
+
 def die_while_writing_best(folder) -> None:
     """In step 5, those of step 4 half written, those of step 2 complete."""
     begun, write = threading.Event(), Kit.Model.save_within
@@ -219,15 +231,8 @@ def die_while_writing_best(folder) -> None:
             begun.set()
             threading.Event().wait()
 
-    class Dies(Kit.Objective):
-        def forward(self, clip):
-            if self.calls == 4:
-                assert begun.wait(60)
-                os._exit(9)
-            return super().forward(clip)
-
     Kit.Model.save_within = save_within
-    Kit.run(folder, Dies, evaluate=better, evaluate_every=2, save_every=100)
+    Kit.run(folder, dying(4, begun), evaluate=better, evaluate_every=2, save_every=100)
 
 
 def die_while_writing(folder) -> None:
@@ -240,16 +245,9 @@ def die_while_writing(folder) -> None:
             threading.Event().wait()
         save_file(tensors, file)
 
-    class Dies(Kit.Objective):
-        def forward(self, clip):
-            if self.calls == 5:
-                assert begun.wait(60)
-                os._exit(9)
-            return super().forward(clip)
-
     checkpoint.save_file = write
     np.random.seed(0)
-    Kit.run(folder, Dies)
+    Kit.run(folder, dying(5, begun))
 
 
 def test_one_bad_step_is_left_out_and_counted(tmp_path, kit) -> None:

@@ -4,6 +4,7 @@ place: of this process, which has batches of its own; world_size 1 where it trai
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -39,8 +40,7 @@ def training_step(run: TokenizerRun, place: Place) -> tuple[Stepper, Tokenizer]:
     drawn = clips(run, place.device)
     behind = None if run.objective.moving_weight == 1 else next(drawn).video[0, 0].float() / 255
     objective = TokenizerObjective(Tokenizer(run.model), run.objective, background=behind)
-    state = begin(objective, lambda model: build_optimizers(model, run.optim), drawn, run.train, place)
-    return Stepper(wrap(objective, run.train, place), state, run.train), objective.model
+    return _stepper(objective, drawn, run, place), objective.model
 
 
 def dynamics_step(run: DynamicsRun, place: Place) -> tuple[Stepper, Dynamics]:
@@ -48,8 +48,7 @@ def dynamics_step(run: DynamicsRun, place: Place) -> tuple[Stepper, Dynamics]:
     torch.manual_seed(run.train.seed)
     objective = DynamicsObjective(Dynamics(run.model, GAMEPAD), run.objective, run.loader.batch_size)
     batches = Batches([random_latents(run.model, run.loader, place.device) for _ in range(DISTINCT)])
-    state = begin(objective, lambda model: build_optimizers(model, run.optim), batches, run.train, place)
-    return Stepper(wrap(objective, run.train, place), state, run.train), objective.model
+    return _stepper(objective, batches, run, place), objective.model
 
 
 def agent_step(world: str, run: AgentRun, place: Place) -> tuple[Stepper, AgentModel]:
@@ -59,8 +58,7 @@ def agent_step(world: str, run: AgentRun, place: Place) -> tuple[Stepper, AgentM
     loader = run.loader
     objective = CloningObjective(agent, run.objective, loader.batch_size, loader.num_relevant)
     batches = Batches([random_played(agent.dynamics.config, loader, place.device) for _ in range(DISTINCT)])
-    state = begin(objective, lambda model: build_optimizers(model, run.optim), batches, run.train, place)
-    return Stepper(wrap(objective, run.train, place), state, run.train), agent
+    return _stepper(objective, batches, run, place), agent
 
 
 def imagination_step(world: str, preset: str, rollouts: int, sampling_steps: int,
@@ -74,5 +72,9 @@ def imagination_step(world: str, preset: str, rollouts: int, sampling_steps: int
     drawn = [random_contexts(dynamics.config, rollouts, run.loader.length, place.device) for _ in range(DISTINCT)]
     config = replace(run.objective, sampling_steps=sampling_steps, value_first=0)
     objective = ImaginationObjective(agent, config, rollouts, starts=0, mean_over_ranks=place.mean)
-    state = begin(objective, lambda model: build_optimizers(model, run.optim), Batches(drawn), run.train, place)
-    return Stepper(wrap(objective, run.train, place), state, run.train), agent, drawn[0]
+    return _stepper(objective, Batches(drawn), run, place), agent, drawn[0]
+
+
+def _stepper(objective: Any, batches: Batches, run: Any, place: Place) -> Stepper:
+    state = begin(objective, lambda model: build_optimizers(model, run.optim), batches, run.train, place)
+    return Stepper(wrap(objective, run.train, place), state, run.train)

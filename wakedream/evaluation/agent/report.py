@@ -10,7 +10,7 @@ from wakedream.evaluation.agent.intervals import COVERED
 from wakedream.evaluation.agent.judged import EVENTS, LENGTH, MEANS, RETURN
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.plots import bars, plot
-from wakedream.evaluation.page.report import fixed, trained, videos
+from wakedream.evaluation.page.report import fixed, head, trained, videos
 
 TITLES = {RETURN: "return", LENGTH: "length", EVENTS: "different events"}
 
@@ -40,13 +40,10 @@ def lines(results: dict[str, Any]) -> list[str]:
 
 def _headed(results: dict[str, Any]) -> str:
     """Whose page it is, and the primary measure of each policy."""
-    said = [f"{results['episodes']:,} episodes of {results['environment']}", trained(results),
-            *(str(results[name]) for name in ("device", "date") if name in results)]
-    primary = results["primary"]
-    shown = [(_interval(row["measures"][primary], primary).partition(" ")[0], f"{_title(primary)}: {row['policy']}")
+    about, primary = f"{results['episodes']:,} episodes of {results['environment']}", results["primary"]
+    shown = [(_number(row["measures"][primary]["value"], primary), f"{_title(primary)}: {row['policy']}")
              for row in results["rows"]]
-    about = page.html.escape("; ".join(filter(None, said)))
-    return f"<h1>Agent</h1><p>{about}</p>" + page.numbers(shown)
+    return head("Agent", [about, trained(results)], shown, results)
 
 
 def _policies(results: dict[str, Any]) -> str:
@@ -125,7 +122,10 @@ def _difference(row: dict[str, Any], name: str) -> str:
 
 
 def _interval(estimate: dict[str, Any], name: str, sign: str = "") -> str:
-    value, low, high = (None if estimate[key] is None else
-                        fixed(estimate[key], 2, sign) if name in MEANS else f"{fixed(100 * estimate[key], 1, sign)}%"
+    value, low, high = (None if estimate[key] is None else _number(estimate[key], name, sign)
                         for key in ("value", "low", "high"))
     return f"{value}" + ("" if low is None else f" ({low} to {high})")
+
+
+def _number(value: float, name: str, sign: str = "") -> str:
+    return fixed(value, 2, sign) if name in MEANS else f"{fixed(100 * value, 1, sign)}%"

@@ -7,7 +7,7 @@ from wakedream.evaluation.dynamics.pictures import DreamPictures
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.pictures import ERROR_GAIN, png
 from wakedream.evaluation.page.plots import plot
-from wakedream.evaluation.page.report import DIGITS, UNITS, fixed, judged_on, number, of_places, trained, videos
+from wakedream.evaluation.page.report import DIGITS, UNITS, fixed, head, judged_on, number, of_places, trained, videos
 from wakedream.model.pretrained import in_words
 from wakedream.progress import counted
 
@@ -63,9 +63,8 @@ def _head(results: dict[str, Any]) -> str:
             f"{judged_on(seen)}; K = {seen['sampling_steps']} sampling steps",
             f"{in_words(about['parameters'])} parameters, window of {about['window']} frames, K up to "
             f"{about['finest_steps']}",
-            trained(results), *(str(results[name]) for name in ("device", "date") if name in results)]
-    about = page.html.escape("; ".join(filter(None, text)))
-    return f"<h1>Dynamics model</h1><p>{about}</p>" + page.warning(results.get("verdict", "")) + page.numbers(shown)
+            trained(results)]
+    return head("Dynamics model", text, shown, results)
 
 
 def _videos(pictures: DreamPictures, fps: float) -> str:

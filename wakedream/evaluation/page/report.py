@@ -74,6 +74,13 @@ def foot(results: dict[str, Any]) -> str:
     return page.footer("; ".join(part for part in parts if part) + ". All numbers:", NUMBERS)
 
 
+def head(title: str, about: Sequence[str], shown: Sequence[tuple[str, str]], results: dict[str, Any]) -> str:
+    """What was evaluated, on what and when, the verdict if there is one, and large figures: (value, what it is)."""
+    said = [*about, *(str(results[name]) for name in ("device", "date") if name in results)]
+    text = page.html.escape("; ".join(filter(None, said)))
+    return f"<h1>{title}</h1><p>{text}</p>" + page.warning(results.get("verdict", "")) + page.numbers(shown)
+
+
 def number(row: dict[str, Any], name: str) -> str:
     return fixed(row[name], DIGITS[name]) if name in row else "-"
 

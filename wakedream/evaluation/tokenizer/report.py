@@ -7,7 +7,7 @@ from wakedream import runs
 from wakedream.evaluation.page import document as page
 from wakedream.evaluation.page.pictures import enlarge, png
 from wakedream.evaluation.page.plots import plot
-from wakedream.evaluation.page.report import UNITS, fixed, judged_on, number, of_places, trained, videos
+from wakedream.evaluation.page.report import UNITS, fixed, head, judged_on, number, of_places, trained, videos
 from wakedream.evaluation.tokenizer.pictures import Pictures
 from wakedream.model.pretrained import in_words
 from wakedream.progress import counted
@@ -64,9 +64,7 @@ def _head(results: dict[str, Any]) -> str:
     if "parameters" in about:
         size = " x ".join(map(str, about["frame_size"]))
         lines.append(f"{in_words(about['parameters'])} parameters, frames of {size}")
-    lines += [str(results[name]) for name in ("device", "date") if name in results]
-    text = page.html.escape("; ".join(filter(None, lines)))
-    return f"<h1>Tokenizer</h1><p>{text}</p>" + page.warning(results.get("verdict", "")) + page.numbers(shown)
+    return head("Tokenizer", lines, shown, results)
 
 
 def _pictures(pictures: Pictures) -> str:
