@@ -1,13 +1,16 @@
 """Device, precision, compilation and several processes, applied to models from outside."""
 
+import atexit
 import contextlib
 import copy
 import datetime
 import functools
 import json
+import math
 import os
 import shutil
 import sys
+import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,11 +27,12 @@ from torch.utils.checkpoint import checkpoint
 from wakedream.device import pick_device
 from wakedream.errors import ConfigError, OwnWarning
 from wakedream.training.config import TrainConfig
-from wakedream.training.peers import Peers
+from wakedream.training.peers import Peers, is_lost
 from wakedream.training.shards import shard
 
 RECOMPILES = 64  # of a layer's code: by kind, what it keeps, clip shape; the default of 8 is for whole models
 PATIENCE = datetime.timedelta(days=7)
+STUCK = 5.0  # seconds; torchrun leaves 30 from the signal on
 MEETING = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torch must know where there are several processes
 LONG_MINUTES, LONG_STEPS = 2.0, 1000  # a CPU run longer than this earns back the time of compiling
 
@@ -102,10 +106,19 @@ class Place:
             return {}
         return {"memory_gib": round(torch.cuda.max_memory_allocated(self.device) / 2**30, 2)}
 
-    def wait(self) -> None:
-        """For the device to finish what it was given."""
-        if self.device.type == "cuda":
+    def wait(self, stopping: Callable[[], object] = bool) -> None:
+        """For the device to finish what it was given; at most `STUCK` seconds once a stop is asked for, as torchrun
+        does when a process has died: a kernel that waits for one that is gone does not end."""
+        if self.device.type != "cuda":
+            return
+        if self.world_size == 1:
             torch.cuda.synchronize(self.device)
+            return
+        done, until = torch.cuda.current_stream(self.device).record_event(), math.inf
+        while not done.query() and time.monotonic() < until:
+            if stopping():
+                until = min(until, time.monotonic() + STUCK)
+            time.sleep(0.001)
 
 
 def _unpack(message: Tensor) -> tuple[dict[str, Tensor], Any]:
@@ -143,16 +156,29 @@ def join(device: str = "auto") -> Iterator[Place]:
         yield Place(chosen)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
-    peers = Peers(rank, world_size)
+    peers, stuck = Peers(rank, world_size), False
     try:
         alike = world_size % on_host == 0 and rank % on_host == local
         with _one_warns(rank):
             yield Place(chosen, rank, world_size, on_host if alike else 0)
     except BaseException as error:
-        raise peers.leave(error) from error
+        stuck = chosen.type == "cuda" and is_lost(error)
+        left = peers.leave(error)
+        if stuck:
+            atexit.register(_end, left, error)
+        raise left from error
     finally:
         peers.close()
-        dist.destroy_process_group()
+        if not stuck:
+            dist.destroy_process_group()
+
+
+def _end(*held: BaseException) -> None:
+    """Nothing is tidied up: NCCL and CUDA graphs would wait for kernels that wait for who is gone. What the errors hold
+    is kept until here."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from wakedream.training.gradients import FiniteCheck
 from wakedream.training.interrupt import Interruption
 from wakedream.training.metrics import Check, Meter, Metrics
 from wakedream.training.optim import highest_rate
+from wakedream.training.peers import is_lost
 from wakedream.training.schedule import progress
 from wakedream.training.state import Batches, TrainState, generators, set_generators
 from wakedream.training.stepper import Stepper
@@ -78,7 +79,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
     interruption = Interruption(place.writes, ECHO if place.world_size > 1 else 0.0)
     with contextlib.ExitStack() as stack, interruption as asked, checkpoints:
-        stack.callback(step.close)
+        stack.push(lambda _, error, trace: None if is_lost(error) else step.close())
         metrics = None
         while not over:
             before = state.step, state.frames
@@ -92,7 +93,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
             log, check, keep = (state.step % every == 0
                                 for every in (config.log_every, config.evaluate_every, config.save_every))
             if log or check or keep:
-                place.wait()  # the clock counts what the device has yet to do
+                place.wait(lambda: asked.signal)  # the clock counts what the device has yet to do
             state.elapsed, stop, failed = place.from_first(clock.tick(), float(asked.signal or 0),
                                                            float(checkpoints.failed))
             if failed:
