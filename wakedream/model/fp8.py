@@ -70,6 +70,7 @@ class Fp8Product(nn.Module):
                                 use_fast_accum=True)
         return made.view(*x.shape[:-1], -1)
 
+    @torch.no_grad()
     def take(self, weights: Sequence[Tensor]) -> None:
         """The matrices, one below the other, in place."""
         scale = _scale(weights)
@@ -77,6 +78,7 @@ class Fp8Product(nn.Module):
         for part, weight in self._beside(weights):
             part.copy_(e4m3(weight.float() / scale))
 
+    @torch.no_grad()
     def differs(self, weights: Sequence[Tensor]) -> Tensor:
         """bool (): whether `take` would change anything; what is not finite always does."""
         scale = _scale(weights)
