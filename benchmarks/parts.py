@@ -29,7 +29,8 @@ from wakedream.device import pick_device
 from wakedream.dynamics.engine import AFTER, WITH_NEXT, DreamEngine
 from wakedream.runs import write_json
 
-PRODUCTS = re.compile(r"gemm|gemv|nvjet|cutlass|cublas|wgmma|aten::(?:mm|bmm|addmm|linear|_scaled_mm)$|triton_.*(?:_mm|mm_)", re.I)
+PRODUCTS = re.compile(r"gemm|gemv|nvjet|cutlass|cublas|wgmma|aten::(?:mm|bmm|addmm|linear|_scaled_mm)$|"
+                      r"triton_.*(?:_mm|mm_)", re.I)
 ATTENTION = re.compile(r"flash|fmha|sdpa|attention|_explicit|flex", re.I)
 
 

@@ -60,8 +60,8 @@ class BenchConfig:
     recompute: bool = False
     """as in training: layers are computed again in the backward pass, for less memory"""
     precision: Literal["bf16", "float32", "fp8"] = "bf16"
-    """bf16: mixed precision where the device has it; fp8: of dream and tokenizer-stream, where the GPU has it; streams on
-    a CPU are float32 in any case"""
+    """bf16: mixed precision where the device has it; fp8: for dream and tokenizer-stream, where the GPU has it; streams
+    on a CPU are float32 in any case"""
     compile: Literal["auto", "on", "off"] | None = None
     """as --train.compile; default: the preset's"""
     seconds: float = 3.0
@@ -93,7 +93,7 @@ class BenchConfig:
         for name in self.names:
             check(name not in OF_DYNAMICS or self.preset in ("reference", *DYNAMICS),
                   f"{name}: the preset '{self.preset}' has no dynamics model; known: {', '.join(DYNAMICS)}")
-        check(self.precision != "fp8" or bool(self.names) and set(self.names) <= set(STREAMS),
+        check(self.precision != "fp8" or (bool(self.names) and set(self.names) <= set(STREAMS)),
               f"precision fp8 is for {' and '.join(STREAMS)}: name one of them, or take bf16")
         for name in ("length", "sampling_steps", "repeats", "threads", "workers", "loader_frames", "video_frames"):
             value = getattr(self, name)

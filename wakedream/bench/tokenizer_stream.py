@@ -107,6 +107,6 @@ def least_bytes(tokenizer: Tokenizer, batch: int, encodes: bool, precision: str)
 
 
 def bytes_of(precision: str, weights: int, ring: int) -> int:
-    """Of so many weights and cached numbers; the few weights that are not fp8 where layers are count as if they were."""
+    """Of so many weights and cached numbers; in fp8 the few weights outside of layers count as if they had it too."""
     size, cached = BYTES[precision]
     return size * weights + cached * ring

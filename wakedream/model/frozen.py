@@ -32,8 +32,8 @@ def frozen(model: Model, precision: str | None, output: Collection[str] = ()) ->
     for part in list(made.modules()):
         if hasattr(part, "freeze"):
             part.freeze(fp8=precision == "fp8")  # type: ignore[operator]
-    for product, weights in _products(made, model).items():
-        product.take(weights)
+    for product, layer in _products(made, model).items():
+        product.take(layer)
     return made
 
 
@@ -78,8 +78,8 @@ def refresh(copied: nn.Module, model: nn.Module) -> None:
     """The model's weights and buffers, in place: what was recorded with the copy reads them."""
     for target, source in _pairs(copied, model):
         target.copy_(source)
-    for product, weights in _products(copied, model).items():
-        product.take(weights)
+    for product, layer in _products(copied, model).items():
+        product.take(layer)
 
 
 @torch.no_grad()
@@ -89,7 +89,7 @@ def up_to_date(copied: nn.Module, model: nn.Module) -> bool:
     alike: dict[tuple, list[Pair]] = defaultdict(list)
     for target, source in _pairs(copied, model):
         alike[target.dtype, source.dtype].append((target, source))
-    differ = [product.differs(weights) for product, weights in _products(copied, model).items()]
+    differ = [product.differs(layer) for product, layer in _products(copied, model).items()]
     for pairs in alike.values():
         for start in range(0, len(pairs), TOGETHER):
             differ.append(_differ(*map(list, zip(*pairs[start:start + TOGETHER], strict=True))))
@@ -112,11 +112,11 @@ def _pairs(copied: nn.Module, model: nn.Module) -> list[Pair]:
     its weights' memory."""
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     others = dict(copied.named_parameters()) | dict(copied.named_buffers())
-    apart = {id(weight) for weights in _products(copied, model).values() for weight in weights}
+    apart = {id(weight) for product, layer in _products(copied, model).items() for weight in product.matrices(layer)}
     return [(others[name], tensor) for name, tensor in own.items() if tensor.numel() and id(tensor) not in apart]
 
 
-def _products(copied: nn.Module, model: nn.Module) -> dict[Fp8Product, list[torch.Tensor]]:
-    """The copy's fp8 products, and of each the model's matrices that it is made of."""
-    return {product: [model.get_parameter(f"{name.rpartition('.')[0]}.{one}.weight") for one in product.maps]
+def _products(copied: nn.Module, model: nn.Module) -> dict[Fp8Product, nn.Module]:
+    """The copy's fp8 products, and of each the model's layer whose numbers it takes."""
+    return {product: model.get_submodule(name.rsplit(".", 2)[0])
             for name, product in copied.named_modules() if isinstance(product, Fp8Product)}

@@ -196,18 +196,23 @@ class Layer(nn.Module):
     def freeze(self, fp8: bool = False) -> None:
         """Inference only, from now on: weights of one product become one matrix once, not in every call.
 
-        fp8: products whose sides fit have it (`Fp8Product`), instead of their maps, and wait there to `take` weights.
+        fp8: products whose sides fit have it (`Fp8Product`), instead of their maps; they `take` their numbers later.
         """
-        for owner, name, maps in ((self.attention, "joined", ("query", "key", "value")), (self.attention, "out", ("out",)),
-                                  (self.mlp, "joined", ("gate", "up")), (self.mlp, "down", ("down",))):
-            linear = [getattr(owner, one) for one in maps]
+        for owner, name, norm, maps, through in (
+                ("attention", "joined", "attention_norm", ("query", "key", "value"), ()),
+                ("attention", "out", "attention_norm", ("out",), ("value",)),
+                ("mlp", "joined", "mlp_norm", ("gate", "up"), ()),
+                ("mlp", "down", "mlp_norm", ("down",), ("gate", "up"))):
+            part = getattr(self, owner)
+            linear = [getattr(part, one) for one in maps]
             n, k = sum(one.out_features for one in linear), linear[0].in_features
             if fp8 and Fp8Product.fits(n, k):
                 for one in maps:
-                    delattr(owner, one)
-                setattr(owner, name, Fp8Product(maps, n, k, linear[0].weight.device))
+                    delattr(part, one)
+                setattr(part, name, Fp8Product(n, k, [f"{owner}.{one}" for one in maps], norm,
+                                               [f"{owner}.{one}" for one in through], linear[0].weight.device))
             elif len(maps) > 1:
-                setattr(owner, name, Joined(*linear))
+                setattr(part, name, Joined(*linear))
 
 
 class Joined(nn.Module):
