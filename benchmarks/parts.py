@@ -28,6 +28,7 @@ from wakedream.bench.tokenizer_stream import bytes_of, least_bytes
 from wakedream.device import pick_device
 from wakedream.dynamics.engine import AFTER, WITH_NEXT, DreamEngine
 from wakedream.runs import write_json
+from wakedream.world.dream import of_pictures
 
 PRODUCTS = re.compile(r"gemm|gemv|nvjet|cutlass|cublas|wgmma|aten::(?:mm|bmm|addmm|linear|_scaled_mm)$|"
                       r"triton_.*(?:_mm|mm_)", re.I)
@@ -90,13 +91,14 @@ def main() -> None:
         parser.error(f"{machine.name} has no {precision}, only {' and '.join(machine.matrix)}")
     engine = DreamEngine(world.dynamics, options.dreams, sampling_steps=options.sampling_steps, commit=options.commit,
                          precision=precision, compile=options.compile)
+    shown = of_pictures(precision) or precision
     action, config = random_action((options.dreams,)), world.dynamics.config
     engine.reset(seeds=torch.arange(options.dreams))
     began = time.perf_counter()
     for _ in range(config.window + 1):
         latents = engine.step(action).latents
     first = time.perf_counter() - began
-    stream = world.tokenizer.stream(options.dreams, precision=precision, compile=options.compile)
+    stream = world.tokenizer.stream(options.dreams, precision=shown, compile=options.compile)
     passes = options.sampling_steps + (options.commit == AFTER)
     dynamics, decoder = world.dynamics, world.tokenizer
     weights = weight_numbers(dynamics.embed_latent, dynamics.transformer, dynamics.to_latent)
@@ -107,12 +109,12 @@ def main() -> None:
                   float(passes * bytes_of(precision, 0, options.dreams * ring))),
         "decode": (lambda: stream.picture(latents),
                    options.dreams * tokenizer_flops(decoder, 1, past=decoder.config.window).decode,
-                   least_bytes(decoder, options.dreams, encodes=False, precision=precision), 0.0),
+                   least_bytes(decoder, options.dreams, encodes=False, precision=shown), 0.0),
     }
     rows: list[dict[str, Any]] = []
     for name, (work, flops, read, rings) in works.items():
         whole, found, counts = profiled(work, options.frames, device)
-        least = limits(flops, read, rings, machine, precision)
+        least = limits(flops, read, rings, machine, precision if name == "dream" else shown)
         print(f"\n{name}: {whole:.2f} ms a frame by the clock, {1000 / whole:.1f} frames/s; on the device:")
         print("| part | kernels | ms | least, ms | of the limit |\n|---|---|---|---|---|")
         for part, ms in found.items():

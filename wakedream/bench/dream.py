@@ -22,6 +22,7 @@ from wakedream.bench.tokenizer_stream import Mode, bytes_of, least_bytes, modes
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.presets.dynamics import dynamics_preset
 from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.world.dream import of_pictures
 from wakedream.world.model import World
 
 NAME = "dream"
@@ -118,8 +119,8 @@ def dream_bytes(dynamics: Dynamics, batch: int, sampling_steps: int, precision: 
 
 
 def _with_pictures(result: Result, tokenizer: Tokenizer) -> Result:
-    batch = int(result.frames)
+    batch, shown = int(result.frames), of_pictures(result.precision)
     decode = tokenizer_flops(tokenizer, 1, past=tokenizer.config.window).decode
-    assert result.flops is not None and result.bytes is not None
+    assert result.flops is not None and result.bytes is not None and shown is not None
     return replace(result, flops=result.flops + batch * decode,
-                   bytes=result.bytes + least_bytes(tokenizer, batch, encodes=False, precision=result.precision))
+                   bytes=result.bytes + least_bytes(tokenizer, batch, encodes=False, precision=shown))

@@ -1,7 +1,9 @@
 """Products of a frozen model in fp8: half the bytes of bf16 to read, twice the rate, on GPUs that multiply it.
 
-e4m3 has 3 bits of mantissa from 2^-6 to 448. A matrix has one scale, its largest number / 448. Activations are cast as
-they are: they follow a norm, or are means or products of what does, and so stand well within.
+e4m3 has 3 bits of mantissa from 2^-6 to 448, fewer down to 2^-9. A matrix has one scale, its largest number / 448. What
+it is multiplied with has one too, from the weights alone: of a norm's output we know the length, so the largest number
+that a mean or a product of linear maps of it can be. What comes is 4 to 66 times less, which floats bear: one pass of
+`crafter-small` is 4.7 % off (bf16: 0.4 %), with scales from measured activations 4.8 %, without any 22 %.
 """
 
 import math
