@@ -1,7 +1,7 @@
 """Where the time of a dreamed frame goes: milliseconds of each part beside the least that this machine could take.
 
     python benchmarks/parts.py paper --commit "with next" --compile --out parts.json
-    python benchmarks/parts.py paper --commit after --compile
+    python benchmarks/parts.py paper --commit after --compile --precision fp8
 
 A profiler's kernels (on a CPU: operators) of --frames frames, sorted by their names; what is neither product nor
 attention is the rest: norms, rotary embedding, residuals, noise, the ring. Limits: products read the weights and
@@ -24,12 +24,14 @@ from wakedream.bench.flops import frame_flops, ring_numbers, tokenizer_flops, we
 from wakedream.bench.machine import Machine, measure_machine
 from wakedream.bench.synthetic import random_action
 from wakedream.bench.timing import wait, warm_up
-from wakedream.bench.tokenizer_stream import least_bytes
+from wakedream.bench.tokenizer_stream import bytes_of, least_bytes
 from wakedream.device import pick_device
 from wakedream.dynamics.engine import AFTER, WITH_NEXT, DreamEngine
 from wakedream.runs import write_json
+from wakedream.world.dream import of_pictures
 
-PRODUCTS = re.compile(r"gemm|gemv|nvjet|cutlass|cublas|wgmma|aten::(?:mm|bmm|addmm|linear)$|triton_.*(?:_mm|mm_)", re.I)
+PRODUCTS = re.compile(r"gemm|gemv|nvjet|cutlass|cublas|wgmma|aten::(?:mm|bmm|addmm|linear|_scaled_mm)$|"
+                      r"triton_.*(?:_mm|mm_)", re.I)
 ATTENTION = re.compile(r"flash|fmha|sdpa|attention|_explicit|flex", re.I)
 
 
@@ -77,37 +79,42 @@ def main() -> None:
     parser.add_argument("--sampling-steps", type=int, default=4)
     parser.add_argument("--commit", default=WITH_NEXT, choices=(AFTER, WITH_NEXT))
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--precision", choices=("float32", "bf16", "fp8"), help="default: bf16, on a CPU float32")
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     device = pick_device(options.device)
     machine, world = measure_machine(device), drawn_world(options.preset).to(device)
-    precision, size = ("bf16", 2) if device.type == "cuda" else ("float32", 4)
+    precision = options.precision or ("bf16" if device.type == "cuda" else "float32")
+    if precision not in machine.matrix:
+        parser.error(f"{machine.name} has no {precision}, only {' and '.join(machine.matrix)}")
     engine = DreamEngine(world.dynamics, options.dreams, sampling_steps=options.sampling_steps, commit=options.commit,
-                         compile=options.compile)
+                         precision=precision, compile=options.compile)
+    shown = of_pictures(precision) or precision
     action, config = random_action((options.dreams,)), world.dynamics.config
     engine.reset(seeds=torch.arange(options.dreams))
     began = time.perf_counter()
     for _ in range(config.window + 1):
         latents = engine.step(action).latents
     first = time.perf_counter() - began
-    stream = world.tokenizer.stream(options.dreams, compile=options.compile)
+    stream = world.tokenizer.stream(options.dreams, precision=shown, compile=options.compile)
     passes = options.sampling_steps + (options.commit == AFTER)
     dynamics, decoder = world.dynamics, world.tokenizer
     weights = weight_numbers(dynamics.embed_latent, dynamics.transformer, dynamics.to_latent)
     ring = ring_numbers(config.transformer, dynamics.layout)
     works = {
         "dream": (lambda: engine.step(action), options.dreams * frame_flops(dynamics, options.sampling_steps),
-                  float(size * passes * weights), float(size * passes * options.dreams * ring)),
+                  float(passes * bytes_of(precision, weights, 0)),
+                  float(passes * bytes_of(precision, 0, options.dreams * ring))),
         "decode": (lambda: stream.picture(latents),
                    options.dreams * tokenizer_flops(decoder, 1, past=decoder.config.window).decode,
-                   least_bytes(decoder, options.dreams, encodes=False, size=size), 0.0),
+                   least_bytes(decoder, options.dreams, encodes=False, precision=shown), 0.0),
     }
     rows: list[dict[str, Any]] = []
     for name, (work, flops, read, rings) in works.items():
         whole, found, counts = profiled(work, options.frames, device)
-        least = limits(flops, read, rings, machine, precision)
+        least = limits(flops, read, rings, machine, precision if name == "dream" else shown)
         print(f"\n{name}: {whole:.2f} ms a frame by the clock, {1000 / whole:.1f} frames/s; on the device:")
         print("| part | kernels | ms | least, ms | of the limit |\n|---|---|---|---|---|")
         for part, ms in found.items():

@@ -3,10 +3,11 @@
     python benchmarks/twins.py crafter-small data/crafter --clips 96 --out twins.json
 
 The slow twin looks at all frames at once in every pass, in float32, without a cache. The fast ways are engines: commits
-after the frame or with the next one, weights in float32 or bf16, layers compiled (--compile). All go on from the
-same contexts under the same actions with the same noise. Of each: latents against the twin's after 1 and after all
-frames, PSNR of its pictures against the twin's, Fréchet distances of its chunks of 16 frames to real ones and to the
-twin's. "another seed" is the twin with other noise: what chance alone makes of them. Needs the LPIPS network.
+after the frame or with the next one, weights in float32 or bf16, on GPUs that have it products in fp8, layers compiled
+(--compile). All go on from the same contexts under the same actions with the same noise. Of each: latents against the
+twin's after 1 and after all frames, PSNR of its pictures against the twin's, Fréchet distances of its chunks of 16
+frames to real ones and to the twin's. "another seed" is the twin with other noise: what chance alone makes of them.
+Needs the LPIPS network.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from wakedream.dynamics.engine import AFTER, WITH_NEXT, DreamEngine
 from wakedream.evaluation.dynamics.chunks import Reference
 from wakedream.evaluation.frechet import FrechetFeatures, frechet_distance
 from wakedream.evaluation.metrics import psnr
+from wakedream.model.fp8 import has_fp8
 from wakedream.runs import write_json
 
 ROWS = 16  # clips at a time
@@ -77,7 +79,7 @@ def main() -> None:
     reference = Reference(store, len(clip.video), network)
     ways: dict[str, dict[str, Any]] = {
         f"{commit}, {precision}{', compiled' * layers}": {"commit": commit, "precision": precision, "compile": layers}
-        for commit in (AFTER, WITH_NEXT) for precision in ("float32", "bf16")
+        for commit in (AFTER, WITH_NEXT) for precision in ("float32", "bf16") + ("fp8",) * has_fp8(device)
         for layers in ([False, True] if options.compile else [False])}
     engines = {name: DreamEngine(world.dynamics, rows, sampling_steps=options.sampling_steps, **way)
                for name, way in ways.items()}

@@ -145,6 +145,10 @@ def test_every_name_has_something_to_do() -> None:
     assert all(callable(cli.find(place)) for place in BENCHMARKS.values())
     with pytest.raises(ConfigError):
         BenchConfig(names=("nothing",))
+    BenchConfig(names=("dream", "tokenizer-stream"), precision="fp8")
+    for names in ((), ("dream", "encode")):
+        with pytest.raises(ConfigError, match="fp8 is for dream and tokenizer-stream"):
+            BenchConfig(names=names, precision="fp8")
 
 
 def test_shares_and_rates_by_hand() -> None:

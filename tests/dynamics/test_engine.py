@@ -236,7 +236,9 @@ def test_on_a_cpu_rows_after_the_last_that_goes_on_cost_nothing(commit, pattern,
     (AFTER, "float32", {}, 1e-4), (WITH_NEXT, "float32", {}, 1e-4),
     pytest.param(AFTER, "float32", {"compile": True}, 1e-3, marks=pytest.mark.gpu),
     pytest.param(AFTER, "bf16", {"compile": True}, 0.05, marks=pytest.mark.gpu),
-    pytest.param(WITH_NEXT, "bf16", {"compile": True}, 0.05, marks=pytest.mark.gpu)])
+    pytest.param(WITH_NEXT, "bf16", {"compile": True}, 0.05, marks=pytest.mark.gpu), (AFTER, "fp8", {}, 0.1),
+    pytest.param(AFTER, "fp8", {"graph": True}, 0.1, marks=pytest.mark.gpu),
+    pytest.param(WITH_NEXT, "fp8", {"compile": True}, 0.1, marks=pytest.mark.gpu)])
 def test_the_next_frame_is_that_of_the_slow_twin(frames, pattern, commit, precision, options, tolerance):
     """From the same past, however long it is; of latents about 0.2 wide."""
     dynamics, one = trained(pattern=pattern, depth=2), clip(batch=2, frames=frames + 1)

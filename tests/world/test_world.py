@@ -5,9 +5,11 @@ from wakedream.data.actions import ActionComponent, ActionSpec
 from wakedream.dynamics.config import DynamicsConfig
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.errors import CheckpointError, ConfigError
+from wakedream.model.fp8 import Fp8Product
 from wakedream.tokenizer.config import TokenizerConfig
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.model import World
+from wakedream.world.rows import DreamRows
 
 SPEC = ActionSpec((ActionComponent("move", "categorical", 3),))
 
@@ -34,6 +36,16 @@ def context(frames=5):
     draw = torch.Generator().manual_seed(2)
     return (torch.randint(0, 256, (2, frames, 3, 16, 16), dtype=torch.uint8, generator=draw),
             {"move": torch.randint(3, (2, frames), generator=draw)})
+
+
+@pytest.mark.parametrize("make", [lambda one: one.dream(precision="fp8"),
+                                  lambda one: DreamRows(one, 1, precision="fp8")])
+def test_a_dream_in_fp8_shows_its_pictures_in_bf16(make):
+    made = make(world())
+    engine = made.engine if isinstance(made, DreamRows) else made.dreamer.engine
+    assert any(isinstance(part, Fp8Product) for part in engine.model.modules())
+    assert not any(isinstance(part, Fp8Product) for part in made.stream.tokenizer.modules())
+    assert made.stream.tokenizer.encoder.norm.weight.dtype == torch.bfloat16
 
 
 def test_a_dream_in_pictures_is_the_latent_dream_decoded():

@@ -19,6 +19,7 @@ BENCHMARKS = {
 }  # name -> "module:function", called with (config, machine); yields a Result for every row of its table
 
 OF_DYNAMICS = ("dynamics-train", "dream", "imagination")
+STREAMS = ("dream", "tokenizer-stream")  # make one frame after the other, from a copy in any precision
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class BenchConfig:
     """tokenizer-train: one more row with LPIPS, if its weights are there"""
     recompute: bool = False
     """as in training: layers are computed again in the backward pass, for less memory"""
-    precision: Literal["bf16", "float32"] = "bf16"
-    """bf16: mixed precision where the device has it; streams on a CPU are float32 in any case"""
+    precision: Literal["bf16", "float32", "fp8"] = "bf16"
+    """bf16: mixed precision where the device has it; fp8: for dream and tokenizer-stream, where the GPU has it; streams
+    on a CPU are float32 in any case"""
     compile: Literal["auto", "on", "off"] | None = None
     """as --train.compile; default: the preset's"""
     seconds: float = 3.0
@@ -91,6 +93,8 @@ class BenchConfig:
         for name in self.names:
             check(name not in OF_DYNAMICS or self.preset in ("reference", *DYNAMICS),
                   f"{name}: the preset '{self.preset}' has no dynamics model; known: {', '.join(DYNAMICS)}")
+        check(self.precision != "fp8" or (bool(self.names) and set(self.names) <= set(STREAMS)),
+              f"precision fp8 is for {' and '.join(STREAMS)}: name one of them, or take bf16")
         for name in ("length", "sampling_steps", "repeats", "threads", "workers", "loader_frames", "video_frames"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"{name} must be at least 1, got {value}")

@@ -18,10 +18,11 @@ from wakedream.bench.reference import geometry
 from wakedream.bench.result import Result
 from wakedream.bench.synthetic import GAMEPAD, random_action
 from wakedream.bench.timing import Peak, Spread, repeat, wait, warm_up
-from wakedream.bench.tokenizer_stream import Mode, least_bytes, modes
+from wakedream.bench.tokenizer_stream import Mode, bytes_of, least_bytes, modes
 from wakedream.dynamics.dynamics import Dynamics
 from wakedream.presets.dynamics import dynamics_preset
 from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.world.dream import of_pictures
 from wakedream.world.model import World
 
 NAME = "dream"
@@ -92,7 +93,7 @@ def _row(make: Callable[..., Any], world: World, settings: dict[str, Any], confi
     second, _ = first_frame(make, batch, device)  # while the first one lives
     result = Result(
         NAME, settings, "frame", seconds, batch, batch * frame_flops(world.dynamics, config.sampling_steps),
-        dream_bytes(world.dynamics, batch, config.sampling_steps, 2 if settings["precision"] == "bf16" else 4),
+        dream_bytes(world.dynamics, batch, config.sampling_steps, settings["precision"]),
         settings["precision"], memory, max(0.0, first + started - (calls + 1) * seconds.median), attention,
         notes=(f"first frame after {1e3 * first:,.0f} ms, that of a second dream after {1e3 * second:,.1f} ms",),
         more={"first_frame_ms": 1e3 * first, "second_dream_ms": 1e3 * second})
@@ -109,17 +110,17 @@ def first_frame(make: Callable[..., Any], batch: int, device: torch.device) -> t
     return time.perf_counter() - began, made
 
 
-def dream_bytes(dynamics: Dynamics, batch: int, sampling_steps: int, size: int) -> float:
-    """What must be read for a frame, `size` each: in K looks and in the commit, the weights once, and every dream's
-    cached keys and values."""
+def dream_bytes(dynamics: Dynamics, batch: int, sampling_steps: int, precision: str) -> float:
+    """What must be read for a frame: in K looks and in the commit, the weights once, and every dream's cached keys and
+    values."""
     weights = weight_numbers(dynamics.embed_latent, dynamics.transformer, dynamics.to_latent)
     ring = ring_numbers(dynamics.config.transformer, dynamics.layout)
-    return float(size * (sampling_steps + 1) * (weights + batch * ring))
+    return float((sampling_steps + 1) * bytes_of(precision, weights, batch * ring))
 
 
 def _with_pictures(result: Result, tokenizer: Tokenizer) -> Result:
-    batch, size = int(result.frames), 2 if result.precision == "bf16" else 4
+    batch, shown = int(result.frames), of_pictures(result.precision)
     decode = tokenizer_flops(tokenizer, 1, past=tokenizer.config.window).decode
-    assert result.flops is not None and result.bytes is not None
+    assert result.flops is not None and result.bytes is not None and shown is not None
     return replace(result, flops=result.flops + batch * decode,
-                   bytes=result.bytes + least_bytes(tokenizer, batch, encodes=False, size=size))
+                   bytes=result.bytes + least_bytes(tokenizer, batch, encodes=False, precision=shown))

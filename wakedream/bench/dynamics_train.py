@@ -28,6 +28,7 @@ def dynamics_train(config: BenchConfig, machine: Machine) -> Iterator[Result]:
     if config.preset not in ("reference", *DYNAMICS):
         print(f"\nno {NAME}: the preset '{config.preset}' has no dynamics model")
         return
+    assert config.precision != "fp8", config
     for name in USUAL[machine.device.type] if config.preset == "reference" else (config.preset,):
         run = dynamics_preset(name)
         run = replace(run, train=replace(run.train, precision=config.precision, compile=config.compile or

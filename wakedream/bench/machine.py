@@ -1,6 +1,7 @@
 """What this machine can do at most, measured in the run whose results are compared with it."""
 
 import datetime
+import functools
 import os
 import platform
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 
 from wakedream import __version__
 from wakedream.bench.timing import Spread, repeat, warm_up
+from wakedream.model.fp8 import E4M3, has_fp8
 from wakedream.training.distributed import autocast
 
 MATRIX = {"cuda": 8192, "cpu": 2048}  # side of the square matrices that are multiplied
@@ -21,7 +23,8 @@ COPY = {"cuda": 2**30, "cpu": 2**28}  # bytes of the tensor that is copied
 class Machine:
     """The device's name and its measured limits.
 
-    matrix     FLOP/s of a dense product by precision; bf16 and float32 (on GPUs with PyTorch's default, no TF32)
+    matrix     FLOP/s of a dense product by precision; bf16 and float32 (on GPUs with PyTorch's default, no TF32), fp8
+               on GPUs that have it
     copy       bytes/s of a copy within the device's memory, read plus written
     """
 
@@ -41,7 +44,8 @@ def measure_machine(device: torch.device) -> Machine:
         device=device,
         name=device_name(device),
         matrix={name: _matrix_rate(device, dtype)
-                for name, dtype in (("bf16", torch.bfloat16), ("float32", torch.float32))},
+                for name, dtype in (("bf16", torch.bfloat16), ("float32", torch.float32), ("fp8", E4M3))
+                if name != "fp8" or has_fp8(device)},
         copy=_copy_rate(device),
         torch=str(torch.__version__),
         python=platform.python_version(),
@@ -68,9 +72,11 @@ def device_name(device: torch.device) -> str:
 
 def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     side = MATRIX[device.type]
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    return 2 * side**3 / _median(lambda: torch.mm(a, b, out=out), device)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    one, out = torch.ones((), device=device), torch.empty_like(a, dtype=torch.bfloat16 if dtype == E4M3 else dtype)
+    work = (functools.partial(torch._scaled_mm, a, b.t(), one, one, out_dtype=out.dtype, use_fast_accum=True, out=out)
+            if dtype == E4M3 else functools.partial(torch.mm, a, b, out=out))
+    return 2 * side**3 / _median(work, device)
 
 
 def _copy_rate(device: torch.device) -> float:

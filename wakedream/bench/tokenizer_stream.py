@@ -21,6 +21,7 @@ from wakedream.training.config import TrainConfig
 from wakedream.training.distributed import wants_compile
 
 NAME = "tokenizer-stream"
+BYTES = {"float32": (4, 4), "bf16": (2, 2), "fp8": (1, 2)}  # of a weight and of a cached number
 SMALL = "demo"  # what is measured beside the reference on a CPU, where paper size is out of reach
 
 
@@ -90,16 +91,22 @@ def _row(settings: dict, work: Work, tokenizer: Tokenizer, config: BenchConfig, 
     return Result(
         NAME, settings, "frame", seconds, batch,
         flops=batch * (counted.embed + counted.encode if encodes else counted.decode),
-        bytes=least_bytes(tokenizer, batch, encodes, 2 if precision == "bf16" else 4), precision=precision,
+        bytes=least_bytes(tokenizer, batch, encodes, precision), precision=precision,
         compile_seconds=max(0.0, started - calls * seconds.median), attention=attention_kernels(work, device))
 
 
-def least_bytes(tokenizer: Tokenizer, batch: int, encodes: bool, size: int) -> float:
-    """What must be read for a frame: the weights once, and every stream's cached keys and values; `size` each."""
+def least_bytes(tokenizer: Tokenizer, batch: int, encodes: bool, precision: str) -> float:
+    """What must be read for a frame: the weights once, and every stream's cached keys and values."""
     config = tokenizer.config
     decoder = tokenizer.encoder if tokenizer.decoder is None else tokenizer.decoder
     modules = ([tokenizer.embed_patch, tokenizer.encoder, tokenizer.to_latent] if encodes
                else [tokenizer.from_latent, decoder, tokenizer.to_patch])
     layout = tokenizer.encoder_layout if encodes else tokenizer.decoder_layout
     ring = ring_numbers(config.encoder if encodes else config.decoder, layout)
-    return size * (weight_numbers(*modules) + batch * ring)
+    return float(bytes_of(precision, weight_numbers(*modules), batch * ring))
+
+
+def bytes_of(precision: str, weights: int, ring: int) -> int:
+    """Of so many weights and cached numbers; in fp8 the few weights outside of layers count as if they had it too."""
+    size, cached = BYTES[precision]
+    return size * weights + cached * ring

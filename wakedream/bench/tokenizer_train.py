@@ -33,6 +33,7 @@ def tokenizer_train(config: BenchConfig, machine: Machine) -> Iterator[Result]:
     """For every batch size: MSE alone with each optimizer, then MSE and LPIPS with the first of them."""
     plain = plain_implementation() if config.baseline else None
     run = geometry(config.preset, config.length)
+    assert config.precision != "fp8", config
     run = replace(run, train=replace(run.train, precision=config.precision, recompute=config.recompute,
                                      compile=config.compile or run.train.compile))
     missing = _lpips_missing(run.objective.lpips_net) if config.lpips else None

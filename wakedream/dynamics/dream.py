@@ -34,7 +34,8 @@ class Dream(Guest):
     seed            of all rows together (noise.row_seeds), or int64 (b): one for each; None: a new one, from torch's
                     generator. `seeds` holds them, for another dream of the same noise
     sampling_steps  K, a power of two up to the model's finest_steps
-    precision       of that copy: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own
+    precision       of that copy: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own; "fp8":
+                    as dynamics.engine.DreamEngine has it
     graph           a frame is one CUDA graph, recorded at the first step (default: on a GPU)
     compile         layers are compiled first, which takes a minute and pays for long dreams
     """

@@ -68,7 +68,8 @@ class DreamEngine:
                     or (b k d) where rows have their own. They are part of a row's state
     keep            the names of the tokens whose outputs are wanted
     sampling_steps  K, a power of two up to the model's finest_steps
-    precision       of the weights: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own
+    precision       of the weights: "bf16" (on a GPU by default), "float32"; by default on a CPU the model's own.
+                    "fp8" on GPUs that have it: the products of layers, all else as in "bf16"; faster, less exact
     graph           a step is one CUDA graph, recorded at the first one (default: on a GPU)
     compile         layers are compiled first, which takes a minute and pays for long dreams
     shared          the frozen copy to use, if its users are kept elsewhere (Dream)

@@ -11,21 +11,29 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
+from wakedream.model.fp8 import Fp8Product
+
 Pair = tuple[torch.Tensor, torch.Tensor]
 TOGETHER = 64  # tensors that are compared at once: what that takes beside them stays small
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+FROZEN = DTYPES | {"fp8": torch.bfloat16}  # of all but the layers' products
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def frozen(model: Model, precision: str | None, output: Collection[str] = ()) -> Model:
-    """A copy in a precision (None: as it is) but for the weights `output`, those joined that make one product."""
+    """A copy in a precision (None: as it is) but for the weights `output`, those joined that make one product.
+
+    "fp8": the products of layers, where their sides fit; all else is as in "bf16". Such a copy cannot be frozen again.
+    """
     made = copy.deepcopy(model).eval().requires_grad_(False)
     for name, parameter in made.named_parameters():
         if precision is not None and name not in output:
-            parameter.data = parameter.data.to(DTYPES[precision])
-    for part in made.modules():
+            parameter.data = parameter.data.to(FROZEN[precision])
+    for part in list(made.modules()):
         if hasattr(part, "freeze"):
-            part.freeze()  # type: ignore[operator]
+            part.freeze(fp8=precision == "fp8")  # type: ignore[operator]
+    for product, layer in _products(made, model).items():
+        product.take(layer)
     return made
 
 
@@ -70,6 +78,8 @@ def refresh(copied: nn.Module, model: nn.Module) -> None:
     """The model's weights and buffers, in place: what was recorded with the copy reads them."""
     for target, source in _pairs(copied, model):
         target.copy_(source)
+    for product, layer in _products(copied, model).items():
+        product.take(layer)
 
 
 @torch.no_grad()
@@ -79,7 +89,7 @@ def up_to_date(copied: nn.Module, model: nn.Module) -> bool:
     alike: dict[tuple, list[Pair]] = defaultdict(list)
     for target, source in _pairs(copied, model):
         alike[target.dtype, source.dtype].append((target, source))
-    differ = []
+    differ = [product.differs(layer) for product, layer in _products(copied, model).items()]
     for pairs in alike.values():
         for start in range(0, len(pairs), TOGETHER):
             differ.append(_differ(*map(list, zip(*pairs[start:start + TOGETHER], strict=True))))
@@ -98,7 +108,15 @@ def _differ(copies: list[torch.Tensor], originals: list[torch.Tensor]) -> torch.
 
 
 def _pairs(copied: nn.Module, model: nn.Module) -> list[Pair]:
-    """Weights and buffers of both; a copy has joined matrices beside, which are made of its weights' memory."""
+    """Weights and buffers of both, but for those of fp8 products; a copy has joined matrices beside, which are made of
+    its weights' memory."""
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     others = dict(copied.named_parameters()) | dict(copied.named_buffers())
-    return [(others[name], tensor) for name, tensor in own.items() if tensor.numel()]
+    apart = {id(weight) for product, layer in _products(copied, model).items() for weight in product.matrices(layer)}
+    return [(others[name], tensor) for name, tensor in own.items() if tensor.numel() and id(tensor) not in apart]
+
+
+def _products(copied: nn.Module, model: nn.Module) -> dict[Fp8Product, nn.Module]:
+    """The copy's fp8 products, and of each the model's layer whose numbers it takes."""
+    return {product: model.get_submodule(name.rsplit(".", 2)[0])
+            for name, product in copied.named_modules() if isinstance(product, Fp8Product)}

@@ -111,7 +111,7 @@ class Pretrained(nn.Module):
         return digest.hexdigest()
 
     def frozen(self, precision: str | None = None) -> Self:
-        """A copy for inference alone: "float32", "bf16" but for the output, or None: as it is. See model/frozen.py."""
+        """For inference alone: "float32", "bf16" but for the output, "fp8"; None: as it is. See model/frozen.py."""
         return frozen(self, precision, self.OUTPUT)
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from wakedream.errors import ConfigError
-from wakedream.model.frozen import DTYPES, Shared, shared_copy
+from wakedream.model.fp8 import check_fp8
+from wakedream.model.frozen import FROZEN, Shared, shared_copy
 from wakedream.model.given import Given, tensor_of
 from wakedream.model.graph import Recorded
 
@@ -24,7 +25,7 @@ class FrameByFrame:
     """The options that everything has which makes one frame after the other, checked.
 
     model, rows     what they are called in errors: "tokenizer", "streams"
-    precision       of the weights: by default bf16 on a GPU, on a CPU the model's own
+    precision       of the weights: by default bf16 on a GPU, on a CPU the model's own; fp8: of layers' products alone
     graph           each frame is a CUDA graph (default: on a GPU)
     compile         layers are compiled first
     """
@@ -44,8 +45,10 @@ class FrameByFrame:
         if self.graph and self.device.type != "cuda":
             raise ConfigError(f"graph=True records a CUDA graph, but the {self.model} is on '{self.device}': move it "
                               "first, with .cuda(), or leave graph out")
-        if self.precision not in (None, *DTYPES):
-            raise ConfigError(f"precision is {self.precision!r}: expected 'float32', 'bf16' or None")
+        if self.precision not in (None, *FROZEN):
+            raise ConfigError(f"precision is {self.precision!r}: expected 'float32', 'bf16', 'fp8' or None")
+        if self.precision == "fp8":
+            check_fp8(self.device)
 
     def shared(self, model: Model, output: Collection[str]) -> Shared[Model]:
         """The copy for inference as the options say; see `shared_copy`."""

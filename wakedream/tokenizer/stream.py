@@ -31,7 +31,8 @@ class TokenizerStream(Guest):
     them, and with the same options what is recorded of it.
 
     precision   of that copy: "bf16" (on a GPU by default; the last layer, tanh and all that comes out stay float32)
-                or "float32"; by default on a CPU the tokenizer's own. Autocast has no effect.
+                or "float32"; by default on a CPU the tokenizer's own; "fp8" on GPUs that have it: the products of
+                layers, all else as in "bf16". Autocast has no effect.
     graph       encode and decode are one CUDA graph each, recorded at their first call (default: on a GPU)
     compile     layers are compiled first, which takes a minute and pays for long runs
     """

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 
+from wakedream.model.fp8 import Fp8Product
 from wakedream.notation import FrameIds, Tokens
 from wakedream.transformer.attention import Spans, attend, attend_long
 from wakedream.transformer.cache import Arrival
@@ -35,18 +36,16 @@ class RMSNorm(nn.Module):
 class SwiGLU(nn.Module):
     """down(silu(gate x) * up x) (Shazeer 2020); gate and up are one product."""
 
-    joined: Tensor | None
-
     def __init__(self, dim: int, hidden: int):
         super().__init__()
-        self.register_buffer("joined", None, persistent=False)  # see Layer.freeze
+        self.joined: nn.Module | None = None  # see Layer.freeze
         self.gate = nn.Linear(dim, hidden, bias=False)
         self.up = nn.Linear(dim, hidden, bias=False)
         self.down = nn.Linear(hidden, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = _joined(self.gate, self.up) if self.joined is None else self.joined
-        gate, up = F.linear(x, weight).chunk(2, dim=-1)
+        both = F.linear(x, _joined(self.gate, self.up)) if self.joined is None else self.joined(x)
+        gate, up = both.chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
 
 
@@ -89,11 +88,9 @@ class Scope:
 class Attention(nn.Module):
     """Grouped-query attention with QK-norm. `kind` says over what: space, time or dense."""
 
-    joined: Tensor | None
-
     def __init__(self, config: TransformerConfig, kind: LayerKind, index: int):
         super().__init__()
-        self.register_buffer("joined", None, persistent=False)  # see Layer.freeze
+        self.joined: nn.Module | None = None  # see Layer.freeze
         self.kind, self.index, self.config = kind, index, config
         inner, shared = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.query = nn.Linear(config.dim, inner, bias=False)
@@ -105,8 +102,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tokens, scope: Scope, kept: Kept = ALL) -> Float[Tensor, "b t k d"]:
         """The outputs of the tokens `kept` of each frame."""
-        weight = _joined(self.query, self.key, self.value) if self.joined is None else self.joined
-        projected = F.linear(x, weight)
+        projected = (F.linear(x, _joined(self.query, self.key, self.value)) if self.joined is None
+                     else self.joined(x))
         if self.kind in scope.ranges:
             mixed = self._short(projected, scope)
         else:
@@ -196,23 +193,45 @@ class Layer(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
     @torch.no_grad()
-    def freeze(self) -> None:
-        """Inference only, from now on: weights of one product become one matrix once, not in every call."""
-        attention, mlp = self.attention, self.mlp
-        attention.joined = _freeze(attention.query, attention.key, attention.value)
-        mlp.joined = _freeze(mlp.gate, mlp.up)
+    def freeze(self, fp8: bool = False) -> None:
+        """Inference only, from now on: weights of one product become one matrix once, not in every call.
+
+        fp8: products whose sides fit have it (`Fp8Product`), instead of their maps; they `take` their numbers later.
+        """
+        for owner, name, norm, maps, through in (
+                ("attention", "joined", "attention_norm", ("query", "key", "value"), ()),
+                ("attention", "out", "attention_norm", ("out",), ("value",)),
+                ("mlp", "joined", "mlp_norm", ("gate", "up"), ()),
+                ("mlp", "down", "mlp_norm", ("down",), ("gate", "up"))):
+            part = getattr(self, owner)
+            linear = [getattr(part, one) for one in maps]
+            n, k = sum(one.out_features for one in linear), linear[0].in_features
+            if fp8 and Fp8Product.fits(n, k):
+                for one in maps:
+                    delattr(part, one)
+                setattr(part, name, Fp8Product(n, k, [f"{owner}.{one}" for one in maps], norm,
+                                               [f"{owner}.{one}" for one in through], linear[0].weight.device))
+            elif len(maps) > 1:
+                setattr(part, name, Joined(*linear))
+
+
+class Joined(nn.Module):
+    """One product; the maps' own weights become parts of its matrix, so that none is kept twice."""
+
+    weight: Tensor
+
+    def __init__(self, *maps: nn.Linear):
+        super().__init__()
+        self.register_buffer("weight", _joined(*maps), persistent=False)
+        for one, part in zip(maps, self.weight.split([one.out_features for one in maps]), strict=True):
+            one.weight = nn.Parameter(part, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
 
 
 def _joined(*maps: nn.Linear) -> Tensor:
     return torch.cat([one.weight for one in maps])
-
-
-def _freeze(*maps: nn.Linear) -> Tensor:
-    """One matrix; the maps' own weights become parts of it, so that none is kept twice."""
-    joined = _joined(*maps)
-    for one, part in zip(maps, joined.split([one.out_features for one in maps]), strict=True):
-        one.weight = nn.Parameter(part, requires_grad=False)
-    return joined
 
 
 def initialise(layer: Layer, depth: int) -> None:

@@ -103,7 +103,8 @@ class World:
         sampling_steps  K, a power of two up to the model's finest_steps
         seed            of all rows, or one for each (int64 b); None: a new one each time. `dream.seeds` holds them, to
                         repeat a dream
-        precision, graph, compile    how it is computed, as dynamics.Dream has them
+        precision, graph, compile    how it is computed, as dynamics.Dream has them; "fp8" is the dynamics model's
+                        alone, pictures are in bf16 then
         """
         if frames is not None:
             frames = frames_of(frames)

@@ -15,7 +15,7 @@ from wakedream.dynamics.engine import DreamEngine, Step
 from wakedream.errors import ConfigError
 from wakedream.model.given import pixels_of
 from wakedream.notation import Latents
-from wakedream.world.dream import WorldState
+from wakedream.world.dream import WorldState, of_pictures
 from wakedream.world.model import World
 from wakedream.world.policy import Agent
 
@@ -54,6 +54,7 @@ class DreamRows:
                 tokens = self.agent.tokens_of(numbers(tasks, task or tasks[0], rows).to(self.world.device))
             heads = {"tokens": {TOKENS: tokens}, "keep": self.agent.keep}
         self.engine = DreamEngine(self.world.dynamics, rows, sampling_steps=sampling_steps, **options, **heads)
+        options["precision"] = of_pictures(options.get("precision"))
         self.stream = self.world.tokenizer.stream(rows, **options)
         config = self.world.dynamics.config
         self.latents = torch.zeros(rows, config.num_latents, config.latent_dim, device=self.device)
