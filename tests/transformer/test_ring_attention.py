@@ -18,16 +18,16 @@ from wakedream.transformer.transformer import Transformer
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = [pytest.param("cuda", marks=pytest.mark.gpu),
            pytest.param("cpu", marks=pytest.mark.skipif(not INTERPRETED, reason="needs TRITON_INTERPRET=1"))]
-ROWS, MORE = 3, 2  # streams; tokens at a frame's end that frames may leave out
-SHORTER = TokenLayout((("patch", 3),), (("patch", ("patch",)),))
-LAYOUT = SHORTER.with_tokens((("agent", MORE),))
+ROWS = 3  # streams
+SHORTER = TokenLayout((("patch", 2),), (("patch", ("patch",)),))
+LAYOUT = SHORTER.with_tokens((("agent", 1),))  # which frames may leave out
 CASES = {  # heads, kv_heads, numbers in a head, window, frames that come first
     "one head": (1, 1, 32, 3, 2),
     "grouped": (8, 1, 32, 5, 7),
     "a short past": (4, 2, 64, 16, 1),
     "three share a key": (3, 1, 32, 1, 1),
     "blocks and a rest": (8, 1, 32, 70, 90),
-    "wide": (8, 8, 128, 5, 4),
+    "wide": (1, 1, 128, 5, 4),
 }
 SOME = [True, False, True]
 
@@ -71,7 +71,7 @@ def looks(model, cache, frames, device, dtype):
     yield look(2, committed=0)
     yield look(2, segments=rows([[0, 1], [0, 0], [2, 2]]))
     yield look(1, segments=rows([[1], [1], [2]]))
-    for _ in range(model.config.window if model.config.window < 6 else 1):
+    for _ in range(2):
         yield look(1, segments=rows([[1], [3], [2]]))
 
 
@@ -86,7 +86,7 @@ def error(ours, theirs):
 def test_the_kernel_equals_the_plain_path_and_leaves_the_same_ring(case, dtype, device, monkeypatch):
     pytest.importorskip("triton")
     if device == "cpu" and dtype == torch.bfloat16:
-        if case not in ("grouped", "wide"):
+        if case != "grouped":
             pytest.skip("the interpreter takes its time")
         dtype = torch.float16  # the interpreter takes bfloat16 for integers
     if device == "cuda" and dtype == torch.float32:
