@@ -1,4 +1,4 @@
-"""The Triton kernel is `attend` with QK-norm and rotary embedding, forward and backward.
+"""The Triton kernel is `attend` with QK-norm and rotary embedding, forward and backward; for longer frames, forward.
 
 On a GPU: `pytest -m gpu`. Without one, where triton is installed:
 `TRITON_INTERPRET=1 pytest tests/transformer/test_short_attention.py`.
@@ -91,6 +91,35 @@ def test_the_kernel_equals_its_plain_twin(case, axis, dtype, device):
     for name, ours, theirs in zip(("qkv", "query weight", "key weight"), gradients, expected, strict=True):
         assert ours.dtype == (dtype if name == "qkv" else torch.float32)
         assert error(ours, theirs) < 2 * tolerance, name
+
+
+LONG = {  # as CASES, over space alone
+    "encoder": (1, (130, 11, 0), ENCODER, 2, 1, 32, 1),
+    "decoder": (2, (100, 40, 3), DECODER, 4, 2, 64, 1),
+    "wide": (1, (64, 64, 2), ENCODER, 1, 1, 128, 1),
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("case", LONG)
+@torch.no_grad()
+def test_the_kernel_for_longer_frames_equals_its_plain_twin(case, many, dtype, device, monkeypatch):
+    """many: tiles as for a full GPU."""
+    pytest.importorskip("triton")
+    from wakedream.transformer import frame_attention as kernel
+
+    if device == "cpu" and dtype == torch.bfloat16:
+        dtype = torch.float16
+    if device == "cuda" and dtype == torch.float32:
+        pytest.skip("attention.kernel_fits leaves float32 out")
+    monkeypatch.setattr(kernel, "ENOUGH", 1 if many else 10**6)
+    monkeypatch.setitem(CASES, case, LONG[case])
+    inputs, angles, mask, (starts, ends), heads, kv_heads = make(case, "space", device, dtype)
+    out = kernel.frame_attention(*inputs, starts, ends, heads, kv_heads)
+    wanted = reference(*(x.float() for x in inputs), angles, mask, heads, kv_heads, "space")
+    assert error(out, wanted) < (1e-5 if dtype == torch.float32 else 1e-2)
 
 
 def error(ours, theirs):

@@ -208,13 +208,104 @@ def test_the_kernel_takes_segments(pattern, frames, window, device, monkeypatch)
         assert error < limits[name != "output"], (name, error)
 
 
-def test_with_a_cache_only_space_layers_take_the_kernel(monkeypatch):
+def test_beside_a_cache_the_kernels_are_those_for_inference(monkeypatch):
+    """Over the ring for few frames, without a mask of frames."""
     monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
     model, x, segments = build(), tokens(8, 3), packed(8, "cpu")
+    cache = model.init_cache(3, LAYOUT)
+
+    def scope(frames, given, arrives):
+        part = None if given is None else given[:, :frames]
+        return model._scope(x[:, :frames], LAYOUT, part, cache.expect(frames, part) if arrives else None)
+
     for given in (None, segments):
-        assert set(model._scope(x, LAYOUT, given, None).ranges) == {"space", "time"}
-        arrival = model.init_cache(3, LAYOUT).expect(x.shape[1], given)
-        assert set(model._scope(x, LAYOUT, given, arrival).ranges) == {"space"}
+        assert set(scope(8, given, False).ranges) == {"space", "time"}
+        for frames in (1, 2, 8):
+            taught = scope(frames, given, True)
+            assert set(taught.ranges) == {"space"} and not taught.ring and taught.frames is not None
+            with torch.no_grad():
+                seen = scope(frames, given, True)
+            assert set(seen.ranges) == {"space"} and seen.ring is (frames < 8) and (seen.frames is None) is seen.ring
+
+
+def test_frames_of_many_tokens_take_a_kernel_in_inference(monkeypatch):
+    monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
+    model = build()
+    for count, kinds in ((128, {"space", "time"}), (129, {"time"}), (513, {"time"})):
+        layout, x = TokenLayout((("patch", count),), (("patch", ("patch",)),)), torch.empty(1, 2, count, 32)
+        assert set(model._scope(x, layout, None, None).ranges) == kinds
+        with torch.no_grad():
+            assert ("space" in model._scope(x, layout, None, None).ranges) is (count <= 512)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu), INTERPRETED])
+@pytest.mark.parametrize("pattern", [("space", "time"), ("space", "dense", "time")])
+@torch.no_grad()
+def test_a_stream_through_the_kernels_is_the_whole_clip(pattern, device, monkeypatch):
+    """Frame by frame, and two of them together, beyond the window."""
+    pytest.importorskip("triton")
+    model, x = build(pattern, window=3, depth=len(pattern), heads=1, kv_heads=1).to(device), tokens(6, 2).to(device)
+    for layer in model.layers:
+        layer.attention.out.weight *= 10
+    exact = model(x, LAYOUT)
+    if device == "cpu":
+        monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        cache = model.init_cache(2, LAYOUT)
+        ours = torch.cat([model(part, LAYOUT, cache=cache) for part in x.split([1, 2, 1, 1, 1], dim=1)], dim=1)
+    assert (ours.float() - exact).norm() < (0.02 if device == "cuda" else 1e-5) * exact.norm()
+
+
+@pytest.mark.gpu
+@torch.no_grad()
+def test_compiled_layers_and_a_cuda_graph_take_the_kernels():
+    """The same stream, one frame or two at a time, as it is and recorded."""
+    layout = TokenLayout((("patch", 140), ("latent", 5)), (("patch", ("patch",)), ("latent", ("patch", "latent"))))
+    model = build(window=5, heads=1, kv_heads=1).cuda().bfloat16()
+    x = torch.randn(9, 2, 2, 145, 32, generator=torch.Generator().manual_seed(1)).cuda().bfloat16()
+    cache = model.init_cache(2, layout)
+    expected = [model(part, layout, cache=cache, committed=1) for part in x]
+    torch._dynamo.reset()
+    for layer in model.layers:
+        layer.compile(fullgraph=True, dynamic=False)
+    cache, given = model.init_cache(2, layout), x[0].clone()
+    before = [tensor.clone() for tensor in cache.position]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            model(given, layout, cache=cache, committed=1)
+            for tensor, value in zip(cache.position, before, strict=True):
+                tensor.copy_(value)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = model(given, layout, cache=cache, committed=1)
+    for part, wanted in zip(x, expected, strict=True):
+        given.copy_(part)
+        graph.replay()
+        assert (out - wanted).float().norm() < 0.03 * wanted.float().norm()
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("frames", [1, 2])
+@torch.no_grad()
+def test_layers_with_the_kernels_compile_without_a_graph_break(frames, monkeypatch):
+    """Traced alone: to run them takes a GPU."""
+    pytest.importorskip("triton")
+    monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
+    model, layout = build(), TokenLayout((("patch", 140),), (("patch", ("patch",)),))
+    x = torch.randn(2, frames, 140, 32)
+    scope = model._scope(x, layout, None, model.init_cache(2, layout).expect(frames))
+    for layer, name in zip(model.layers, ("frame_attention", "ring_attention"), strict=False):
+        traced = []
+
+        def backend(graph, _inputs, traced=traced):
+            traced.extend(str(node.target) for node in graph.graph.nodes)
+            return lambda *_: (x,)
+
+        torch.compile(layer, fullgraph=True, dynamic=False, backend=backend)(x, scope)
+        assert any(name in one for one in traced), traced
 
 
 @pytest.mark.gpu

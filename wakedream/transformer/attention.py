@@ -1,6 +1,8 @@
 """Attention through PyTorch's fused kernels, by what a group of tokens may see.
 
-    short, on the GPU, in training     one kernel with QK-norm and rotary embedding (short_attention.py), segments too
+    short, on the GPU                  one kernel with QK-norm and rotary embedding (short_attention.py), segments too
+    longer frames, in inference        the same over space (frame_attention.py)
+    a frame or two beside a cache      the same over the ring, which takes them (ring_attention.py)
     nothing hidden, or plain causal    SDPA without a mask
     a mask, short or on the CPU        SDPA with a boolean mask (flex has no backward on the CPU)
     a mask on the GPU, long            flex attention with a block mask
@@ -27,6 +29,8 @@ from wakedream.transformer.layout import TokenLayout
 FLEX_FROM = 512  # shorter sequences waste flex's 128-token blocks
 FLEX_HEAD = 16  # numbers in a head: flex takes no fewer
 SHORT = 128  # keys: the kernel takes no more; on the CPU explicit products make a demo step 80 ms, SDPA 170
+LONG = 512  # tokens of a frame, in inference: PyTorch's kernels are as good from some length on
+FEW = 2  # new frames that look at a ring together: a step's last frame and its next one
 
 Spans = tuple[Tensor, Tensor]  # int32 (length) or (b length) each: position i sees positions [starts[i], ends[i])
 
@@ -132,7 +136,7 @@ def dense_block_mask(layout: TokenLayout, num_frames: int, window: int, device: 
 
 
 def kernel_fits(tokens: Tensor, head_dim: int, soft_cap: float | None) -> bool:
-    """Whether the short-attention kernel takes such tokens: on a GPU, with Triton, 16 bits, heads of 32, 64 or 128.
+    """Whether the kernels for attention take such tokens: on a GPU, with Triton, 16 bits, heads of 32, 64 or 128.
 
     Not float32, nor GPUs before Ampere, which multiply no bfloat16: without tensor cores the products are unrolled,
     which fills more registers than there are.
@@ -144,15 +148,16 @@ def kernel_fits(tokens: Tensor, head_dim: int, soft_cap: float | None) -> bool:
 
 @functools.cache  # without bound: a CUDA graph goes on reading them
 @torch.inference_mode(False)
-def kernel_ranges(layout: TokenLayout, num_frames: int, window: int,
-                  device: torch.device) -> dict[str, Spans]:
+def kernel_ranges(layout: TokenLayout, num_frames: int, window: int, device: torch.device,
+                  most: int = SHORT) -> dict[str, Spans]:
     """By kind of layer: the first position that each position sees, and the one after the last; int32 each.
 
-    A kind is absent where the sequence is too long for the kernel or a range cannot say what is seen.
+    A kind is absent where the sequence is too long for the kernel or a range cannot say what is seen. most: tokens of a
+    frame that are not too long.
     """
     ranges = {}
     spans = layout.ranges(device)
-    if spans is not None and layout.num_tokens <= SHORT:
+    if spans is not None and layout.num_tokens <= most:
         ranges["space"] = spans
     if num_frames <= SHORT:
         ends = torch.arange(1, num_frames + 1, dtype=torch.int32, device=device)

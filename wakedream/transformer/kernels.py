@@ -1,4 +1,7 @@
-"""The Triton kernels behind `short_attention.py`: one program for each key head of one tile of sequences."""
+"""The Triton kernels behind `short_attention.py`: one program for each key head of one tile of sequences.
+
+Their parts serve `ring_attention.py` and `frame_attention.py` too.
+"""
 
 import triton
 import triton.language as tl
@@ -84,6 +87,15 @@ def _logits(query_1, query_2, key_1, key_2, visible, scale):
     """In powers of 2; rows that see nothing are not real and get zeros everywhere."""
     logits = tl.dot(query_1, tl.trans(key_1)) + tl.dot(query_2, tl.trans(key_2))
     return tl.where(visible, logits * (scale * 1.4426950408889634), -1e30)
+
+
+@triton.jit
+def _more(logits, highest, total):
+    """One more block of keys in a softmax made block by block: its weights, the factor for what was gathered before,
+    and the highest logit and the divisor so far. What a row gathers that sees nothing yet gets the factor 0 later."""
+    higher = tl.maximum(highest, tl.max(logits, 1))
+    weights, shrunk = tl.exp2(logits - higher[:, None]), tl.exp2(highest - higher)
+    return weights, shrunk, higher, total * shrunk + tl.sum(weights, 1)
 
 
 @triton.jit

@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from wakedream.model.fp8 import Fp8Product
 from wakedream.notation import FrameIds, Tokens
-from wakedream.transformer.attention import Spans, attend, attend_long
+from wakedream.transformer.attention import SHORT, Spans, attend, attend_long
 from wakedream.transformer.cache import Arrival
 from wakedream.transformer.config import LayerKind, TransformerConfig
 from wakedream.transformer.layout import TokenLayout
@@ -71,7 +71,8 @@ class Scope:
     frames      else bool (b t k): which frames a frame may see; None where no layer needs it
     tokens      for dense layers: bool (b (t s) (k s)), or flex's block mask
     arrival     the new frames' place in the cache, if there is one
-    ranges      by kind of layer: where the short-attention kernel can be used, what each position sees
+    ranges      by kind of layer: where a kernel for ranges can be used, what each position sees
+    ring        time layers take the kernel that looks at the ring
     """
 
     layout: TokenLayout
@@ -83,6 +84,7 @@ class Scope:
     tokens: Tensor | BlockMask | None = None
     arrival: Arrival | None = None
     ranges: dict[str, Spans] = field(default_factory=dict)
+    ring: bool = False
 
 
 class Attention(nn.Module):
@@ -105,17 +107,33 @@ class Attention(nn.Module):
         projected = (F.linear(x, _joined(self.query, self.key, self.value)) if self.joined is None
                      else self.joined(x))
         if self.kind in scope.ranges:
-            mixed = self._short(projected, scope)
+            mixed = self._ranged(projected, scope)
+        elif self.kind == "time" and scope.ring:
+            mixed = self._ring(projected, scope)
         else:
             mixed = rearrange(self._attend(projected, scope), "b t s h e -> b t s (h e)")
         return self.out(only(mixed, kept))
 
-    def _short(self, projected: Tensor, scope: Scope) -> Tensor:
-        from wakedream.transformer.short_attention import short_attention  # needs Triton, which not every machine has
+    def _ranged(self, projected: Tensor, scope: Scope) -> Tensor:
+        from wakedream.transformer.frame_attention import frame_attention  # Triton, which not every machine has
+        from wakedream.transformer.short_attention import short_attention
 
+        weights, ranges = (self.query_norm.weight, self.key_norm.weight), scope.ranges[self.kind]
+        heads = self.config.heads, self.config.kv_heads
+        if self.kind == "space" and scope.layout.num_tokens > SHORT:
+            return frame_attention(projected, *weights, *ranges, *heads)
         cos, sin = (None, None) if self.kind == "space" else (scope.cos[0], scope.sin[0])
-        return short_attention(projected, self.query_norm.weight, self.key_norm.weight, cos, sin,
-                               *scope.ranges[self.kind], self.config.heads, self.config.kv_heads, self.kind)
+        return short_attention(projected, *weights, cos, sin, *ranges, *heads, self.kind)
+
+    def _ring(self, projected: Tensor, scope: Scope) -> Tensor:
+        from wakedream.transformer.ring_attention import ring_attention
+
+        arrival = scope.arrival
+        assert arrival is not None
+        cache, layer = arrival.cache, arrival.cache.layers[self.index]
+        return ring_attention(projected, self.query_norm.weight, self.key_norm.weight, scope.cos, scope.sin,
+                              layer.keys, layer.values, cache.frame_ids, cache.segments, arrival.frame_ids,
+                              arrival.segments, arrival.written, self.config.heads, self.config.kv_heads)
 
     def _attend(self, projected: Tensor, scope: Scope) -> Tensor:
         query, key, value = self._split(projected, scope)

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from wakedream.notation import FrameIds, Tokens
 from wakedream.transformer.attention import (
+    FEW,
     FLEX_FROM,
     FLEX_HEAD,
+    LONG,
+    SHORT,
     Spans,
     dense_block_mask,
     frame_mask,
@@ -102,8 +105,11 @@ class Transformer(nn.Module):
         cos, sin = rotary_angles(frame_ids, config.head_dim)
         scope = Scope(layout, frame_ids, cos, sin, causal=plain and num_frames <= config.window, arrival=arrival)
         spans = segment_ranges(segments, config.window) if segments is not None and arrival is None else None
-        scope.ranges = self._ranges(tokens, layout, spans, arrival)
-        if not scope.causal and ("time" not in scope.ranges or "dense" in config.layers):
+        if kernel_fits(tokens, config.head_dim, config.soft_cap):
+            scope.ranges = self._ranges(tokens, layout, spans, arrival)
+            scope.ring = arrival is not None and num_frames <= FEW and not torch.is_grad_enabled()
+        masked = "time" not in scope.ranges and not scope.ring
+        if not scope.causal and (masked or "dense" in config.layers):
             scope.frames = self._frames(frame_ids, spans, arrival)
         if "dense" in config.layers:
             length = num_frames * layout.num_tokens
@@ -119,15 +125,13 @@ class Transformer(nn.Module):
 
     def _ranges(self, tokens: Tokens, layout: TokenLayout, spans: Spans | None,
                 arrival: Arrival | None) -> dict[str, Spans]:
-        """Which kinds of layers the short-attention kernel takes, and what each position then sees.
+        """Which kinds of layers a kernel for ranges takes, and what each position then sees.
 
         `spans` are those of the segments, if there are any. Keys from a cache lie in no order, so no range says
-        which of them are seen.
+        which of them are seen. The kernel for more than SHORT tokens has no backward pass.
         """
-        config = self.config
-        if not kernel_fits(tokens, config.head_dim, config.soft_cap):
-            return {}
-        ranges = dict(kernel_ranges(layout, tokens.shape[1], config.window, tokens.device))
+        most = SHORT if torch.is_grad_enabled() else LONG
+        ranges = dict(kernel_ranges(layout, tokens.shape[1], self.config.window, tokens.device, most))
         if arrival is not None:
             ranges.pop("time", None)
         elif spans is not None and "time" in ranges:
