@@ -13,7 +13,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from wakedream.model.fp8 import Fp8Product
 from wakedream.notation import FrameIds, Tokens
 from wakedream.transformer.attention import SHORT, Spans, attend, attend_long
-from wakedream.transformer.cache import Arrival
+from wakedream.transformer.cache import Arrival, LayerCache
 from wakedream.transformer.config import LayerKind, TransformerConfig
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotate
@@ -90,10 +90,10 @@ class Scope:
 class Attention(nn.Module):
     """Grouped-query attention with QK-norm. `kind` says over what: space, time or dense."""
 
-    def __init__(self, config: TransformerConfig, kind: LayerKind, index: int):
+    def __init__(self, config: TransformerConfig, kind: LayerKind):
         super().__init__()
         self.joined: nn.Module | None = None  # see Layer.freeze
-        self.kind, self.index, self.config = kind, index, config
+        self.kind, self.config = kind, config
         inner, shared = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.query = nn.Linear(config.dim, inner, bias=False)
         self.key = nn.Linear(config.dim, shared, bias=False)
@@ -102,16 +102,16 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(config.head_dim)
         self.key_norm = RMSNorm(config.head_dim)
 
-    def forward(self, x: Tokens, scope: Scope, kept: Kept = ALL) -> Float[Tensor, "b t k d"]:
+    def forward(self, x: Tokens, scope: Scope, kept: Kept, held: LayerCache | None) -> Float[Tensor, "b t k d"]:
         """The outputs of the tokens `kept` of each frame."""
         projected = (F.linear(x, _joined(self.query, self.key, self.value)) if self.joined is None
                      else self.joined(x))
         if self.kind in scope.ranges:
             mixed = self._ranged(projected, scope)
         elif self.kind == "time" and scope.ring:
-            mixed = self._ring(projected, scope)
+            mixed = self._ring(projected, scope, held)
         else:
-            mixed = rearrange(self._attend(projected, scope), "b t s h e -> b t s (h e)")
+            mixed = rearrange(self._attend(projected, scope, held), "b t s h e -> b t s (h e)")
         return self.out(only(mixed, kept))
 
     def _ranged(self, projected: Tensor, scope: Scope) -> Tensor:
@@ -125,22 +125,23 @@ class Attention(nn.Module):
         cos, sin = (None, None) if self.kind == "space" else (scope.cos[0], scope.sin[0])
         return short_attention(projected, *weights, cos, sin, *ranges, *heads, self.kind)
 
-    def _ring(self, projected: Tensor, scope: Scope) -> Tensor:
+    def _ring(self, projected: Tensor, scope: Scope, held: LayerCache | None) -> Tensor:
         from wakedream.transformer.ring_attention import ring_attention
 
         arrival = scope.arrival
-        assert arrival is not None
-        cache, layer = arrival.cache, arrival.cache.layers[self.index]
+        assert arrival is not None and held is not None
+        cache = arrival.cache
         return ring_attention(projected, self.query_norm.weight, self.key_norm.weight, scope.cos, scope.sin,
-                              layer.keys, layer.values, cache.frame_ids, cache.segments, arrival.frame_ids,
+                              held.keys, held.values, cache.frame_ids, cache.segments, arrival.frame_ids,
                               arrival.segments, arrival.written, self.config.heads, self.config.kv_heads)
 
-    def _attend(self, projected: Tensor, scope: Scope) -> Tensor:
+    def _attend(self, projected: Tensor, scope: Scope, held: LayerCache | None) -> Tensor:
         query, key, value = self._split(projected, scope)
         if self.kind == "space":
             return self._space(query, key, value, scope)
         if scope.arrival is not None:
-            key, value = self._remember(key, value, scope.arrival)
+            assert held is not None
+            key, value = held.join(key, value, scope.arrival, whole=self.kind == "dense")
         return (self._time if self.kind == "time" else self._dense)(query, key, value, scope)
 
     def _split(self, projected: Tensor, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,10 +154,6 @@ class Attention(nn.Module):
         if self.kind != "space":
             query, key = rotate(query, scope.cos, scope.sin), rotate(key, scope.cos, scope.sin)
         return query, key, value
-
-    def _remember(self, key: Tensor, value: Tensor, arrival: Arrival) -> tuple[Tensor, Tensor]:
-        """The new frames' keys and values join the ring; what they may look at (b k s g e)."""
-        return arrival.cache.layers[self.index].join(key, value, arrival, whole=self.kind == "dense")
 
     def _space(self, query: Tensor, key: Tensor, value: Tensor, scope: Scope) -> Tensor:
         """Each group of tokens attends to what it may see of its own frame: no mask."""
@@ -198,16 +195,18 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """x + attention(norm x), then x + mlp(norm x)."""
 
-    def __init__(self, config: TransformerConfig, kind: LayerKind, index: int):
+    def __init__(self, config: TransformerConfig, kind: LayerKind):
         super().__init__()
         self.attention_norm = RMSNorm(config.dim)
-        self.attention = Attention(config, kind, index)
+        self.attention = Attention(config, kind)
         self.mlp_norm = RMSNorm(config.dim)
         self.mlp = SwiGLU(config.dim, config.mlp_dim)
 
-    def forward(self, x: Tokens, scope: Scope, kept: Kept = ALL) -> Float[Tensor, "b t k d"]:
-        """The outputs of the tokens `kept` of each frame: of a last layer not all are used."""
-        x = only(x, kept) + self.attention(self.attention_norm(x), scope, kept)
+    def forward(self, x: Tokens, scope: Scope, kept: Kept = ALL,
+                held: LayerCache | None = None) -> Float[Tensor, "b t k d"]:
+        """The outputs of the tokens `kept` of each frame: of a last layer not all are used. held: the layer's own ring,
+        given from outside, so that layers that differ in weights alone share what is compiled."""
+        x = only(x, kept) + self.attention(self.attention_norm(x), scope, kept, held)
         return x + self.mlp(self.mlp_norm(x))
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ from wakedream.transformer.attention import (
 )
 from wakedream.transformer.cache import Arrival, Cache, LayerCache
 from wakedream.transformer.config import TransformerConfig
-from wakedream.transformer.layers import Layer, RMSNorm, Scope, initialise
+from wakedream.transformer.layers import ALL, Layer, RMSNorm, Scope, initialise
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotary_angles
 
@@ -39,7 +39,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
-        layers = [Layer(config, kind, index) for index, kind in enumerate(config.layers)]
+        layers = [Layer(config, kind) for kind in config.layers]
         for layer in layers:
             initialise(layer, config.depth)
         self.layers = nn.ModuleList(layers)
@@ -74,11 +74,10 @@ class Transformer(nn.Module):
             tokens = tokens.to(torch.get_autocast_dtype(device))
         arrival = None if cache is None else cache.expect(tokens.shape[1], segments, frame_ids, committed, rows)
         scope = self._scope(tokens, layout, segments, arrival)
-        kept = (slice(None),) if keep is None else layout.kept(keep)
-        *others, last = self.layers
-        for layer in others:
-            tokens = layer(tokens, scope)
-        tokens = last(tokens, scope, kept)
+        rings = {} if cache is None else cache.layers
+        for index, layer in enumerate(self.layers):
+            kept = ALL if keep is None or index + 1 < len(self.layers) else layout.kept(keep)
+            tokens = layer(tokens, scope, kept, rings.get(index))
         if arrival is not None:
             arrival.commit()
         return self.norm(tokens)
