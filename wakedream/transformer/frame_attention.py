@@ -59,7 +59,8 @@ def frame_forward(qkv, out, query_weight, key_weight, starts, ends, scale, TOKEN
     group = head // (H // G)
     qkv += frame * (TOKENS * (H + 2 * G) * E)
     out += frame * (TOKENS * H * E)
-    half, whole, dtype = tl.arange(0, HALF), tl.arange(0, E), qkv.dtype.element_ty
+    half, whole = tl.arange(0, HALF), tl.arange(0, E)
+    dtype: tl.constexpr = qkv.dtype.element_ty
 
     rows = tile * ROWS + tl.arange(0, ROWS)
     real = rows < TOKENS

@@ -84,7 +84,8 @@ def _put(frame, qkv, key_weight, cos, sin, keys, values, new_ids, group, TOKENS:
     """Store a new frame's key and value in its slot."""
     key_1, key_2, value = _new(frame, qkv, key_weight, cos, sin, group, TOKENS, H, G, E, HALF, NORM_EPS)
     lies = (tl.load(new_ids + frame) % WINDOW) * (STORED * G * E)
-    at, dtype = keys + lies + tl.arange(0, HALF)[None, :], keys.dtype.element_ty
+    at = keys + lies + tl.arange(0, HALF)[None, :]
+    dtype: tl.constexpr = keys.dtype.element_ty
     tl.store(at, key_1.to(dtype))
     tl.store(at + HALF, key_2.to(dtype))
     tl.store(values + lies + tl.arange(0, E)[None, :], value.to(dtype))
@@ -126,7 +127,8 @@ def ring_forward(qkv, out, query_weight, key_weight, cos, sin, keys, values, hel
     held_ids, held_segments = held_ids + row * WINDOW, held_segments + row * WINDOW
     column = row * WINDOW * (STORED * G * E) + token * (G * E) + group * E
     keys, values = keys + column, values + column
-    half, whole, dtype = tl.arange(0, HALF), tl.arange(0, E), qkv.dtype.element_ty
+    half, whole = tl.arange(0, HALF), tl.arange(0, E)
+    dtype: tl.constexpr = qkv.dtype.element_ty
 
     rows = tl.arange(0, ROWS)  # frame by frame the heads that share the key
     frame, head, real = rows // (H // G), group * (H // G) + rows % (H // G), rows < T * (H // G)
