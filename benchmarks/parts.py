@@ -11,7 +11,6 @@ compute, whichever takes longer at the measured rates; attention reads the rings
 import argparse
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,19 +30,19 @@ from wakedream.runs import write_json
 from wakedream.world.dream import of_pictures
 
 PRODUCTS = re.compile(r"gemm|gemv|nvjet|cutlass|cublas|wgmma|aten::(?:mm|bmm|addmm|linear|_scaled_mm)$|"
-                      r"triton_.*(?:_mm|mm_)", re.I)
-ATTENTION = re.compile(r"flash|fmha|sdpa|attention|_explicit|flex", re.I)
+                      r"triton_tem", re.I)
+ATTENTION = re.compile(r"flash|fmha|sdpa|attention|_explicit|flex|(?:ring|frame)_forward", re.I)
 
 
 def part_of(name: str) -> str:
     return "attention" if ATTENTION.search(name) else "products" if PRODUCTS.search(name) else "the rest"
 
 
-Parts = tuple[float, dict[str, float], Counter[str]]
+Kernels = dict[str, tuple[float, float]]  # by name: ms a frame, and how many a frame
 
 
-def profiled(work: Callable[[], Any], frames: int, device: torch.device) -> Parts:
-    """ms a frame by the clock, of each part on the device, and kernels a frame of each part."""
+def profiled(work: Callable[[], Any], frames: int, device: torch.device) -> tuple[float, Kernels]:
+    """ms a frame by the clock, and what ran on the device, the longest first."""
     warm_up(work, device, 5)
     began = time.perf_counter()
     for _ in range(frames):
@@ -55,15 +54,22 @@ def profiled(work: Callable[[], Any], frames: int, device: torch.device) -> Part
         for _ in range(frames):
             work()
         wait(device)
-    found: dict[str, float] = dict.fromkeys(("products", "attention", "the rest"), 0.0)
-    counts: Counter[str] = Counter()
+    found: Kernels = {}
     for event in seen.key_averages():
         on_device = device.type == "cuda" and event.device_type == torch.autograd.DeviceType.CUDA
         took = event.self_device_time_total if on_device else 0 if device.type == "cuda" else event.self_cpu_time_total
         if took:
-            found[part_of(event.key)] += took / 1000 / frames
-            counts[part_of(event.key)] += event.count // frames
-    return whole, found, counts
+            found[event.key] = took / 1000 / frames, event.count / frames
+    return whole, dict(sorted(found.items(), key=lambda item: -item[1][0]))
+
+
+def parts_of(kernels: Kernels) -> dict[str, tuple[float, float]]:
+    """By part, ms a frame and kernels a frame."""
+    found = dict.fromkeys(("products", "attention", "the rest"), (0.0, 0.0))
+    for name, (ms, count) in kernels.items():
+        before = found[part_of(name)]
+        found[part_of(name)] = before[0] + ms, before[1] + count
+    return found
 
 
 def limits(flops: float, weights: float, rings: float, machine: Machine, precision: str) -> dict[str, float]:
@@ -81,6 +87,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", choices=("float32", "bf16", "fp8"), help="default: bf16, on a CPU float32")
     parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--kernels", type=int, default=0, help="so many, those that take longest, are shown by name")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -113,17 +120,20 @@ def main() -> None:
     }
     rows: list[dict[str, Any]] = []
     for name, (work, flops, read, rings) in works.items():
-        whole, found, counts = profiled(work, options.frames, device)
+        whole, kernels = profiled(work, options.frames, device)
+        found = parts_of(kernels)
         least = limits(flops, read, rings, machine, precision if name == "dream" else shown)
         print(f"\n{name}: {whole:.2f} ms a frame by the clock, {1000 / whole:.1f} frames/s; on the device:")
         print("| part | kernels | ms | least, ms | of the limit |\n|---|---|---|---|---|")
-        for part, ms in found.items():
+        for part, (ms, count) in found.items():
             share = f"{100 * least[part] / ms:.0f} %" if ms and least[part] else ""
-            print(f"| {part} | {counts[part]} | {ms:.2f} | {least[part]:.2f} | {share} |")
-            rows.append({"of": name, "part": part, "kernels": counts[part], "ms": ms, "least_ms": least[part]})
-        idle = whole - sum(found.values())
+            print(f"| {part} | {count:.0f} | {ms:.2f} | {least[part]:.2f} | {share} |")
+            rows.append({"of": name, "part": part, "kernels": round(count), "ms": ms, "least_ms": least[part]})
+        idle = whole - sum(ms for ms, _ in found.values())
         print(f"| nothing runs | | {max(0.0, idle):.2f} | 0.00 | |")
         rows.append({"of": name, "part": "whole", "ms": whole})
+        for kernel, (ms, count) in list(kernels.items())[:options.kernels]:
+            print(f"  {ms:6.3f} ms {count:5.0f} x {1000 * ms / count:6.2f} us  {kernel[:150]}")
     if options.out:
         about = {"device": machine.name, "date": machine.date, "torch": machine.torch, "matrix": machine.matrix,
                  "copy": machine.copy}

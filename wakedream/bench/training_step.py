@@ -46,7 +46,8 @@ def training_step(run: TokenizerRun, place: Place) -> tuple[Stepper, Tokenizer]:
 def dynamics_step(run: DynamicsRun, place: Place) -> tuple[Stepper, Dynamics]:
     """The same of a dynamics model: without bootstrap rows until its `state.step` is that from which there are some."""
     torch.manual_seed(run.train.seed)
-    objective = DynamicsObjective(Dynamics(run.model, GAMEPAD), run.objective, run.loader.batch_size)
+    with place.device:  # a CPU would take half a minute to draw the weights of `paper`
+        objective = DynamicsObjective(Dynamics(run.model, GAMEPAD), run.objective, run.loader.batch_size)
     batches = Batches([random_latents(run.model, run.loader, place.device) for _ in range(DISTINCT)])
     return _stepper(objective, batches, run, place), objective.model
 
