@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wakedream.training.config import OptimConfig
 from wakedream.training.distributed import lowers
-from wakedream.training.shards import gather_rows, local, own_rows
+from wakedream.training.shards import exchange_rows, local, return_rows
 
 
 class Muon(torch.optim.Optimizer):
@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
                 self._step(params, group)
 
     def _step(self, params: list[Tensor], group: dict) -> None:
-        """Matrices of one shape; of sharded ones each process keeps its rows of the same update."""
+        """Matrices of one shape; of sharded ones each process orthogonalises some and keeps its rows of all."""
         for param in params:
             if "momentum_buffer" not in self.state[param]:
                 self.state[param]["momentum_buffer"] = torch.zeros_like(param)
@@ -45,8 +45,8 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov
         low = torch.bfloat16 if lowers("bf16", params[0].device) else torch.float32
-        matrices = gather_rows(torch.stack(ahead).to(low), params[0])  # only a whole matrix can be orthogonalised
-        updates = orthogonalise(matrices)[:, own_rows(params[0])]
+        matrices = exchange_rows(torch.stack(ahead).to(low), params[0])  # only a whole one can be orthogonalised
+        updates = return_rows(orthogonalise(matrices), len(params), params[0])
         rows, columns = params[0].shape
         scale = max(1.0, rows / columns) ** 0.5
         if group["weight_decay"]:

@@ -78,13 +78,31 @@ def sum_over_shards(value: Tensor, like: Tensor) -> Tensor:
     return value
 
 
-def gather_rows(stack: Tensor, like: Tensor) -> Tensor:
-    """Own rows of n matrices of one shape (n r c) to whole ones (n rows c), split as the matrix `like` is."""
+def exchange_rows(stack: Tensor, like: Tensor) -> Tensor:
+    """Own rows of n matrices of one shape (n r c) to whole ones, (n' rows c), of which each process gets other n' =
+    ceil(n / processes); split as the matrix `like` is. What is missing in the last share are zeros."""
     if not is_sharded(like):
         return stack
-    ends, (count, rows, columns) = bounds(like), stack.shape
-    padded = F.pad(stack, (0, 0, 0, ends[1] - rows)).contiguous()
-    boxes = padded.new_empty((len(ends) - 1) * count, ends[1], columns)
-    gather = "all_gather_single" if hasattr(dist, "all_gather_single") else "all_gather_into_tensor"  # since 2.13
-    getattr(dist, gather)(boxes, padded, group=like.device_mesh.get_group(SPLIT))  # type: ignore[attr-defined]
-    return rearrange(boxes, "(rank n) r c -> n (rank r) c", n=count)[:, : ends[-1]]
+    ends, count = bounds(like), len(stack)
+    world = len(ends) - 1
+    share = -(-count // world)
+    padded = F.pad(stack, (0, 0, 0, ends[1] - stack.shape[1], 0, share * world - count))
+    return rearrange(_to_all(padded, like), "(rank n) r c -> n (rank r) c", n=share)[:, : ends[-1]]
+
+
+def return_rows(matrices: Tensor, count: int, like: Tensor) -> Tensor:
+    """And back: whole ones (n' rows c) to own rows of all `count` of them (n r c)."""
+    if not is_sharded(like):
+        return matrices
+    ends, own = bounds(like), own_rows(like)
+    world = len(ends) - 1
+    padded = F.pad(matrices, (0, 0, 0, ends[1] * world - ends[-1]))
+    boxes = _to_all(rearrange(padded, "n (rank r) c -> (rank n) r c", rank=world), like)
+    return boxes[:count, : own.stop - own.start]
+
+
+def _to_all(parts: Tensor, like: Tensor) -> Tensor:
+    """Of (processes * n ...) each process's n go to it, and theirs for this one come, in the order of ranks."""
+    boxes = torch.empty_like(parts, memory_format=torch.contiguous_format)
+    dist.all_to_all_single(boxes, parts.contiguous(), group=like.device_mesh.get_group(SPLIT))  # type: ignore[attr-defined]
+    return boxes
