@@ -31,7 +31,7 @@ from wakedream.world.dream import of_pictures
 
 PRODUCTS = re.compile(r"gemm|gemv|nvjet|cutlass|cublas|wgmma|aten::(?:mm|bmm|addmm|linear|_scaled_mm)$|"
                       r"triton_tem", re.I)
-ATTENTION = re.compile(r"flash|fmha|sdpa|attention|_explicit|flex|(?:ring|frame)_forward", re.I)
+ATTENTION = re.compile(r"flash|fmha|sdpa|attention|_explicit|flex", re.I)
 
 
 def part_of(name: str) -> str:

@@ -162,7 +162,7 @@ def test_compiled_it_is_the_same_without_a_break(device):
     eager = copied(x, LAYOUT).float()
     for layer in copied.layers:
         layer.compile(fullgraph=True, dynamic=False)
-    torch.testing.assert_close(copied(x, LAYOUT).float(), eager, atol=0.1, rtol=0)
+    assert (copied(x, LAYOUT).float() - eager).norm() < 0.05 * eager.norm()  # what is fused is rounded less often
 
 
 @pytest.mark.parametrize(("capability", "fits"), [((8, 0), False), ((8, 9), True), ((9, 0), True), ((12, 0), True)])

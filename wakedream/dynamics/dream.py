@@ -12,7 +12,7 @@ from torch import Tensor
 from wakedream.data.actions import ActionSpec
 from wakedream.data.trajectory import Trajectory
 from wakedream.dynamics.embed import check_actions
-from wakedream.dynamics.engine import DreamEngine, EngineState, check_sampling_steps
+from wakedream.dynamics.engine import DreamEngine, EngineState, check_sampling_steps, quickest
 from wakedream.dynamics.noise import row_seeds
 from wakedream.model.given import Given, GivenActions, actions_of, has_action_of, latents_of, tensor_of
 from wakedream.model.pretrained import Pretrained
@@ -132,8 +132,9 @@ class Dream(Guest):
         mode, source = self._mode, self._source
         options: dict[str, Any] = {"precision": mode.precision, "graph": mode.graph, "compile": mode.compile}
         key = ("dream", mode.batch_size, self.sampling_steps, bool(shared.model.shortcut), mode.graph)
+        commit = quickest(shared.model.config.transformer.layers, self.device)
         return key, lambda: DreamEngine(source() or shared.model, mode.batch_size, shared=shared,
-                                        sampling_steps=self.sampling_steps, **options)
+                                        sampling_steps=self.sampling_steps, commit=commit, **options)
 
     def _seeds(self, seed: Given) -> Tensor:
         given = tensor_of(seed, "seed")

@@ -381,6 +381,12 @@ def check_sampling_steps(steps: Any, finest: int) -> None:
                           "the model was trained for")
 
 
+def quickest(layers: Sequence[str], device: torch.device) -> str:
+    """When to commit, if nothing is kept: with the next frame, which saves a pass of many small kernels, on a GPU; but
+    dense layers would copy the ring to look at two frames, and a CPU computes as much either way."""
+    return WITH_NEXT if device.type == "cuda" and "dense" not in layers else AFTER
+
+
 def _beside(numbers: Int[Tensor, "b 1"], value: int) -> Int[Tensor, "b 2"]:
     """The value follows."""
     return torch.cat([numbers, torch.full_like(numbers, value)], dim=1)
