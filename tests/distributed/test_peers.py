@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from stages.conftest import write_data
 
 from wakedream.errors import ConfigError, Interrupted, RunError
 from wakedream.runs import log_lines
-from wakedream.training import peers
+from wakedream.training import distributed, peers
 from wakedream.training.checkpoint import Checkpoints
 from wakedream.training.peers import Peers, is_lost
 
@@ -147,3 +148,12 @@ def test_a_connection_that_broke_is_known_under_what_came_after(two) -> None:
         unwound()
     assert is_lost(stopped.value)
     assert not is_lost(RuntimeError("out of memory"))
+
+
+def test_a_device_that_never_ends_is_not_waited_for_once_a_stop_is_asked_for(monkeypatch) -> None:
+    stream = SimpleNamespace(record_event=lambda: SimpleNamespace(query=lambda: False))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(distributed, "STUCK", 0.05)
+    asked = []
+    distributed.Place(torch.device("cuda"), rank=0, world_size=2).wait(lambda: asked.append(1) or len(asked) > 3)
+    assert len(asked) > 4
