@@ -1,6 +1,6 @@
 # make play   the world that comes with wakedream, in the browser: dream Crafter under your keys
 # make demo   real play to a page of reconstructions, one of dreams, one of an agent, about 10 minutes on 2 CPU cores
-# make agent  all four stages in a small world: an agent before and after practice in its dream, 20 minutes
+# make agent  all four stages in a small world: an agent before and after practice in its dream, 15 to 27 minutes
 # make test   the laws, under 10 minutes on 2 CPU cores, offline
 # make check  lint and types
 # make e2e    the slow tests: the whole pipeline on real data
@@ -51,12 +51,12 @@ demo: $(VENV)/.installed weights
 agent: $(VENV)/.installed weights
 	$(BIN)/wakedream record doorkey5 --out $(AGENT)/data --frames 24000 --size 40 --policy scripted:0.6,random:0.4 --processes 2
 	$(BIN)/wakedream train tokenizer auto --data $(AGENT)/data --out $(AGENT)/tokenizer --model.num-latents 8 --model.patch-size 8 \
-	  --train.steps 700 --train.minutes None
+	  --train.steps 500 --train.minutes None
 	$(BIN)/wakedream train dynamics auto --data $(AGENT)/data --tokenizer $(AGENT)/tokenizer --out $(AGENT)/dynamics \
-	  --model.told --loader.batch-size 32 --train.compile on --objective.bootstrap-from 800 --train.steps 2000 --train.minutes None
-	$(BIN)/wakedream train agent demo --data $(AGENT)/data --world $(AGENT)/dynamics --out $(AGENT)/agent --train.steps 300 --train.minutes None
+	  --model.told --loader.batch-size 32 --train.compile on --objective.bootstrap-from 600 --train.steps 1400 --train.minutes None
+	$(BIN)/wakedream train agent demo --data $(AGENT)/data --world $(AGENT)/dynamics --out $(AGENT)/agent --train.steps 240 --train.minutes None
 	$(BIN)/wakedream train imagination demo --data $(AGENT)/data --agent $(AGENT)/agent --out $(AGENT)/imagination \
-	  --train.steps 110 --train.minutes None
+	  --train.steps 90 --train.minutes None
 	$(BIN)/wakedream evaluate $(AGENT)/imagination --data $(AGENT)/data --out $(AGENT)/report --policies random scripted --processes 2
 	@echo "Open $(AGENT)/report/index.html in a browser: the agent before and after practice, in its dream and in the world."
 
