@@ -195,6 +195,7 @@ def test_actions_on_the_host_are_checked_at_once():
     (lambda e, c: e.step(active=torch.ones(3, dtype=torch.bool)), ValueError, r"active as bool \(4,\)"),
     (lambda e, c: e.observe(c.latents, None, torch.tensor([1])), ValueError, r"expected latents \(1, t, 8, 6\)"),
     (lambda e, c: e.load(e.state(torch.tensor([0, 1]))), ValueError, "the state has 2 rows: expected 1 or 4"),
+    (lambda e, c: e.load(engine(commit=WITH_NEXT).state()), ValueError, "commits at another time or has other tokens"),
     (lambda e, c: engine(commit="never"), ConfigError, "expected 'after' or 'with next'"),
     (lambda e, c: engine(commit=WITH_NEXT, keep=("spatial",)), ConfigError, "leave keep empty"),
     (lambda e, c: engine(sampling_steps=3), ConfigError, "power of two from 1 to 8"),

@@ -186,6 +186,9 @@ class DreamEngine:
         count = len(state.own["seeds"])
         if count not in (1, len(chosen)):
             raise ValueError(f"the state has {count} rows: expected 1 or {len(chosen)}")
+        if state.own.keys() != self._own.keys():
+            raise ValueError("the state is of an engine that commits at another time or has other tokens (dreams on a "
+                             f"GPU commit '{WITH_NEXT}', on a CPU '{AFTER}'): take up its frames with observe instead")
         self.cache.load(state.cache, chosen)
         for name, tensor in self._own.items():
             tensor[chosen] = state.own[name].to(self.device)
