@@ -296,15 +296,17 @@ def test_layers_with_the_kernels_compile_without_a_graph_break(frames, monkeypat
     monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
     model, layout = build(), TokenLayout((("patch", 140),), (("patch", ("patch",)),))
     x = torch.randn(2, frames, 140, 32)
-    scope = model._scope(x, layout, None, model.init_cache(2, layout).expect(frames))
-    for layer, name in zip(model.layers, ("frame_attention", "ring_attention"), strict=False):
+    cache = model.init_cache(2, layout)
+    scope = model._scope(x, layout, None, cache.expect(frames))
+    for index, name in enumerate(("frame_attention", "ring_attention")):
         traced = []
 
         def backend(graph, _inputs, traced=traced):
             traced.extend(str(node.target) for node in graph.graph.nodes)
             return lambda *_: (x,)
 
-        torch.compile(layer, fullgraph=True, dynamic=False, backend=backend)(x, scope)
+        layer = torch.compile(model.layers[index], fullgraph=True, dynamic=False, backend=backend)
+        layer(x, scope, held=cache.layers.get(index))
         assert any(name in one for one in traced), traced
 
 
