@@ -106,14 +106,13 @@ def main() -> None:
         latents = engine.step(action).latents
     first = time.perf_counter() - began
     stream = world.tokenizer.stream(options.dreams, precision=shown, compile=options.compile)
-    passes = options.sampling_steps + (options.commit == AFTER)
     dynamics, decoder = world.dynamics, world.tokenizer
     weights = weight_numbers(dynamics.embed_latent, dynamics.transformer, dynamics.to_latent)
     ring = ring_numbers(config.transformer, dynamics.layout)
     works = {
         "dream": (lambda: engine.step(action), options.dreams * frame_flops(dynamics, options.sampling_steps),
-                  float(passes * bytes_of(precision, weights, 0)),
-                  float(passes * bytes_of(precision, 0, options.dreams * ring))),
+                  float(engine.passes * bytes_of(precision, weights, 0)),
+                  float(engine.passes * bytes_of(precision, 0, options.dreams * ring))),
         "decode": (lambda: stream.picture(latents),
                    options.dreams * tokenizer_flops(decoder, 1, past=decoder.config.window).decode,
                    least_bytes(decoder, options.dreams, encodes=False, precision=shown), 0.0),

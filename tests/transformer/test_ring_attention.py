@@ -5,19 +5,16 @@ On a GPU: `pytest -m gpu`. Without one, where triton is installed:
 """
 
 import copy
-import os
 
 import pytest
 import torch
+from interpreted import DEVICES, error, runnable
 
 from wakedream.transformer.cache import LayerCache
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.transformer import Transformer
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICES = [pytest.param("cuda", marks=pytest.mark.gpu),
-           pytest.param("cpu", marks=pytest.mark.skipif(not INTERPRETED, reason="needs TRITON_INTERPRET=1"))]
 ROWS = 3  # streams
 SHORTER = TokenLayout((("patch", 2),), (("patch", ("patch",)),))
 LAYOUT = SHORTER.with_tokens((("agent", 1),))  # which frames may leave out
@@ -75,22 +72,14 @@ def looks(model, cache, frames, device, dtype):
         yield look(1, segments=rows([[1], [3], [2]]))
 
 
-def error(ours, theirs):
-    return ((ours.float() - theirs.float()).norm() / theirs.float().norm()).item()
-
-
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
 def test_the_kernel_equals_the_plain_path_and_leaves_the_same_ring(case, dtype, device, monkeypatch):
-    pytest.importorskip("triton")
-    if device == "cpu" and dtype == torch.bfloat16:
-        if case != "grouped":
-            pytest.skip("the interpreter takes its time")
-        dtype = torch.float16  # the interpreter takes bfloat16 for integers
-    if device == "cuda" and dtype == torch.float32:
-        pytest.skip("attention.kernel_fits leaves float32 out")
+    if device == "cpu" and dtype == torch.bfloat16 and case != "grouped":
+        pytest.skip("the interpreter takes its time")
+    dtype = runnable(dtype, device)
     *shape, frames = CASES[case]
     plain = build(*shape).to(device)
     quick = copy.deepcopy(plain).to(dtype)

@@ -4,20 +4,16 @@ On a GPU: `pytest -m gpu`. Without one, where triton is installed:
 `TRITON_INTERPRET=1 pytest tests/transformer/test_short_attention.py`.
 """
 
-import os
-
 import pytest
 import torch
 from einops import rearrange
+from interpreted import DEVICES, error, runnable
 from torch.nn import functional as F
 
 from wakedream.transformer.attention import attend, frame_mask, segment_ranges
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotary_angles, rotate
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICES = [pytest.param("cuda", marks=pytest.mark.gpu),
-           pytest.param("cpu", marks=pytest.mark.skipif(not INTERPRETED, reason="needs TRITON_INTERPRET=1"))]
 ALL = ("patch", "latent", "register")
 ENCODER = (("patch", ("patch",)), ("latent", ALL), ("register", ALL))
 DECODER = (("patch", ALL), ("latent", ("latent",)), ("register", ("latent", "register")))
@@ -70,13 +66,9 @@ def make(case, axis, device, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("case", "axis"), RUNS)
 def test_the_kernel_equals_its_plain_twin(case, axis, dtype, device):
-    pytest.importorskip("triton")
+    dtype = runnable(dtype, device)
     from wakedream.transformer.short_attention import short_attention
 
-    if device == "cpu" and dtype == torch.bfloat16:
-        dtype = torch.float16  # the interpreter takes bfloat16 for integers
-    if device == "cuda" and dtype == torch.float32:
-        pytest.skip("attention.kernel_fits leaves float32 out")
     inputs, angles, mask, (starts, ends), heads, kv_heads = make(case, axis, device, dtype)
     cos, sin = (x[0] for x in angles) if angles else (None, None)
     axis = "time" if axis == "segments" else axis
@@ -105,19 +97,11 @@ LONG = {  # as CASES, over space alone
 @pytest.mark.parametrize("case", LONG)
 @torch.no_grad()
 def test_the_kernel_for_longer_frames_equals_its_plain_twin(case, dtype, device, monkeypatch):
-    pytest.importorskip("triton")
-    from wakedream.transformer import frame_attention as kernel
+    dtype = runnable(dtype, device)
+    from wakedream.transformer.frame_attention import frame_attention
 
-    if device == "cpu" and dtype == torch.bfloat16:
-        dtype = torch.float16
-    if device == "cuda" and dtype == torch.float32:
-        pytest.skip("attention.kernel_fits leaves float32 out")
     monkeypatch.setitem(CASES, case, LONG[case])
     inputs, angles, mask, (starts, ends), heads, kv_heads = make(case, "space", device, dtype)
-    out = kernel.frame_attention(*inputs, starts, ends, heads, kv_heads)
+    out = frame_attention(*inputs, starts, ends, heads, kv_heads)
     wanted = reference(*(x.float() for x in inputs), angles, mask, heads, kv_heads, "space")
     assert error(out, wanted) < (1e-5 if dtype == torch.float32 else 1e-2)
-
-
-def error(ours, theirs):
-    return ((ours.float() - theirs).norm() / theirs.norm()).item()

@@ -1,10 +1,10 @@
 """The laws of the shared backbone, for space/time and for dense layers."""
 
 import copy
-import os
 
 import pytest
 import torch
+from interpreted import DEVICES
 
 from wakedream.errors import ConfigError
 from wakedream.transformer.config import TransformerConfig
@@ -17,8 +17,6 @@ LAYOUT = TokenLayout(
     (("patch", 4), ("latent", 2), ("register", 1)),
     (("patch", ("patch",)), ("latent", EVERYTHING), ("register", EVERYTHING)),
 )
-INTERPRETED = pytest.param("cpu", marks=pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1",
-                                                            reason="needs TRITON_INTERPRET=1"))
 PATTERNS = [("space", "time"), ("dense",), ("space", "dense", "time")]
 
 
@@ -183,7 +181,7 @@ def outputs_and_gradients(model, x, **options):
     return [out.detach().float(), *(parameter.grad.clone() for parameter in model.parameters())]
 
 
-@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu), INTERPRETED])
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("frames", "window"), [(8, 3), (8, 16), (40, 16)])
 @pytest.mark.parametrize("pattern", [("space", "time"), ("space", "dense", "time")])
 def test_the_kernel_takes_segments(pattern, frames, window, device, monkeypatch):
@@ -238,7 +236,7 @@ def test_frames_of_many_tokens_take_a_kernel_in_inference(monkeypatch):
             assert ("space" in model._scope(x, layout, None, None).ranges) is (count <= 512)
 
 
-@pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu), INTERPRETED])
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("pattern", [("space", "time"), ("space", "dense", "time")])
 @torch.no_grad()
 def test_a_stream_through_the_kernels_is_the_whole_clip(pattern, device, monkeypatch):

@@ -20,7 +20,6 @@ from wakedream.bench.synthetic import GAMEPAD, random_action
 from wakedream.bench.timing import Peak, Spread, repeat, wait, warm_up
 from wakedream.bench.tokenizer_stream import Mode, bytes_of, least_bytes, modes
 from wakedream.dynamics.dynamics import Dynamics
-from wakedream.dynamics.engine import AFTER, quickest
 from wakedream.presets.dynamics import dynamics_preset
 from wakedream.tokenizer.tokenizer import Tokenizer
 from wakedream.world.dream import of_pictures
@@ -85,7 +84,6 @@ def _measure(world: World, name: str, batch: int, mode: Mode, gives: str, config
 def _row(make: Callable[..., Any], world: World, settings: dict[str, Any], config: BenchConfig,
          machine: Machine) -> Result:
     device, batch, peak = machine.device, settings["dreams"], Peak(machine.device)
-    commit = quickest(world.dynamics.config.transformer.layers, device)
     first, one = first_frame(make, batch, device)
     work = functools.partial(one.step, random_action((batch,)))
     started, calls = warm_up(work, device, config.warmup)
@@ -95,7 +93,7 @@ def _row(make: Callable[..., Any], world: World, settings: dict[str, Any], confi
     second, _ = first_frame(make, batch, device)  # while the first one lives
     result = Result(
         NAME, settings, "frame", seconds, batch, batch * frame_flops(world.dynamics, config.sampling_steps),
-        dream_bytes(world.dynamics, batch, config.sampling_steps + (commit == AFTER), settings["precision"]),
+        dream_bytes(world.dynamics, batch, getattr(one, "dreamer", one).engine.passes, settings["precision"]),
         settings["precision"], memory, max(0.0, first + started - (calls + 1) * seconds.median), attention,
         notes=(f"first frame after {1e3 * first:,.0f} ms, that of a second dream after {1e3 * second:,.1f} ms",),
         more={"first_frame_ms": 1e3 * first, "second_dream_ms": 1e3 * second})

@@ -206,6 +206,11 @@ class DreamEngine:
             raise DataError("an action given on the device is none of the model's: out of its choices, bits or bounds")
 
     @property
+    def passes(self) -> int:
+        """Looks of the model that a step takes."""
+        return len(self._passes) + (self.commit == AFTER)
+
+    @property
     def seeds(self) -> Int[Tensor, " b"]:
         """Of each row, on the device."""
         return self._own["seeds"]

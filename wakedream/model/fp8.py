@@ -7,7 +7,7 @@ that a mean or a product of linear maps of it can be. What comes is 4 to 66 time
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -85,23 +85,28 @@ class Fp8Product(nn.Module):
     @torch.no_grad()
     def take(self, layer: nn.Module) -> None:
         """The layer's numbers as they are now, in place."""
-        matrices = self.matrices(layer)
-        self.scale.copy_(_scale(matrices))
         self.unit.copy_(self._unit(layer))
-        for part, matrix in self._beside(matrices):
-            part.copy_(e4m3(matrix.float() / self.scale))
+        self.scale.copy_(self._scale(layer))
+        for part, now in self._beside(layer, self.scale):
+            part.copy_(now)
 
     @torch.no_grad()
     def differs(self, layer: nn.Module) -> Tensor:
         """bool (): whether `take` would change anything; what is not finite always does."""
-        matrices = self.matrices(layer)
-        scale = _scale(matrices)
-        parts = [(part.view(torch.uint8) != e4m3(matrix.float() / scale).view(torch.uint8)).any()
-                 for part, matrix in self._beside(matrices)]
-        return torch.stack([self.scale - scale != 0, self.unit - self._unit(layer) != 0, *parts]).any()
+        unit, scale = self._unit(layer), self._scale(layer)
+        parts = [(part.view(torch.uint8) != now.view(torch.uint8)).any() for part, now in self._beside(layer, scale)]
+        return torch.stack([self.scale - scale != 0, self.unit - unit != 0, *parts]).any()
 
-    def _beside(self, matrices: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        return list(zip(self.weight.split([len(matrix) for matrix in matrices]), matrices, strict=True))
+    def _beside(self, layer: nn.Module, scale: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each map its rows of the weight, and what they would be now; one at a time, since it is made anew."""
+        matrices = self.matrices(layer)
+        for part, matrix in zip(self.weight.split([len(matrix) for matrix in matrices]), matrices, strict=True):
+            yield part, e4m3(matrix.float() / scale)
+
+    def _scale(self, layer: nn.Module) -> Tensor:
+        """float32 (); of zeros alone any would do."""
+        largest = torch.stack([matrix.abs().amax().float() for matrix in self.matrices(layer)]).amax()
+        return (largest / LARGEST).clamp(min=SMALLEST)
 
     def _unit(self, layer: nn.Module) -> Tensor:
         """float32 (): of the largest x that there can be, were its norm's output, sqrt(d) long, along a map's row."""
@@ -109,9 +114,3 @@ class Fp8Product(nn.Module):
         rows = [(layer.get_parameter(f"{name}.weight").float() * norm).norm(dim=1) for name in self.through]
         largest = torch.stack([math.sqrt(len(norm)) * row for row in rows or [norm.abs()]]).prod(0).amax()
         return (largest / LARGEST).clamp(min=SMALLEST).log2().ceil().exp2()
-
-
-def _scale(matrices: Sequence[Tensor]) -> Tensor:
-    """float32 (); of zeros alone any would do."""
-    largest = torch.stack([matrix.abs().amax().float() for matrix in matrices]).amax()
-    return (largest / LARGEST).clamp(min=SMALLEST)

@@ -4,7 +4,7 @@ import copy
 import math
 import weakref
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -76,9 +76,10 @@ def shared_copy(model: Model, precision: str | None, output: Collection[str], co
 @torch.no_grad()
 def refresh(copied: nn.Module, model: nn.Module) -> None:
     """The model's weights and buffers, in place: what was recorded with the copy reads them."""
-    for target, source in _pairs(copied, model):
+    products = _products(copied, model)
+    for target, source in _pairs(copied, model, products):
         target.copy_(source)
-    for product, layer in _products(copied, model).items():
+    for product, layer in products.items():
         product.take(layer)
 
 
@@ -87,9 +88,10 @@ def up_to_date(copied: nn.Module, model: nn.Module) -> bool:
     """Whether the copy's numbers are the model's, as far as its precision goes; what is not
     finite equals nothing. Waits for the device."""
     alike: dict[tuple, list[Pair]] = defaultdict(list)
-    for target, source in _pairs(copied, model):
+    products = _products(copied, model)
+    for target, source in _pairs(copied, model, products):
         alike[target.dtype, source.dtype].append((target, source))
-    differ = [product.differs(layer) for product, layer in _products(copied, model).items()]
+    differ = [product.differs(layer) for product, layer in products.items()]
     for pairs in alike.values():
         for start in range(0, len(pairs), TOGETHER):
             differ.append(_differ(*map(list, zip(*pairs[start:start + TOGETHER], strict=True))))
@@ -107,12 +109,12 @@ def _differ(copies: list[torch.Tensor], originals: list[torch.Tensor]) -> torch.
     return (torch.stack(torch._foreach_norm(cast, math.inf)) != 0).any()
 
 
-def _pairs(copied: nn.Module, model: nn.Module) -> list[Pair]:
-    """Weights and buffers of both, but for those of fp8 products; a copy has joined matrices beside, which are made of
-    its weights' memory."""
+def _pairs(copied: nn.Module, model: nn.Module, products: Mapping[Fp8Product, nn.Module]) -> list[Pair]:
+    """Weights and buffers of both, but for those of the fp8 products; a copy has joined matrices beside, which are made
+    of its weights' memory."""
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     others = dict(copied.named_parameters()) | dict(copied.named_buffers())
-    apart = {id(weight) for product, layer in _products(copied, model).items() for weight in product.matrices(layer)}
+    apart = {id(weight) for product, layer in products.items() for weight in product.matrices(layer)}
     return [(others[name], tensor) for name, tensor in own.items() if tensor.numel() and id(tensor) not in apart]
 
 

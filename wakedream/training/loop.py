@@ -79,6 +79,7 @@ def fit(objective: Objective, make_optimizers: Callable[[nn.Module], list[torch.
     clock, saved, over = Clock(state.elapsed), state.elapsed, False
     interruption = Interruption(place.writes, ECHO if place.world_size > 1 else 0.0)
     with contextlib.ExitStack() as stack, interruption as asked, checkpoints:
+        # a graph whose kernels wait for a process that is gone cannot be freed (distributed.join)
         stack.push(lambda _, error, trace: None if is_lost(error) else step.close())
         metrics = None
         while not over:
