@@ -86,7 +86,7 @@ def torchrun(hosts: int, on_host: int, *command: str) -> None:
              "--rdzv-backend", "c10d", "--rdzv-id", "hsdp", "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr",
              "127.0.0.1", *command], env=os.environ | alike | own, stderr=subprocess.PIPE, text=True))
     try:
-        said = [agent.communicate(timeout=150)[1] for agent in agents]
+        said = [agent.communicate(timeout=120)[1] for agent in agents]
     finally:
         for agent in agents:
             agent.terminate()  # its processes with it
