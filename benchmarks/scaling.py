@@ -8,13 +8,18 @@ For each case, in the order of the rows:
     alone          every process trains by itself, all at once, so that machine and clocks are alike: what one GPU does
     alone strong   the same with an N-th of the batch: what smaller batches cost by themselves
     ddp, fsdp      all train one model, each with a batch as `alone` had it (weak scaling)
-    ddp strong     all share one such batch (strong scaling)
+    ddp strong     all share one such batch, an N-th each (strong scaling)
 
 On GPUs `launched` rows record no CUDA graph: what they lose to recorded ones is lost to launching, not to
 communication. The case `paper` is the dynamics preset `paper`, recomputed, alone and fsdp; `imagination` counts dreamed
 frames. fsdp is not for agents: their parts are called one by one.
 
-linear         frames/s of all over N times those of one process alone (median over processes)
+times one      frames/s of all over those of one process that trains alone with the whole batch (`alone`, the median
+               over processes). Of `ddp strong` it says how many times sooner N GPUs make the steps of one; of `alone
+               strong` how many times, had they nothing to tell each other: what that lacks of N is lost to what does
+               not shrink with the batch (optimizer, kernels too small for a GPU), the rest to communication
+linear         that over N
+batch          of each process
 NCCL, exposed  ms a step in NCCL's kernels, and of these ms in which nothing else runs on the GPU: the first process's
                profiler, over some steps apart from the timed ones. It includes waiting for a slower process
 
@@ -50,7 +55,8 @@ CASES = ("tokenizer", "dynamics", "paper", "agent", "imagination")
 RECORDED = 16  # calls until every graph is recorded, DDP's too
 REPEATS = 5
 NEVER = float("inf")
-HEAD = ("case", "way", "frames/s", "linear", "ms a step", "NCCL, ms", "exposed, ms", "memory, GiB")
+HEAD = ("case", "way", "batch", "frames/s", "times one", "linear", "ms a step", "NCCL, ms", "exposed, ms",
+        "memory, GiB")
 
 Build = Callable[[Place, str, int], Stepper]  # place, parallel, batch of each process
 
@@ -230,10 +236,11 @@ def row(case: Case, way: Way, place: Place, seconds: float) -> dict[str, Any]:
 
 def told(found: dict[str, Any]) -> str:
     if "failed" in found:
-        return f"| {found['case']} | {found['way']} | {found['failed']} | | | | | |"
-    share = found.get("linear")
-    numbers = (f"{found['frames_per_second']:,.0f}", f"{share:.3f}" if share else "", f"{found['ms_a_step']:.2f}",
-               f"{found['nccl_ms']:.2f}", f"{found['exposed_ms']:.2f}", f"{found['memory_gib']:.2f}")
+        return f"| {found['case']} | {found['way']} | | {found['failed']} | | | | | | |"
+    times, share = found.get("times_one"), found.get("linear")
+    numbers = (f"{found['batch']}", f"{found['frames_per_second']:,.0f}", f"{times:.2f}" if times else "",
+               f"{share:.3f}" if share else "", f"{found['ms_a_step']:.2f}", f"{found['nccl_ms']:.2f}",
+               f"{found['exposed_ms']:.2f}", f"{found['memory_gib']:.2f}")
     return f"| {found['case']} | {found['way']} | {' | '.join(numbers)} |"
 
 
@@ -273,6 +280,7 @@ def main() -> None:
                     if alone is None and not way.together and not way.strong:
                         alone = found["frames_per_second"]
                     found["linear"] = alone and found["frames_per_second"] / alone
+                    found["times_one"] = alone and place.world_size * found["linear"]
                 rows.append(found)
                 if place.writes:
                     print(told(found), flush=True)

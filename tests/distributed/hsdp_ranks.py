@@ -1,4 +1,4 @@
-"""What eight processes on what they take for two hosts do for test_hsdp.py."""
+"""What processes on what they take for several hosts do for test_hsdp.py; arguments are a folder and a device."""
 
 import sys
 from pathlib import Path
@@ -11,8 +11,8 @@ from wakedream.training.distributed import join
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    with join("cpu") as place:
+    folder, device = Path(sys.argv[1]), sys.argv[2]
+    with join(device) as place:
 
         def keep(name: str, tensors: dict) -> None:
             save_file(tensors, folder / f"{name}.{place.rank}.safetensors")

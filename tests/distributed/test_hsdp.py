@@ -1,5 +1,10 @@
-"""Eight processes, four on each of two hosts: a model split within a host, a copy on each; steps as of one process."""
+"""Eight processes, four on each of two hosts: a model split within a host, a copy on each; steps as of one process. And
+two processes, with a torchrun for each host, on GPUs too."""
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import hsdp_ranks
@@ -7,16 +12,19 @@ import pytest
 import ranks
 import torch
 from safetensors.torch import load_file
+from stages.conftest import write_data
+from test_peers import CPU, GPU, OPTIONS, TWO_GPUS
 from test_ranks import ALONE, of, same, saved, start
 
 from wakedream.errors import ConfigError
+from wakedream.runs import log_lines
 from wakedream.training.distributed import Place, copies_of
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("hsdp")
-    codes, said = start(out, script=hsdp_ranks.__file__, count=8, on_host=4)
+    codes, said = start(out, "cpu", script=hsdp_ranks.__file__, count=8, on_host=4)
     assert codes == [0] * 8, "\n".join(said)
     return out
 
@@ -59,3 +67,61 @@ def test_hosts_that_differ_are_refused() -> None:
     assert copies_of(config, Place(torch.device("cpu"), 0, 8, 4)) == 2
     with pytest.raises(ConfigError, match=r"equally many on each, ranks in a row, got .* at RANK 3 of 6"):
         copies_of(config, Place(torch.device("cpu"), 3, 6, 0))
+
+
+def torchrun(hosts: int, on_host: int, *command: str) -> None:
+    """One on each host. The hosts are this one: each has GPUs of its own, and NCCL takes the others for other machines,
+    with sockets alone to reach them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")
+    alike = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "NCCL_NET": "Socket"}
+    agents = []
+    for host in range(hosts):
+        own = {"CUDA_VISIBLE_DEVICES": ",".join(gpus[host * on_host:(host + 1) * on_host]),
+               "NCCL_HOSTID": f"host-{host}"}
+        agents.append(subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(hosts), "--nproc-per-node", str(on_host),
+             "--rdzv-backend", "c10d", "--rdzv-id", "hsdp", "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr",
+             "127.0.0.1", *command], env=os.environ | alike | own, stderr=subprocess.PIPE, text=True))
+    try:
+        said = [agent.communicate(timeout=120)[1] for agent in agents]
+    finally:
+        for agent in agents:
+            agent.terminate()  # its processes with it
+    assert [agent.returncode for agent in agents] == [0] * hosts, "\n".join(said)
+
+
+@pytest.mark.parametrize(("device", "hosts", "tolerance"), [
+    pytest.param("cpu", 2, 1e-5, marks=pytest.mark.slow),
+    pytest.param("cuda", 2, 2e-3, marks=TWO_GPUS), pytest.param("cuda", 1, 2e-3, marks=TWO_GPUS)])
+def test_two_processes_copies_on_two_hosts_or_halves_on_one(tmp_path, device, hosts, tolerance) -> None:
+    """Between devices bf16 products in Muon differ."""
+    torchrun(hosts, 2 // hosts, hsdp_ranks.__file__, str(tmp_path), device)
+    same(of(tmp_path, "gradients"), ranks.gradients(ALONE), 1e-6)
+    same(of(tmp_path, "parts"), of(tmp_path, "whole"))
+    same(of(tmp_path, "steps"), ranks.everything(ranks.train(tmp_path / "one", ALONE)), tolerance)
+    written = (tmp_path / "steps" / "checkpoints" / "step_00000004").glob("state*.safetensors")
+    assert len(list(written)) == 2 // hosts  # by one host alone
+    ours = ranks.everything(ranks.train(tmp_path / "steps", ALONE, steps=6))
+    same(ours, ranks.everything(ranks.train(tmp_path / "one", ALONE, steps=6)), tolerance)
+
+
+@pytest.mark.parametrize("options", [pytest.param(CPU, marks=pytest.mark.slow),
+                                     pytest.param(f"{GPU} --train.compile on", marks=TWO_GPUS)])
+def test_a_tokenizer_trains_over_hosts_in_copies_as_it_does_whole(tmp_path, options) -> None:
+    """By the command; in bf16 on GPUs. What copies have saved goes on in halves."""
+    write_data(tmp_path / "data")
+
+    def train(out: str, parallel: str, hosts: int, steps: int) -> list[dict]:
+        torchrun(hosts, 2 // hosts, "-m", "wakedream", "train", "tokenizer", "debug", "--data", str(tmp_path / "data"),
+                 "--out", str(tmp_path / out), *OPTIONS.split(), *options.split(), "--train.steps", str(steps),
+                 "--train.parallel", parallel)
+        return [line for line in log_lines(tmp_path / out / "metrics.jsonl") if line["kind"] == "train"]
+
+    copies, whole = train("copies", "hsdp", 2, 4), train("whole", "ddp", 2, 4)
+    for ours, theirs in zip(copies, whole, strict=True):
+        for name in ("mse", "grad_norm", "step"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-2), name
+    assert [line["step"] for line in train("copies", "hsdp", 1, 6)] == [1, 2, 3, 4, 5, 6]

@@ -258,7 +258,7 @@ def test_processes_that_do_not_see_the_same_folder_are_told(tmp_path, store):
         errors = [one.exception() for one in made]
     assert all(isinstance(error, RunError) for error in errors)
     assert re.search(r"made by another process, is not here .*one that their hosts share", str(errors[0]))
-    assert str(errors[1]).startswith("process 0 could not measure the latents: ")
+    assert str(errors[1]).startswith("process 0 could not find what was encoded: ")
 
 
 def test_only_what_encodes_goes_to_the_device(store):

@@ -1,14 +1,17 @@
 """A data set to the latents of a tokenizer: many episodes side by side, each as the tokenizer's stream sees it."""
 
+import base64
 import contextlib
 import copy
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -86,9 +89,17 @@ def encode_store(tokenizer: Tokenizer, store: Store, folder: Path | str, *, devi
                 encoder = Encoder(tokenizer, _rows(tokenizer, episodes, device, batch_size), device)
                 with Harvest(store, folder, name, shape) as harvest:
                     _encode(encoder, store, episodes, harvest, workers or min(16, os.cpu_count() or 1), show_progress)
+        with company.together("find what was encoded"):
+            if company.rank == 0 and not done:
+                _check_whole(store, folder, name)
+        sums: dict[int, Tensor] = {}
         with company.together("measure the latents"):
-            if company.rank == 0 and not (folder / FILE).exists():
-                _finish(store, folder, name, shape)
+            if not done:
+                sums = _sums(_unmeasured(store, folder, name, shape), _share(store.split("train"), company))
+        sums = _heard(company.share(_said(sums)))
+        with company.together("end the latents"):
+            if company.rank == 0 and not done:
+                _finish(store, folder, name, sums)
     latents = LatentStore.open(folder)
     latents.check(name, store)
     return latents
@@ -211,28 +222,55 @@ def _missing(store: Store, folder: Path, tokenizer: str) -> list[EpisodeInfo]:
     return sorted(wanted, key=lambda info: (info.shard, -info.frames))
 
 
-def _finish(store: Store, folder: Path, tokenizer: str, shape: tuple[int, int]) -> None:
-    """Measure the train split, then write `latents.json`; RunError when a shard made by another is not here."""
+def _check_whole(store: Store, folder: Path, tokenizer: str) -> None:
+    """RunError when a shard made by another is not here."""
     paths = [shard_path(folder, number) for number in sources(store, tokenizer)]
     if gone := [path for path in paths if not path.exists()]:
         raise RunError(f"{gone[0]}, made by another process, is not here ({len(gone)} of {len(paths)} shards): all "
                        "processes must see the same folder of latents; choose one that their hosts share")
-    about = About(tokenizer, store.fingerprint, 1.0, ((0.0,) * shape[1],) * shape[0], tuple(spans(store)))
-    mean, scale = statistics(LatentStore(folder, about), [info.id for info in store.split("train")])
-    write_about(folder, replace(about, scale=scale, mean=tuple(tuple(row) for row in mean.tolist())))
 
 
-def statistics(latents: LatentStore, episodes: Sequence[int]) -> tuple[Tensor, float]:
-    """The mean, float32 (l e), of the latents (not of those alone) of these episodes, and one number for all: the
-    root of the mean squared deviation from it."""
-    if not episodes:
+def _unmeasured(store: Store, folder: Path, tokenizer: str, shape: tuple[int, int]) -> LatentStore:
+    return LatentStore(folder, About(tokenizer, store.fingerprint, 1.0, ((0.0,) * shape[1],) * shape[0],
+                                     tuple(spans(store))))
+
+
+def _sums(latents: LatentStore, episodes: Sequence[EpisodeInfo]) -> dict[int, Tensor]:
+    """Of each shard, float64 (2 l e): the latents (not those alone) of these episodes and their squares, added."""
+    found: dict[int, Tensor] = {}
+    for info in episodes:
+        values = latents.read(info.id)[0]
+        both = torch.stack([part.sum(0, dtype=torch.float64) for part in (values, values.square())])
+        found[info.shard] = found[info.shard] + both if info.shard in found else both
+    return found
+
+
+def _said(sums: dict[int, Tensor]) -> str:
+    """To the bit."""
+    return json.dumps({shard: (base64.b64encode(both.numpy().tobytes()).decode(), both.shape)
+                       for shard, both in sums.items()})
+
+
+def _heard(said: list[str]) -> dict[int, Tensor]:
+    """Of all shards, in their order, so that what is added is the same number for any number of processes."""
+    parts = {int(shard): part for text in said for shard, part in json.loads(text).items()}
+    return {shard: torch.from_numpy(np.frombuffer(base64.b64decode(data), np.float64).reshape(shape).copy())
+            for shard, (data, shape) in sorted(parts.items())}
+
+
+def _finish(store: Store, folder: Path, tokenizer: str, sums: dict[int, Tensor]) -> None:
+    """Write `latents.json`, with what was measured of the train split."""
+    mean, scale = statistics(sums, sum(info.frames for info in store.split("train")))
+    write_about(folder, About(tokenizer, store.fingerprint, scale, tuple(tuple(row) for row in mean.tolist()),
+                              tuple(spans(store))))
+
+
+def statistics(sums: dict[int, Tensor], frames: int) -> tuple[Tensor, float]:
+    """The mean, float32 (l e), of so many frames' latents, and one number for all: the root of the mean squared
+    deviation from it."""
+    if not frames:
         raise DataError("the data set has no episode to train on: record or ingest more")
-    frames, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    for episode in episodes:
-        values = latents.read(episode)[0]
-        frames += len(values)
-        total = total + values.sum(0, dtype=torch.float64)
-        squares = squares + values.square().sum(0, dtype=torch.float64)
+    total, squares = sum(sums.values(), torch.zeros(()))
     mean = total / frames
     variance = (squares / frames - mean.square()).clamp(min=0).mean()
     return mean.float(), max(float(variance.sqrt()), LEAST_SCALE)
