@@ -105,3 +105,19 @@ def test_the_kernel_for_longer_frames_equals_its_plain_twin(case, dtype, device,
     out = frame_attention(*inputs, starts, ends, heads, kv_heads)
     wanted = reference(*(x.float() for x in inputs), angles, mask, heads, kv_heads, "space")
     assert error(out, wanted) < (1e-5 if dtype == torch.float32 else 1e-2)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@torch.no_grad()
+def test_the_length_of_a_key_means_nothing(device, monkeypatch):
+    """Each is normalised by its own, however much longer than its neighbours."""
+    dtype = runnable(torch.float32 if device == "cpu" else torch.bfloat16, device)
+    from wakedream.transformer.frame_attention import frame_attention
+
+    monkeypatch.setitem(CASES, "encoder", LONG["encoder"])
+    (qkv, *weights), _, _, ranges, heads, kv_heads = make("encoder", "space", device, dtype)
+    longer = qkv.clone()
+    keys = longer[..., heads * len(weights[0]):(heads + kv_heads) * len(weights[0])]
+    keys *= 2.0 ** (torch.arange(qkv.shape[2], device=device) % 9)[:, None]
+    found, wanted = (frame_attention(x, *weights, *ranges, heads, kv_heads) for x in (longer, qkv))
+    assert error(found, wanted) < 1e-3
