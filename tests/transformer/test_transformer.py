@@ -7,6 +7,7 @@ import torch
 from interpreted import DEVICES
 
 from wakedream.errors import ConfigError
+from wakedream.model.frozen import frozen
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotary_angles
@@ -111,6 +112,7 @@ def test_compiles_without_a_graph_break(pattern):
     """Layer by layer, as training compiles: layers of a kind share their code."""
     model, x = build(pattern), tokens()
     expected = model(x, LAYOUT, keep=("latent",))
+    torch._dynamo.reset()  # the cases before it count towards the limit of recompilations
     for layer in model.layers:
         layer.compile(fullgraph=True, dynamic=False)
     out = model(x, LAYOUT, keep=("latent",))
@@ -286,15 +288,17 @@ def test_compiled_layers_and_a_cuda_graph_take_the_kernels():
 
 
 @pytest.mark.compile
+@pytest.mark.parametrize("precision", [None, "fp8"])
 @pytest.mark.parametrize("frames", [1, 2])
 @torch.no_grad()
-def test_layers_with_the_kernels_compile_without_a_graph_break(frames, monkeypatch):
+def test_layers_with_the_kernels_compile_without_a_graph_break(frames, precision, monkeypatch):
     """Traced alone: to run them takes a GPU."""
     pytest.importorskip("triton")
     monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
-    model, layout = build(), TokenLayout((("patch", 140),), (("patch", ("patch",)),))
-    x = torch.randn(2, frames, 140, 32)
+    model, layout = frozen(build(), precision), TokenLayout((("patch", 140),), (("patch", ("patch",)),))
+    x = torch.randn(2, frames, 140, 32, dtype=model.norm.weight.dtype)
     cache = model.init_cache(2, layout)
+    torch._dynamo.reset()
     scope = model._scope(x, layout, None, cache.expect(frames))
     for index, name in enumerate(("frame_attention", "ring_attention")):
         traced = []

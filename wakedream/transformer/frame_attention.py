@@ -17,7 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from wakedream.transformer.kernels import _more
+from wakedream.model.fp8 import E4M3
+from wakedream.transformer.kernels import _finish, _more
 from wakedream.transformer.short_attention import EPS
 
 QUERIES, KEYS = 64, 64  # rows of a tile
@@ -26,30 +27,32 @@ WARPS, STAGES = 4, 2
 
 @torch.library.custom_op("wakedream::frame_attention", mutates_args=())
 def frame_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, starts: Tensor, ends: Tensor, heads: int,
-                    kv_heads: int) -> Tensor:
+                    kv_heads: int, unit: Tensor | None = None) -> Tensor:
     """softmax(q k' / sqrt(e)) v inside each frame, (b t s (h e)).
 
     qkv                        (b t s c), c = (heads + 2 kv_heads) e: the queries, keys and values of every token
     query_weight, key_weight   (e): QK-norm's weights
     starts, ends               int32 (s): each token attends to tokens [start, end), of which there is one at least
+    unit                       float32 (): that of the `Fp8Product` which takes what comes out; it is then e4m3, over it
     """
     b, t, s, c = qkv.shape
     head_dim = c // (heads + 2 * kv_heads)
     assert starts.shape == ends.shape == (s,) and starts.dtype == ends.dtype == torch.int32, (starts, qkv.shape)
-    out = qkv.new_empty(b, t, s, heads * head_dim)
+    out = qkv.new_empty(b, t, s, heads * head_dim, dtype=qkv.dtype if unit is None else E4M3)
     frame_attention_forward[(b * t * heads * triton.cdiv(s, QUERIES),)](
-        qkv.contiguous(), out, query_weight, key_weight, starts, ends, 1 / math.sqrt(head_dim), TOKENS=s, H=heads,
-        G=kv_heads, E=head_dim, NORM_EPS=EPS, ROWS=QUERIES, BLOCK=KEYS, num_warps=WARPS, num_stages=STAGES)
+        qkv.contiguous(), out, query_weight, key_weight, starts, ends, unit, 1 / math.sqrt(head_dim), TOKENS=s,
+        H=heads, G=kv_heads, E=head_dim, NORM_EPS=EPS, ROWS=QUERIES, BLOCK=KEYS, num_warps=WARPS, num_stages=STAGES)
     return out
 
 
 @frame_attention.register_fake
-def _(qkv, query_weight, key_weight, starts, ends, heads, kv_heads):
-    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads)
+def _(qkv, query_weight, key_weight, starts, ends, heads, kv_heads, unit=None):
+    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads,
+                         dtype=qkv.dtype if unit is None else E4M3)
 
 
 @triton.jit
-def frame_attention_forward(qkv, out, query_weight, key_weight, starts, ends, scale, TOKENS: tl.constexpr,
+def frame_attention_forward(qkv, out, query_weight, key_weight, starts, ends, unit, scale, TOKENS: tl.constexpr,
                             H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, NORM_EPS: tl.constexpr,
                             ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """One program for ROWS queries of each head of each frame: the heads that share keys are neighbours."""
@@ -82,8 +85,7 @@ def frame_attention_forward(qkv, out, query_weight, key_weight, starts, ends, sc
         seen = (token[None, :] >= start[:, None]) & (token[None, :] < end[:, None])
         weights, shrunk, highest, total = _more(tl.where(seen, logits, -1e30), highest, total)
         mixed = mixed * shrunk[:, None] + tl.dot(weights.to(dtype), value)
-    at = out + rows[:, None] * (H * E) + head * E + number[None, :]
-    tl.store(at, (mixed / total[:, None]).to(dtype), mask=real[:, None])
+    _finish(out + rows[:, None] * (H * E) + head * E + number[None, :], mixed, total, unit, real[:, None])
 
 
 @triton.jit

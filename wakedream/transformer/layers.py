@@ -121,7 +121,7 @@ class Attention(nn.Module):
         weights, ranges = (self.query_norm.weight, self.key_norm.weight), scope.ranges[self.kind]
         heads = self.config.heads, self.config.kv_heads
         if self.kind == "space" and scope.layout.num_tokens > SHORT:
-            return frame_attention(projected, *weights, *ranges, *heads)
+            return frame_attention(projected, *weights, *ranges, *heads, self._unit)
         cos, sin = (None, None) if self.kind == "space" else (scope.cos[0], scope.sin[0])
         return short_attention(projected, *weights, cos, sin, *ranges, *heads, self.kind)
 
@@ -133,7 +133,12 @@ class Attention(nn.Module):
         cache = arrival.cache
         return ring_attention(projected, self.query_norm.weight, self.key_norm.weight, scope.cos, scope.sin,
                               held.keys, held.values, cache.frame_ids, cache.segments, arrival.frame_ids,
-                              arrival.segments, arrival.written, self.config.heads, self.config.kv_heads)
+                              arrival.segments, arrival.written, self.config.heads, self.config.kv_heads, self._unit)
+
+    @property
+    def _unit(self) -> Tensor | None:
+        """For kernels that make e4m3 of their outputs themselves."""
+        return self.out.unit if isinstance(self.out, Fp8Product) else None
 
     def _attend(self, projected: Tensor, scope: Scope, held: LayerCache | None) -> Tensor:
         query, key, value = self._split(projected, scope)

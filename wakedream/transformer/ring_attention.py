@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from wakedream.transformer.kernels import _keys, _logits, _more, _norm_weight, _queries
+from wakedream.model.fp8 import E4M3
+from wakedream.transformer.kernels import _finish, _keys, _logits, _more, _norm_weight, _queries
 from wakedream.transformer.short_attention import EPS, LEAST
 
 BLOCK, WARPS, STAGES = 32, 2, 2  # slots of the ring at once: 29 us a layer of `paper` on an H100 (64, 4, 2: 32)
@@ -24,7 +25,7 @@ BLOCK, WARPS, STAGES = 32, 2, 2  # slots of the ring at once: 29 us a layer of `
 @torch.library.custom_op("wakedream::ring_attention", mutates_args=("keys", "values"))
 def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor, sin: Tensor, keys: Tensor,
                    values: Tensor, held_ids: Tensor, held_segments: Tensor, new_ids: Tensor, new_segments: Tensor,
-                   written: int, heads: int, kv_heads: int) -> Tensor:
+                   written: int, heads: int, kv_heads: int, unit: Tensor | None = None) -> Tensor:
     """Attention of the new frames over time, (b t s (h e)); the ring takes the first `written` of them.
 
     qkv                        (b t s c), c = (heads + 2 kv_heads) e: queries, keys and values of the new frames
@@ -33,6 +34,7 @@ def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: T
     keys, values               (b window n g e), n >= s: the ring, changed in place
     held_ids, held_segments    int64 (b window): of the frames in the ring before these
     new_ids, new_segments      int64 (b t): of the new frames, which are later than all that the ring holds
+    unit                       float32 (): that of the `Fp8Product` which takes what comes out; it is then e4m3, over it
 
     So the frame that a new one replaces is out of its sight. One that is replaced by a later one may be seen by an
     earlier one: all is read before something is written.
@@ -45,11 +47,11 @@ def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: T
     assert cos.shape == sin.shape == (b, t, head_dim // 2) and written <= t, (cos.shape, written)
     small = [part.contiguous() for part in (cos, sin, held_ids, held_segments, new_ids, new_segments)]
     cos, sin, *numbers = small
-    out = qkv.new_empty(b, t, s, heads * head_dim)
+    out = qkv.new_empty(b, t, s, heads * head_dim, dtype=qkv.dtype if unit is None else E4M3)
     ring_attention_forward[(b * s * kv_heads,)](
-        qkv.contiguous(), out, query_weight, key_weight, cos, sin, keys, values, *numbers, 1 / math.sqrt(head_dim),
-        T=t, TOKENS=s, STORED=keys.shape[2], WINDOW=window, FIRST=max(0, written - window), WRITTEN=written, H=heads,
-        G=kv_heads, E=head_dim, HALF=head_dim // 2, NORM_EPS=EPS,
+        qkv.contiguous(), out, query_weight, key_weight, cos, sin, keys, values, *numbers, unit,
+        1 / math.sqrt(head_dim), T=t, TOKENS=s, STORED=keys.shape[2], WINDOW=window, FIRST=max(0, written - window),
+        WRITTEN=written, H=heads, G=kv_heads, E=head_dim, HALF=head_dim // 2, NORM_EPS=EPS,
         ROWS=max(LEAST, triton.next_power_of_2(t * heads // kv_heads)),
         BLOCK=min(BLOCK, max(LEAST, triton.next_power_of_2(window))), num_warps=WARPS, num_stages=STAGES)
     return out
@@ -57,8 +59,9 @@ def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: T
 
 @ring_attention.register_fake
 def _(qkv, query_weight, key_weight, cos, sin, keys, values, held_ids, held_segments, new_ids, new_segments, written,
-      heads, kv_heads):
-    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads)
+      heads, kv_heads, unit=None):
+    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads,
+                         dtype=qkv.dtype if unit is None else E4M3)
 
 
 @triton.jit
@@ -114,10 +117,10 @@ def _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, 
 
 @triton.jit
 def ring_attention_forward(qkv, out, query_weight, key_weight, cos, sin, keys, values, held_ids, held_segments,
-                           new_ids, new_segments, scale, T: tl.constexpr, TOKENS: tl.constexpr, STORED: tl.constexpr,
-                           WINDOW: tl.constexpr, FIRST: tl.constexpr, WRITTEN: tl.constexpr, H: tl.constexpr,
-                           G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, NORM_EPS: tl.constexpr,
-                           ROWS: tl.constexpr, BLOCK: tl.constexpr):
+                           new_ids, new_segments, unit, scale, T: tl.constexpr, TOKENS: tl.constexpr,
+                           STORED: tl.constexpr, WINDOW: tl.constexpr, FIRST: tl.constexpr, WRITTEN: tl.constexpr,
+                           H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr,
+                           NORM_EPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     program = tl.program_id(0)
     group, token, row = program % G, program // G % TOKENS, (program // (G * TOKENS)).to(tl.int64)
     qkv += (row * (T * TOKENS) + token) * ((H + 2 * G) * E)
@@ -153,7 +156,7 @@ def ring_attention_forward(qkv, out, query_weight, key_weight, cos, sin, keys, v
         weights, shrunk, highest, total = _more(_logits(query_1, query_2, key_1, key_2, seen, scale), highest, total)
         mixed = mixed * shrunk[:, None] + tl.dot(weights.to(dtype), value)
     at = out + (frame * (TOKENS * H * E) + head * E)[:, None] + whole[None, :]
-    tl.store(at, (mixed / total[:, None]).to(dtype), mask=real[:, None])
+    _finish(at, mixed, total, unit, real[:, None])
 
     tl.debug_barrier()  # all threads have read
     for one in tl.static_range(FIRST, WRITTEN):
