@@ -106,6 +106,20 @@ def test_a_pattern_that_crosses_no_frames_is_refused():
         build(("space", "space", "space", "time"), depth=3)
 
 
+@pytest.mark.parametrize("keep", [None, ("latent",), ("patch", "register")])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_without_gradients_the_numbers_are_the_same(pattern, keep):
+    """There a layer leaves its last sum to the next one; with gradients one tensor alone goes from layer to layer."""
+    model, x = build(pattern), tokens()
+    passed = []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda _layer, _given, made: passed.append(made[1] is None))
+    taught = model(x, LAYOUT, keep=keep)
+    with torch.no_grad():
+        assert torch.equal(model(x, LAYOUT, keep=keep), taught)
+    assert passed == [True] * 4 + [False] * 4
+
+
 @pytest.mark.compile
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_compiles_without_a_graph_break(pattern):
@@ -117,6 +131,8 @@ def test_compiles_without_a_graph_break(pattern):
         layer.compile(fullgraph=True, dynamic=False)
     out = model(x, LAYOUT, keep=("latent",))
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, LAYOUT, keep=("latent",)), expected, atol=1e-5, rtol=0)
     out.square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -305,10 +321,10 @@ def test_layers_with_the_kernels_compile_without_a_graph_break(frames, precision
 
         def backend(graph, _inputs, traced=traced):
             traced.extend(str(node.target) for node in graph.graph.nodes)
-            return lambda *_: (x,)
+            return lambda *_: (x, x)
 
         layer = torch.compile(model.layers[index], fullgraph=True, dynamic=False, backend=backend)
-        layer(x, scope, held=cache.layers.get(index))
+        layer(x, scope, held=cache.layers.get(index), pending=x if index else None)
         assert any(name in one for one in traced), traced
 
 
