@@ -56,6 +56,13 @@ def test_a_product_is_that_of_its_matrices_in_float32(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_what_is_e4m3_already_is_taken_as_it_is(device):
+    torch.manual_seed(0)
+    made, x = product(torch.randn(32, 64, device=device)), torch.randn(2, 5, 64, device=device).bfloat16()
+    assert torch.equal(made(fp8.e4m3(x / made.unit)), made(x))
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_what_is_beyond_the_range_is_its_end(device):
     """Also where a plain cast gives NaN; what is not a number stays none."""
     made = product(torch.eye(16, device=device), norm=LARGEST / 4)
@@ -163,6 +170,27 @@ def test_compiled_it_is_the_same_without_a_break(device):
     for layer in copied.layers:
         layer.compile(fullgraph=True, dynamic=False)
     assert (copied(x, LAYOUT).float() - eager).norm() < 0.05 * eager.norm()  # what is fused is rounded less often
+
+
+@pytest.mark.gpu
+@torch.no_grad()
+def test_the_kernels_for_attention_cast_what_the_next_product_takes(monkeypatch):
+    """A stream of frames of which the last layer's outputs are wanted in part: as by the plain path, rounded less."""
+    layout = TokenLayout((("a", 140), ("b", 5), ("c", 3)), tuple((name, ("a", "b", "c")) for name in "abc"))
+    copied = frozen(transformer(heads=2, kv_heads=1, dim=64, depth=4).cuda(), "fp8")
+    x = torch.randn(6, 2, 2, 148, 64, device="cuda").bfloat16()
+
+    def stream():
+        cache, taken = copied.init_cache(2, layout), []
+        for part in copied.layers:
+            part.attention.out.register_forward_pre_hook(lambda _part, given: taken.append(given[0].dtype))
+        return [copied(part, layout, cache=cache, keep=("a", "c")).float() for part in x], set(taken)
+
+    quick, types = stream()
+    assert types == {fp8.E4M3}
+    monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: False)
+    for found, wanted in zip(quick, stream()[0], strict=True):
+        assert (found - wanted).norm() < 0.05 * wanted.norm()
 
 
 @pytest.mark.parametrize(("capability", "fits"), [((8, 0), False), ((8, 9), True), ((9, 0), True), ((12, 0), True)])

@@ -8,11 +8,12 @@ import copy
 
 import pytest
 import torch
-from interpreted import DEVICES, error, runnable
+from interpreted import DEVICES, check_e4m3, error, runnable
 
 from wakedream.transformer.cache import LayerCache
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layout import TokenLayout
+from wakedream.transformer.rope import rotary_angles
 from wakedream.transformer.transformer import Transformer
 
 ROWS = 3  # streams
@@ -110,7 +111,7 @@ def test_the_kernel_equals_the_plain_path_and_leaves_the_same_ring(case, dtype, 
 
 @pytest.mark.parametrize("device", DEVICES)
 @torch.no_grad()
-def test_what_lies_in_an_empty_slot_is_not_read(device, monkeypatch):
+def test_what_lies_in_an_empty_slot_means_nothing(device, monkeypatch):
     pytest.importorskip("triton")
     if device == "cpu":
         monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
@@ -123,3 +124,26 @@ def test_what_lies_in_an_empty_slot_is_not_read(device, monkeypatch):
     for seed in range(2):
         x = torch.randn(1, 1, LAYOUT.num_tokens, 32, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
         assert torch.equal(model(x, LAYOUT, cache=spoiled), model(x, LAYOUT, cache=clean))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@torch.no_grad()
+def test_the_kernel_casts_its_outputs_to_fp8(device):
+    """And leaves the same ring."""
+    dtype = runnable(torch.float32 if device == "cpu" else torch.bfloat16, device)
+    from wakedream.transformer.ring_attention import ring_attention
+
+    torch.manual_seed(0)
+    qkv, ring = torch.randn(2, 2, 3, 4 * 32), torch.randn(2, 2, 5, 3, 1, 32)
+    cos, sin = (part.expand(2, -1, -1).contiguous().to(device) for part in rotary_angles(torch.tensor([[7, 8]]), 32))
+    held = torch.tensor([5, 6, 2, 3, 4], device=device).expand(2, -1)
+    new, clip = torch.tensor([7, 8], device=device).expand(2, -1), torch.zeros(2, 5, dtype=torch.int64, device=device)
+    unit, found = torch.tensor(2.0**-8, device=device), []
+    for given in (None, unit):
+        keys, values = ring.to(device, dtype).clone()
+        out = ring_attention(qkv.to(device, dtype), *torch.ones(2, 32, device=device, dtype=dtype), cos, sin, keys,
+                             values, held, clip, new, clip[:, :2], 1, 2, 1, given)
+        found.append((out, keys, values))
+    (plain, *rings), (cast, *others) = found
+    check_e4m3(cast, plain, unit)
+    assert all(map(torch.equal, rings, others))

@@ -7,7 +7,7 @@ On a GPU: `pytest -m gpu`. Without one, where triton is installed:
 import pytest
 import torch
 from einops import rearrange
-from interpreted import DEVICES, error, runnable
+from interpreted import DEVICES, check_e4m3, error, runnable
 from torch.nn import functional as F
 
 from wakedream.transformer.attention import attend, frame_mask, segment_ranges
@@ -105,3 +105,35 @@ def test_the_kernel_for_longer_frames_equals_its_plain_twin(case, dtype, device,
     out = frame_attention(*inputs, starts, ends, heads, kv_heads)
     wanted = reference(*(x.float() for x in inputs), angles, mask, heads, kv_heads, "space")
     assert error(out, wanted) < (1e-5 if dtype == torch.float32 else 1e-2)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@torch.no_grad()
+def test_the_length_of_a_key_means_nothing(device, monkeypatch):
+    """Each is normalised by its own, however much longer than its neighbours."""
+    dtype = runnable(torch.float32 if device == "cpu" else torch.bfloat16, device)
+    from wakedream.transformer.frame_attention import frame_attention
+
+    monkeypatch.setitem(CASES, "encoder", LONG["encoder"])
+    (qkv, *weights), _, _, ranges, heads, kv_heads = make("encoder", "space", device, dtype)
+    longer = qkv.clone()
+    keys = longer[..., heads * len(weights[0]):(heads + kv_heads) * len(weights[0])]
+    keys *= 2.0 ** (torch.arange(qkv.shape[2], device=device) % 9)[:, None]
+    found, wanted = (frame_attention(x, *weights, *ranges, heads, kv_heads) for x in (longer, qkv))
+    assert error(found, wanted) < 1e-3
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("unit", [2.0**-4, 2.0**-9])  # most are within the range; most are not
+@torch.no_grad()
+def test_the_kernel_for_longer_frames_casts_its_outputs_to_fp8(unit, device, monkeypatch):
+    dtype = runnable(torch.float32 if device == "cpu" else torch.bfloat16, device)
+    from wakedream.transformer.frame_attention import frame_attention
+
+    monkeypatch.setitem(CASES, "decoder", LONG["decoder"])
+    inputs, _, _, ranges, heads, kv_heads = make("decoder", "space", device, dtype)
+    unit = torch.tensor(unit, device=device)
+    plain = frame_attention(*inputs, *ranges, heads, kv_heads)
+    check_e4m3(frame_attention(*inputs, *ranges, heads, kv_heads, unit), plain, unit)
+    if device == "cuda":  # the interpreter makes a number of what is none
+        assert frame_attention(inputs[0] * torch.nan, *inputs[1:], *ranges, heads, kv_heads, unit).isnan().all()

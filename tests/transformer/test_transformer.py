@@ -7,6 +7,7 @@ import torch
 from interpreted import DEVICES
 
 from wakedream.errors import ConfigError
+from wakedream.model.frozen import frozen
 from wakedream.transformer.config import TransformerConfig
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotary_angles
@@ -105,16 +106,33 @@ def test_a_pattern_that_crosses_no_frames_is_refused():
         build(("space", "space", "space", "time"), depth=3)
 
 
+@pytest.mark.parametrize("keep", [None, ("latent",), ("patch", "register")])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_without_gradients_the_numbers_are_the_same(pattern, keep):
+    """There a layer leaves its last sum to the next one; with gradients one tensor alone goes from layer to layer."""
+    model, x = build(pattern), tokens()
+    passed = []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda _layer, _given, made: passed.append(made[1] is None))
+    taught = model(x, LAYOUT, keep=keep)
+    with torch.no_grad():
+        assert torch.equal(model(x, LAYOUT, keep=keep), taught)
+    assert passed == [True] * 4 + [False] * 4
+
+
 @pytest.mark.compile
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_compiles_without_a_graph_break(pattern):
     """Layer by layer, as training compiles: layers of a kind share their code."""
     model, x = build(pattern), tokens()
     expected = model(x, LAYOUT, keep=("latent",))
+    torch._dynamo.reset()  # the cases before it count towards the limit of recompilations
     for layer in model.layers:
         layer.compile(fullgraph=True, dynamic=False)
     out = model(x, LAYOUT, keep=("latent",))
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, LAYOUT, keep=("latent",)), expected, atol=1e-5, rtol=0)
     out.square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -286,25 +304,27 @@ def test_compiled_layers_and_a_cuda_graph_take_the_kernels():
 
 
 @pytest.mark.compile
+@pytest.mark.parametrize("precision", [None, "fp8"])
 @pytest.mark.parametrize("frames", [1, 2])
 @torch.no_grad()
-def test_layers_with_the_kernels_compile_without_a_graph_break(frames, monkeypatch):
+def test_layers_with_the_kernels_compile_without_a_graph_break(frames, precision, monkeypatch):
     """Traced alone: to run them takes a GPU."""
     pytest.importorskip("triton")
     monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)
-    model, layout = build(), TokenLayout((("patch", 140),), (("patch", ("patch",)),))
-    x = torch.randn(2, frames, 140, 32)
+    model, layout = frozen(build(), precision), TokenLayout((("patch", 140),), (("patch", ("patch",)),))
+    x = torch.randn(2, frames, 140, 32, dtype=model.norm.weight.dtype)
     cache = model.init_cache(2, layout)
+    torch._dynamo.reset()
     scope = model._scope(x, layout, None, cache.expect(frames))
     for index, name in enumerate(("frame_attention", "ring_attention")):
         traced = []
 
         def backend(graph, _inputs, traced=traced):
             traced.extend(str(node.target) for node in graph.graph.nodes)
-            return lambda *_: (x,)
+            return lambda *_: (x, x)
 
         layer = torch.compile(model.layers[index], fullgraph=True, dynamic=False, backend=backend)
-        layer(x, scope, held=cache.layers.get(index))
+        layer(x, scope, held=cache.layers.get(index), pending=x if index else None)
         assert any(name in one for one in traced), traced
 
 

@@ -46,7 +46,8 @@ def e4m3(x: Tensor) -> Tensor:
 
 
 class Fp8Product(nn.Module):
-    """x (... k) to (... n), both bf16: e4m3(x / unit) @ weight.T * unit * scale; x / unit is at most 448.
+    """x (... k) to (... n), both bf16: e4m3(x / unit) @ weight.T * unit * scale; x / unit is at most 448. What is e4m3
+    already, by a kernel that knows the unit, is taken as it is.
 
     maps     the names, in the layer that was frozen, of the linear maps whose matrices are joined here
     norm     of the norm that x follows
@@ -74,7 +75,9 @@ class Fp8Product(nn.Module):
         return n % MULTIPLE == 0 and k % MULTIPLE == 0
 
     def forward(self, x: Float[Tensor, "... k"]) -> Float[Tensor, "... n"]:
-        flat = e4m3(x.reshape(-1, x.shape[-1]) / self.unit)
+        flat = x.reshape(-1, x.shape[-1])
+        if flat.dtype != E4M3:
+            flat = e4m3(flat / self.unit)
         made = torch._scaled_mm(flat, self.weight.t(), self.unit, self.scale, out_dtype=torch.bfloat16,
                                 use_fast_accum=True)
         return made.view(*x.shape[:-1], -1)

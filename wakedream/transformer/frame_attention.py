@@ -4,6 +4,9 @@ As `short_attention` over space it reads the product of the qkv projection where
 range of keys; but there are more keys than one tile holds, so a program takes some queries of one head and walks over
 the keys that they see. There is no backward pass: training takes PyTorch's fused kernels, group by group.
 
+Nothing turns keys over space: their norm's weight goes into the query, once, and 1 / rms of a key into its column of
+logits. So a key is multiplied as it was loaded, and loads run ahead of the products.
+
 The plain twin is `attend`; tests/transformer/test_short_attention.py.
 """
 
@@ -14,70 +17,79 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from wakedream.transformer.kernels import _keys, _logits, _more, _norm_weight, _queries
+from wakedream.model.fp8 import E4M3
+from wakedream.transformer.kernels import _finish, _more
 from wakedream.transformer.short_attention import EPS
 
-QUERIES, KEYS = 64, 64  # rows of a tile; one frame of 272 tokens takes an H100 11 us, with 32 queries 15
+QUERIES, KEYS = 64, 64  # rows of a tile
 WARPS, STAGES = 4, 2
 
 
 @torch.library.custom_op("wakedream::frame_attention", mutates_args=())
 def frame_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, starts: Tensor, ends: Tensor, heads: int,
-                    kv_heads: int) -> Tensor:
+                    kv_heads: int, unit: Tensor | None = None) -> Tensor:
     """softmax(q k' / sqrt(e)) v inside each frame, (b t s (h e)).
 
     qkv                        (b t s c), c = (heads + 2 kv_heads) e: the queries, keys and values of every token
     query_weight, key_weight   (e): QK-norm's weights
     starts, ends               int32 (s): each token attends to tokens [start, end), of which there is one at least
+    unit                       float32 (): that of the `Fp8Product` which takes what comes out; it is then e4m3, over it
     """
     b, t, s, c = qkv.shape
     head_dim = c // (heads + 2 * kv_heads)
     assert starts.shape == ends.shape == (s,) and starts.dtype == ends.dtype == torch.int32, (starts, qkv.shape)
-    out = qkv.new_empty(b, t, s, heads * head_dim)
+    out = qkv.new_empty(b, t, s, heads * head_dim, dtype=qkv.dtype if unit is None else E4M3)
     frame_attention_forward[(b * t * heads * triton.cdiv(s, QUERIES),)](
-        qkv.contiguous(), out, query_weight, key_weight, starts, ends, 1 / math.sqrt(head_dim), TOKENS=s, H=heads,
-        G=kv_heads, E=head_dim, HALF=head_dim // 2, NORM_EPS=EPS, ROWS=QUERIES, BLOCK=KEYS, num_warps=WARPS,
-        num_stages=STAGES)
+        qkv.contiguous(), out, query_weight, key_weight, starts, ends, unit, 1 / math.sqrt(head_dim), TOKENS=s,
+        H=heads, G=kv_heads, E=head_dim, NORM_EPS=EPS, ROWS=QUERIES, BLOCK=KEYS, num_warps=WARPS, num_stages=STAGES)
     return out
 
 
 @frame_attention.register_fake
-def _(qkv, query_weight, key_weight, starts, ends, heads, kv_heads):
-    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads)
+def _(qkv, query_weight, key_weight, starts, ends, heads, kv_heads, unit=None):
+    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads,
+                         dtype=qkv.dtype if unit is None else E4M3)
 
 
 @triton.jit
-def frame_attention_forward(qkv, out, query_weight, key_weight, starts, ends, scale, TOKENS: tl.constexpr,
-                            H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr,
-                            NORM_EPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+def frame_attention_forward(qkv, out, query_weight, key_weight, starts, ends, unit, scale, TOKENS: tl.constexpr,
+                            H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, NORM_EPS: tl.constexpr,
+                            ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """One program for ROWS queries of each head of each frame: the heads that share keys are neighbours."""
     tiles: tl.constexpr = (TOKENS + ROWS - 1) // ROWS
+    width: tl.constexpr = (H + 2 * G) * E
     program = tl.program_id(0)
     head, tile, frame = program % H, program // H % tiles, (program // (H * tiles)).to(tl.int64)
     group = head // (H // G)
-    qkv += frame * (TOKENS * (H + 2 * G) * E)
+    qkv += frame * (TOKENS * width)
     out += frame * (TOKENS * H * E)
-    half, whole = tl.arange(0, HALF), tl.arange(0, E)
+    number = tl.arange(0, E)
     dtype: tl.constexpr = qkv.dtype.element_ty
 
     rows = tile * ROWS + tl.arange(0, ROWS)
     real = rows < TOKENS
     start = tl.load(starts + rows, mask=real, other=TOKENS)
     end = tl.load(ends + rows, mask=real, other=0)
-    weight_1, weight_2 = _norm_weight(query_weight, HALF)
-    at = qkv + rows[:, None] * ((H + 2 * G) * E) + head * E + half[None, :]
-    query_1, query_2, unit_1, unit_2, rstd = _queries(at, real[:, None], weight_1, weight_2, qkv, qkv, rows, real,
-                                                      dtype, E, HALF, False, NORM_EPS)
+    query = tl.load(qkv + rows[:, None] * width + head * E + number[None, :], mask=real[:, None], other=0.0)
+    weight = tl.load(query_weight + number).to(tl.float32) * tl.load(key_weight + number).to(tl.float32)
+    query = (query.to(tl.float32) * _over_rms(query, E, NORM_EPS)[:, None] * weight[None, :]).to(dtype)
 
     highest, total = tl.full((ROWS,), -1e30, dtype=tl.float32), tl.zeros((ROWS,), dtype=tl.float32)
     mixed = tl.zeros((ROWS, E), dtype=tl.float32)
-    last = tl.max(end, 0)
-    for first in range(tl.min(start, 0), last, BLOCK):
+    keys = qkv + (H + group) * E + number[None, :]
+    for first in range(tl.min(start, 0), tl.max(end, 0), BLOCK):
         token = first + tl.arange(0, BLOCK)
-        key_1, key_2, value = _keys(qkv, token, token, token < last, key_weight, qkv, qkv, group, H, G, E, HALF, False,
-                                    NORM_EPS)
+        row = tl.minimum(token, TOKENS - 1)[:, None] * width  # beyond the last one nothing is seen: no mask
+        key, value = tl.load(keys + row), tl.load(keys + row + G * E)
+        logits = tl.dot(query, tl.trans(key)) * (_over_rms(key, E, NORM_EPS) * (scale * 1.4426950408889634))[None, :]
         seen = (token[None, :] >= start[:, None]) & (token[None, :] < end[:, None])
-        weights, shrunk, highest, total = _more(_logits(query_1, query_2, key_1, key_2, seen, scale), highest, total)
+        weights, shrunk, highest, total = _more(tl.where(seen, logits, -1e30), highest, total)
         mixed = mixed * shrunk[:, None] + tl.dot(weights.to(dtype), value)
-    at = out + rows[:, None] * (H * E) + head * E + whole[None, :]
-    tl.store(at, (mixed / total[:, None]).to(dtype), mask=real[:, None])
+    _finish(out + rows[:, None] * (H * E) + head * E + number[None, :], mixed, total, unit, real[:, None])
+
+
+@triton.jit
+def _over_rms(x, E: tl.constexpr, NORM_EPS: tl.constexpr):
+    """1 / rms of each row."""
+    x = x.to(tl.float32)
+    return tl.rsqrt(tl.sum(x * x, 1) / E + NORM_EPS)

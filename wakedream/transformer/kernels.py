@@ -99,6 +99,15 @@ def _more(logits, highest, total):
 
 
 @triton.jit
+def _finish(at, mixed, total, unit, kept):
+    """Divide by the softmax's divisor and store; with a unit in e4m3, as `fp8.e4m3` makes it."""
+    mixed = mixed / total[:, None]
+    if unit is not None:
+        mixed = tl.clamp(mixed / tl.load(unit), -448.0, 448.0, propagate_nan=tl.PropagateNan.ALL)
+    tl.store(at, mixed.to(at.dtype.element_ty), mask=kept)
+
+
+@triton.jit
 def _queries(at, kept, weight_1, weight_2, cos, sin, position, real, dtype: tl.constexpr, E: tl.constexpr,
              HALF: tl.constexpr, ROTATE: tl.constexpr, NORM_EPS: tl.constexpr):
     """The queries at `at` as two halves; what they were before the norm's weight, and 1 / rms."""

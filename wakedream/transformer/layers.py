@@ -57,6 +57,10 @@ def in_float32(layer: nn.Linear, x: Tensor) -> Tensor:
         return F.linear(x.float(), layer.weight.float())
 
 
+def summed(x: Tensor, pending: Tensor | None) -> Tensor:
+    return x if pending is None else x + pending
+
+
 def only(x: Tensor, kept: Kept) -> Tensor:
     """Of (b t s ...) the tokens in these spans."""
     parts = [x[:, :, span] for span in kept]
@@ -121,7 +125,7 @@ class Attention(nn.Module):
         weights, ranges = (self.query_norm.weight, self.key_norm.weight), scope.ranges[self.kind]
         heads = self.config.heads, self.config.kv_heads
         if self.kind == "space" and scope.layout.num_tokens > SHORT:
-            return frame_attention(projected, *weights, *ranges, *heads)
+            return frame_attention(projected, *weights, *ranges, *heads, self._unit)
         cos, sin = (None, None) if self.kind == "space" else (scope.cos[0], scope.sin[0])
         return short_attention(projected, *weights, cos, sin, *ranges, *heads, self.kind)
 
@@ -133,7 +137,12 @@ class Attention(nn.Module):
         cache = arrival.cache
         return ring_attention(projected, self.query_norm.weight, self.key_norm.weight, scope.cos, scope.sin,
                               held.keys, held.values, cache.frame_ids, cache.segments, arrival.frame_ids,
-                              arrival.segments, arrival.written, self.config.heads, self.config.kv_heads)
+                              arrival.segments, arrival.written, self.config.heads, self.config.kv_heads, self._unit)
+
+    @property
+    def _unit(self) -> Tensor | None:
+        """For kernels that make e4m3 of their outputs themselves."""
+        return self.out.unit if isinstance(self.out, Fp8Product) else None
 
     def _attend(self, projected: Tensor, scope: Scope, held: LayerCache | None) -> Tensor:
         query, key, value = self._split(projected, scope)
@@ -202,12 +211,19 @@ class Layer(nn.Module):
         self.mlp_norm = RMSNorm(config.dim)
         self.mlp = SwiGLU(config.dim, config.mlp_dim)
 
-    def forward(self, x: Tokens, scope: Scope, kept: Kept = ALL,
-                held: LayerCache | None = None) -> Float[Tensor, "b t k d"]:
+    def forward(self, x: Tokens, scope: Scope, kept: Kept = ALL, held: LayerCache | None = None,
+                pending: Tokens | None = None) -> tuple[Float[Tensor, "b t k d"], Float[Tensor, "b t k d"] | None]:
         """The outputs of the tokens `kept` of each frame: of a last layer not all are used. held: the layer's own ring,
-        given from outside, so that layers that differ in weights alone share what is compiled."""
+        given from outside, so that layers that differ in weights alone share what is compiled.
+
+        Tokens are x + pending, as they come and as they go. Without gradients the last sum is left to whoever comes
+        next: a compiled layer does it together with its norm. With them it is done (None is pending), so that to
+        compute a layer again takes one tensor.
+        """
+        x = summed(x, pending)
         x = only(x, kept) + self.attention(self.attention_norm(x), scope, kept, held)
-        return x + self.mlp(self.mlp_norm(x))
+        made = self.mlp(self.mlp_norm(x))
+        return (x + made, None) if torch.is_grad_enabled() else (x, made)
 
     @torch.no_grad()
     def freeze(self, fp8: bool = False) -> None:

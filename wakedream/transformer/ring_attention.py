@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from wakedream.transformer.kernels import _keys, _logits, _more, _norm_weight, _queries
+from wakedream.model.fp8 import E4M3
+from wakedream.transformer.kernels import _finish, _keys, _logits, _more, _norm_weight, _queries
 from wakedream.transformer.short_attention import EPS, LEAST
 
 BLOCK, WARPS, STAGES = 32, 2, 2  # slots of the ring at once: 29 us a layer of `paper` on an H100 (64, 4, 2: 32)
@@ -24,7 +25,7 @@ BLOCK, WARPS, STAGES = 32, 2, 2  # slots of the ring at once: 29 us a layer of `
 @torch.library.custom_op("wakedream::ring_attention", mutates_args=("keys", "values"))
 def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor, sin: Tensor, keys: Tensor,
                    values: Tensor, held_ids: Tensor, held_segments: Tensor, new_ids: Tensor, new_segments: Tensor,
-                   written: int, heads: int, kv_heads: int) -> Tensor:
+                   written: int, heads: int, kv_heads: int, unit: Tensor | None = None) -> Tensor:
     """Attention of the new frames over time, (b t s (h e)); the ring takes the first `written` of them.
 
     qkv                        (b t s c), c = (heads + 2 kv_heads) e: queries, keys and values of the new frames
@@ -33,6 +34,7 @@ def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: T
     keys, values               (b window n g e), n >= s: the ring, changed in place
     held_ids, held_segments    int64 (b window): of the frames in the ring before these
     new_ids, new_segments      int64 (b t): of the new frames, which are later than all that the ring holds
+    unit                       float32 (): that of the `Fp8Product` which takes what comes out; it is then e4m3, over it
 
     So the frame that a new one replaces is out of its sight. One that is replaced by a later one may be seen by an
     earlier one: all is read before something is written.
@@ -45,11 +47,11 @@ def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: T
     assert cos.shape == sin.shape == (b, t, head_dim // 2) and written <= t, (cos.shape, written)
     small = [part.contiguous() for part in (cos, sin, held_ids, held_segments, new_ids, new_segments)]
     cos, sin, *numbers = small
-    out = qkv.new_empty(b, t, s, heads * head_dim)
+    out = qkv.new_empty(b, t, s, heads * head_dim, dtype=qkv.dtype if unit is None else E4M3)
     ring_attention_forward[(b * s * kv_heads,)](
-        qkv.contiguous(), out, query_weight, key_weight, cos, sin, keys, values, *numbers, 1 / math.sqrt(head_dim),
-        T=t, TOKENS=s, STORED=keys.shape[2], WINDOW=window, FIRST=max(0, written - window), WRITTEN=written, H=heads,
-        G=kv_heads, E=head_dim, HALF=head_dim // 2, NORM_EPS=EPS,
+        qkv.contiguous(), out, query_weight, key_weight, cos, sin, keys, values, *numbers, unit,
+        1 / math.sqrt(head_dim), T=t, TOKENS=s, STORED=keys.shape[2], WINDOW=window, FIRST=max(0, written - window),
+        WRITTEN=written, H=heads, G=kv_heads, E=head_dim, HALF=head_dim // 2, NORM_EPS=EPS,
         ROWS=max(LEAST, triton.next_power_of_2(t * heads // kv_heads)),
         BLOCK=min(BLOCK, max(LEAST, triton.next_power_of_2(window))), num_warps=WARPS, num_stages=STAGES)
     return out
@@ -57,8 +59,9 @@ def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: T
 
 @ring_attention.register_fake
 def _(qkv, query_weight, key_weight, cos, sin, keys, values, held_ids, held_segments, new_ids, new_segments, written,
-      heads, kv_heads):
-    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads)
+      heads, kv_heads, unit=None):
+    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads,
+                         dtype=qkv.dtype if unit is None else E4M3)
 
 
 @triton.jit
@@ -92,13 +95,11 @@ def _put(frame, qkv, key_weight, cos, sin, keys, values, new_ids, group, TOKENS:
 
 
 @triton.jit
-def _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, new_segments, scale, group,
-           T: tl.constexpr, TOKENS: tl.constexpr, WINDOW: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
-           E: tl.constexpr, HALF: tl.constexpr, NORM_EPS: tl.constexpr, ROWS: tl.constexpr):
-    """The softmax over the new frames alone: highest logit, divisor, sum. So few keys are no tile: products without a
-    matrix unit."""
-    highest, total = tl.full((ROWS,), -1e30, dtype=tl.float32), tl.zeros((ROWS,), dtype=tl.float32)
-    mixed = tl.zeros((ROWS, E), dtype=tl.float32)
+def _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, new_segments, scale, group, total,
+           highest, mixed, T: tl.constexpr, TOKENS: tl.constexpr, WINDOW: tl.constexpr, H: tl.constexpr,
+           G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, NORM_EPS: tl.constexpr):
+    """The softmax goes on over the new frames: divisor and sum. So few keys are no tile: products without a matrix
+    unit."""
     for frame in tl.static_range(T):
         key_1, key_2, value = _new(frame, qkv, key_weight, cos, sin, group, TOKENS, H, G, E, HALF, NORM_EPS)
         seen = _sees(ids, segments, tl.load(new_ids + frame), tl.load(new_segments + frame), WINDOW)
@@ -109,15 +110,15 @@ def _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, 
         weights, shrunk = tl.exp2(logits - higher), tl.exp2(highest - higher)
         highest, total = higher, total * shrunk + weights
         mixed = mixed * shrunk[:, None] + weights[:, None] * value.to(tl.float32)
-    return highest, total, mixed
+    return total, mixed
 
 
 @triton.jit
 def ring_attention_forward(qkv, out, query_weight, key_weight, cos, sin, keys, values, held_ids, held_segments,
-                           new_ids, new_segments, scale, T: tl.constexpr, TOKENS: tl.constexpr, STORED: tl.constexpr,
-                           WINDOW: tl.constexpr, FIRST: tl.constexpr, WRITTEN: tl.constexpr, H: tl.constexpr,
-                           G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, NORM_EPS: tl.constexpr,
-                           ROWS: tl.constexpr, BLOCK: tl.constexpr):
+                           new_ids, new_segments, unit, scale, T: tl.constexpr, TOKENS: tl.constexpr,
+                           STORED: tl.constexpr, WINDOW: tl.constexpr, FIRST: tl.constexpr, WRITTEN: tl.constexpr,
+                           H: tl.constexpr, G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr,
+                           NORM_EPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     program = tl.program_id(0)
     group, token, row = program % G, program // G % TOKENS, (program // (G * TOKENS)).to(tl.int64)
     qkv += (row * (T * TOKENS) + token) * ((H + 2 * G) * E)
@@ -138,22 +139,24 @@ def ring_attention_forward(qkv, out, query_weight, key_weight, cos, sin, keys, v
     at = qkv + (frame * (TOKENS * (H + 2 * G) * E) + head * E)[:, None] + half[None, :]
     query_1, query_2, unit_1, unit_2, rstd = _queries(at, real[:, None], weight_1, weight_2, cos, sin, frame, real,
                                                       dtype, E, HALF, True, NORM_EPS)
-    highest, total, mixed = _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, new_segments,
-                                   scale, group, T, TOKENS, WINDOW, H, G, E, HALF, NORM_EPS, ROWS)
+    highest, total = tl.full((ROWS,), -1e30, dtype=tl.float32), tl.zeros((ROWS,), dtype=tl.float32)
+    mixed = tl.zeros((ROWS, E), dtype=tl.float32)
     for first in range(0, WINDOW, BLOCK):
         slot = first + tl.arange(0, BLOCK)
         key_ids = tl.load(held_ids + slot, mask=slot < WINDOW, other=-1)
         key_segments = tl.load(held_segments + slot, mask=slot < WINDOW, other=0)
-        kept = (key_ids >= 0)[:, None]  # what lies in an empty slot might be no number
-        lies = slot.to(tl.int64)[:, None] * (STORED * G * E)
-        key_1 = tl.load(keys + lies + half[None, :], mask=kept, other=0.0).to(dtype)
-        key_2 = tl.load(keys + lies + HALF + half[None, :], mask=kept, other=0.0).to(dtype)
-        value = tl.load(values + lies + whole[None, :], mask=kept, other=0.0).to(dtype)
+        lies = tl.minimum(slot, WINDOW - 1).to(tl.int64)[:, None] * (STORED * G * E)  # no mask: loads wait for nothing
+        key_1 = tl.load(keys + lies + half[None, :]).to(dtype)
+        key_2 = tl.load(keys + lies + HALF + half[None, :]).to(dtype)
+        value = tl.load(values + lies + whole[None, :]).to(dtype)
+        value = tl.where((key_ids >= 0)[:, None], value, 0.0)  # what lies in an empty slot might be no number
         seen = _sees(ids[:, None], segments[:, None], key_ids[None, :], key_segments[None, :], WINDOW)
         weights, shrunk, highest, total = _more(_logits(query_1, query_2, key_1, key_2, seen, scale), highest, total)
         mixed = mixed * shrunk[:, None] + tl.dot(weights.to(dtype), value)
+    total, mixed = _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, new_segments, scale,
+                          group, total, highest, mixed, T, TOKENS, WINDOW, H, G, E, HALF, NORM_EPS)
     at = out + (frame * (TOKENS * H * E) + head * E)[:, None] + whole[None, :]
-    tl.store(at, (mixed / total[:, None]).to(dtype), mask=real[:, None])
+    _finish(at, mixed, total, unit, real[:, None])
 
     tl.debug_barrier()  # all threads have read
     for one in tl.static_range(FIRST, WRITTEN):

@@ -24,7 +24,7 @@ from wakedream.transformer.attention import (
 )
 from wakedream.transformer.cache import Arrival, Cache, LayerCache
 from wakedream.transformer.config import TransformerConfig
-from wakedream.transformer.layers import ALL, Layer, RMSNorm, Scope, initialise
+from wakedream.transformer.layers import ALL, Layer, RMSNorm, Scope, initialise, summed
 from wakedream.transformer.layout import TokenLayout
 from wakedream.transformer.rope import rotary_angles
 
@@ -74,13 +74,13 @@ class Transformer(nn.Module):
             tokens = tokens.to(torch.get_autocast_dtype(device))
         arrival = None if cache is None else cache.expect(tokens.shape[1], segments, frame_ids, committed, rows)
         scope = self._scope(tokens, layout, segments, arrival)
-        rings = {} if cache is None else cache.layers
+        rings, pending = {} if cache is None else cache.layers, None
         for index, layer in enumerate(self.layers):
             kept = ALL if keep is None or index + 1 < len(self.layers) else layout.kept(keep)
-            tokens = layer(tokens, scope, kept, rings.get(index))
+            tokens, pending = layer(tokens, scope, kept, rings.get(index), pending)
         if arrival is not None:
             arrival.commit()
-        return self.norm(tokens)
+        return self.norm(summed(tokens, pending))
 
     def init_cache(self, batch_size: int, layout: TokenLayout) -> Cache:
         """An empty cache for `batch_size` independent streams, in the weights' type and on their device."""
