@@ -111,7 +111,7 @@ def test_the_kernel_equals_the_plain_path_and_leaves_the_same_ring(case, dtype, 
 
 @pytest.mark.parametrize("device", DEVICES)
 @torch.no_grad()
-def test_what_lies_in_an_empty_slot_means_nothing(device, monkeypatch):
+def test_what_lies_in_an_empty_slot_is_not_read(device, monkeypatch):
     pytest.importorskip("triton")
     if device == "cpu":
         monkeypatch.setattr("wakedream.transformer.transformer.kernel_fits", lambda *_: True)

@@ -145,11 +145,11 @@ def ring_attention_forward(qkv, out, query_weight, key_weight, cos, sin, keys, v
         slot = first + tl.arange(0, BLOCK)
         key_ids = tl.load(held_ids + slot, mask=slot < WINDOW, other=-1)
         key_segments = tl.load(held_segments + slot, mask=slot < WINDOW, other=0)
-        lies = tl.minimum(slot, WINDOW - 1).to(tl.int64)[:, None] * (STORED * G * E)  # no mask: loads wait for nothing
-        key_1 = tl.load(keys + lies + half[None, :]).to(dtype)
-        key_2 = tl.load(keys + lies + HALF + half[None, :]).to(dtype)
-        value = tl.load(values + lies + whole[None, :]).to(dtype)
-        value = tl.where((key_ids >= 0)[:, None], value, 0.0)  # what lies in an empty slot might be no number
+        kept = (key_ids >= 0)[:, None]  # what lies in an empty slot might be no number
+        lies = slot.to(tl.int64)[:, None] * (STORED * G * E)
+        key_1 = tl.load(keys + lies + half[None, :], mask=kept, other=0.0).to(dtype)
+        key_2 = tl.load(keys + lies + HALF + half[None, :], mask=kept, other=0.0).to(dtype)
+        value = tl.load(values + lies + whole[None, :], mask=kept, other=0.0).to(dtype)
         seen = _sees(ids[:, None], segments[:, None], key_ids[None, :], key_segments[None, :], WINDOW)
         weights, shrunk, highest, total = _more(_logits(query_1, query_2, key_1, key_2, seen, scale), highest, total)
         mixed = mixed * shrunk[:, None] + tl.dot(weights.to(dtype), value)
