@@ -95,11 +95,13 @@ def _put(frame, qkv, key_weight, cos, sin, keys, values, new_ids, group, TOKENS:
 
 
 @triton.jit
-def _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, new_segments, scale, group, total,
-           highest, mixed, T: tl.constexpr, TOKENS: tl.constexpr, WINDOW: tl.constexpr, H: tl.constexpr,
-           G: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, NORM_EPS: tl.constexpr):
-    """The softmax goes on over the new frames: divisor and sum. So few keys are no tile: products without a matrix
-    unit."""
+def _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, new_segments, scale, group,
+           T: tl.constexpr, TOKENS: tl.constexpr, WINDOW: tl.constexpr, H: tl.constexpr, G: tl.constexpr,
+           E: tl.constexpr, HALF: tl.constexpr, NORM_EPS: tl.constexpr, ROWS: tl.constexpr):
+    """The softmax over the new frames alone: highest logit, divisor, sum. So few keys are no tile: products without a
+    matrix unit."""
+    highest, total = tl.full((ROWS,), -1e30, dtype=tl.float32), tl.zeros((ROWS,), dtype=tl.float32)
+    mixed = tl.zeros((ROWS, E), dtype=tl.float32)
     for frame in tl.static_range(T):
         key_1, key_2, value = _new(frame, qkv, key_weight, cos, sin, group, TOKENS, H, G, E, HALF, NORM_EPS)
         seen = _sees(ids, segments, tl.load(new_ids + frame), tl.load(new_segments + frame), WINDOW)
@@ -110,7 +112,7 @@ def _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, 
         weights, shrunk = tl.exp2(logits - higher), tl.exp2(highest - higher)
         highest, total = higher, total * shrunk + weights
         mixed = mixed * shrunk[:, None] + weights[:, None] * value.to(tl.float32)
-    return total, mixed
+    return highest, total, mixed
 
 
 @triton.jit
@@ -139,8 +141,8 @@ def ring_attention_forward(qkv, out, query_weight, key_weight, cos, sin, keys, v
     at = qkv + (frame * (TOKENS * (H + 2 * G) * E) + head * E)[:, None] + half[None, :]
     query_1, query_2, unit_1, unit_2, rstd = _queries(at, real[:, None], weight_1, weight_2, cos, sin, frame, real,
                                                       dtype, E, HALF, True, NORM_EPS)
-    highest, total = tl.full((ROWS,), -1e30, dtype=tl.float32), tl.zeros((ROWS,), dtype=tl.float32)
-    mixed = tl.zeros((ROWS, E), dtype=tl.float32)
+    highest, total, mixed = _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, new_segments,
+                                   scale, group, T, TOKENS, WINDOW, H, G, E, HALF, NORM_EPS, ROWS)
     for first in range(0, WINDOW, BLOCK):
         slot = first + tl.arange(0, BLOCK)
         key_ids = tl.load(held_ids + slot, mask=slot < WINDOW, other=-1)
@@ -153,8 +155,6 @@ def ring_attention_forward(qkv, out, query_weight, key_weight, cos, sin, keys, v
         seen = _sees(ids[:, None], segments[:, None], key_ids[None, :], key_segments[None, :], WINDOW)
         weights, shrunk, highest, total = _more(_logits(query_1, query_2, key_1, key_2, seen, scale), highest, total)
         mixed = mixed * shrunk[:, None] + tl.dot(weights.to(dtype), value)
-    total, mixed = _among(query_1, query_2, ids, segments, qkv, key_weight, cos, sin, new_ids, new_segments, scale,
-                          group, total, highest, mixed, T, TOKENS, WINDOW, H, G, E, HALF, NORM_EPS)
     at = out + (frame * (TOKENS * H * E) + head * E)[:, None] + whole[None, :]
     _finish(at, mixed, total, unit, real[:, None])
 
