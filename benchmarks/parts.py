@@ -6,7 +6,6 @@
 A profiler's kernels (on a CPU: operators) of --frames frames, sorted by their names; what is neither product nor
 attention is the rest: norms, rotary embedding, residuals, noise, the ring. Limits: products read the weights and
 compute, whichever takes longer at the measured rates; attention reads the rings. Random weights; the window is full.
-At the end both, as whoever shows the dream has them: on a GPU a picture is decoded while the next frame is dreamed.
 """
 
 import argparse
@@ -42,19 +41,14 @@ def part_of(name: str) -> str:
 Kernels = dict[str, tuple[float, float]]  # by name: ms a frame, and how many a frame
 
 
-def clocked(work: Callable[[], Any], frames: int, device: torch.device) -> float:
-    """ms a frame."""
+def profiled(work: Callable[[], Any], frames: int, device: torch.device) -> tuple[float, Kernels]:
+    """ms a frame by the clock, and what ran on the device, the longest first."""
     warm_up(work, device, 5)
     began = time.perf_counter()
     for _ in range(frames):
         work()
     wait(device)
-    return 1000 * (time.perf_counter() - began) / frames
-
-
-def profiled(work: Callable[[], Any], frames: int, device: torch.device) -> tuple[float, Kernels]:
-    """ms a frame by the clock, and what ran on the device, the longest first."""
-    whole = clocked(work, frames, device)
+    whole = 1000 * (time.perf_counter() - began) / frames
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with profile(activities=kinds, acc_events=True) as seen:
         for _ in range(frames):
@@ -139,13 +133,6 @@ def main() -> None:
         rows.append({"of": name, "part": "whole", "ms": whole})
         for kernel, (ms, count) in list(kernels.items())[:options.kernels]:
             print(f"  {ms:6.3f} ms {count:5.0f} x {1000 * ms / count:6.2f} us  {kernel[:150]}")
-    both = world.dream(batch_size=options.dreams, sampling_steps=options.sampling_steps, seed=0,
-                       precision=options.precision, compile=options.compile)
-    for _ in range(config.window + 1):
-        both.step(action)
-    whole = clocked(lambda: both.step(action), options.frames, device)
-    print(f"\nboth: {whole:.2f} ms a frame by the clock, {1000 / whole:.1f} frames/s")
-    rows.append({"of": "both", "part": "whole", "ms": whole})
     if options.out:
         about = {"device": machine.name, "date": machine.date, "torch": machine.torch, "matrix": machine.matrix,
                  "copy": machine.copy}

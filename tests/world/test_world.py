@@ -89,65 +89,6 @@ def test_a_reset_row_begins_anew():
     assert torch.equal(dream.step(step), one.dream(batch_size=2, seed=3).step(step))
 
 
-def lives(one, graph, before, after):
-    """Two dreams of one world in turns, and all that can be done with them; what they show, and their latents."""
-    (frames, actions), there = context(), one.device
-    first, second = one.dream(frames, actions, seed=1, graph=graph), one.dream(batch_size=2, seed=2, graph=graph)
-    kept, forks, shown = [], [], []
-    for number, dream in enumerate([first] * 12 + [second, first] * 3 + [first] * 6):
-        before()
-        step = {"move": torch.tensor([number % 3, 1])}
-        if number == 4:
-            dream.observe(frames[:, :2], {"move": actions["move"][:, :2]})
-        elif number == 6:
-            kept.append(dream.state())
-        elif number in (8, 15):
-            dream.load(kept[0])
-        elif number == 9:
-            dream.reset([True, False])
-        elif number == 10:
-            dream.reset(seed=5)
-        elif number == 11:
-            forks.append(dream.fork())
-        elif number == 20:
-            step, dream = {"move": (torch.arange(2, device=there) + number) % 3}, forks[0]
-        elif number > 20:
-            step = {"move": (torch.arange(2, device=there) * number) % 3}
-        shown.append((dream.step(step), dream.latent))
-        del step
-        torch.zeros(2, dtype=torch.int64, device=there)  # in the memory that actions have just left
-        after()
-    return [part.cpu() for pair in shown for part in pair]
-
-
-@pytest.mark.parametrize(("device", "graph"), [("cpu", None), *(
-    pytest.param("cuda", graph, marks=pytest.mark.gpu) for graph in (False, True))])
-def test_a_dream_that_nobody_waits_for_is_the_same(device, graph):
-    """However far the caller's stream, on which pictures are decoded, lies behind the one that dreams."""
-    wait, lag = (torch.cuda.synchronize, lambda: torch.cuda._sleep(20_000_000)) if device == "cuda" else (int, int)
-    wanted = lives(world().to(device), graph, wait, wait)
-    found = lives(world().to(device), graph, lag, int)  # by some 10 ms more each time
-    for number, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
-        assert torch.equal(ours, theirs), number
-
-
-@pytest.mark.gpu
-def test_the_next_frame_is_dreamed_before_the_last_picture_is_there():
-    """Unless its actions are still on their way, on the caller's stream."""
-    dream = world().to("cuda").dream(seed=0)
-    waiting, step = torch.zeros(1, dtype=torch.int64, device="cuda"), {"move": torch.tensor([1])}
-    for given in (step, {"move": waiting}, step, step):
-        dream.step(given)
-    own, caller = dream.dreamer._turns.beside.stream, torch.cuda.current_stream()
-    for given, free in ((step, True), ({"move": waiting}, False)):
-        torch.cuda.synchronize()
-        torch.cuda._sleep(2_000_000_000)  # a second
-        dream.step(given)
-        if free:
-            own.synchronize()
-        assert own.query() is free and not caller.query()
-
-
 def test_saved_and_loaded(tmp_path):
     one, (frames, actions) = world(), context()
     one.save_pretrained(tmp_path / "w")

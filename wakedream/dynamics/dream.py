@@ -91,15 +91,10 @@ class Dream(Guest):
 
     def step(self, actions: GivenActions | None = None, has_action: Given | None = None) -> Latent:
         """The next frame's latents (b l e) in [-1, 1]; actions that lead into it: int64 (b) or float32 (b k), tensors,
-        arrays, lists, or plain numbers for one dream.
-
-        On a GPU beside what the caller's stream has still to do, as a picture of the frame before; unless the actions
-        lie there, too."""
+        arrays, lists, or plain numbers for one dream."""
         rows = (self.batch_size,)
         given = None if actions is None else actions_of(self._spec, actions, rows)
-        known = has_action_of(has_action, rows)
-        inputs = [*(given or {}).values(), *([] if known is None else [known])]
-        return self._turns.run_beside(self, lambda engine: engine.step(given, has_action=known).latents, inputs)
+        return self.engine.step(given, has_action=has_action_of(has_action, rows)).latents
 
     def reset(self, rows: Given | None = None, seed: Given | None = None) -> None:
         """Start anew, all dreams or those where `rows`, bool (b), is True: with new noise if there is a seed, of each

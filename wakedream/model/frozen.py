@@ -11,7 +11,6 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from wakedream.model.beside import follow_all
 from wakedream.model.fp8 import Fp8Product
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -77,7 +76,6 @@ def shared_copy(model: Model, precision: str | None, output: Collection[str], co
 @torch.no_grad()
 def refresh(copied: nn.Module, model: nn.Module) -> None:
     """The model's weights and buffers, in place: what was recorded with the copy reads them."""
-    follow_all()
     products = _products(copied, model)
     for target, source in _pairs(copied, model, products):
         target.copy_(source)

@@ -40,23 +40,20 @@ class Recorded:
 
     def _record(self, inputs: Sequence[Tensor]) -> None:
         self.inputs = [given.clone() for given in inputs]
-        stream = self._warm_up()
+        self._warm_up()
         graph = torch.cuda.CUDAGraph()
         # thread_local: threads that load data meanwhile may allocate
-        with deferred_signals(), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with deferred_signals(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.output = self.function(*self.inputs)
         self.graph = graph
 
-    def _warm_up(self) -> torch.cuda.Stream:
-        """On the stream on which it is then recorded: the current one, or a new one if that is the default, on which
-        nothing can be. Not one for all: cuBLAS keeps what it works in by stream, and graphs may run side by side."""
-        before, current = [tensor.clone() for tensor in self.state], torch.cuda.current_stream()
-        beside = torch.cuda.Stream() if current == torch.cuda.default_stream() else current
-        beside.wait_stream(current)
+    def _warm_up(self) -> None:
+        before = [tensor.clone() for tensor in self.state]
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(WARM_UP):
                 self.function(*self.inputs)
                 for tensor, value in zip(self.state, before, strict=True):
                     tensor.copy_(value)
-        current.wait_stream(beside)
-        return beside
+        torch.cuda.current_stream().wait_stream(beside)

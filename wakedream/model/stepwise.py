@@ -1,7 +1,7 @@
 """What makes one frame after the other: its options, and how one set of caches and graphs serves many in turns."""
 
 import weakref
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from wakedream.errors import ConfigError
-from wakedream.model.beside import Beside
 from wakedream.model.fp8 import check_fp8
 from wakedream.model.frozen import FROZEN, Shared, shared_copy
 from wakedream.model.given import Given, tensor_of
@@ -107,12 +106,11 @@ class Turns:
     Two that go on side by side cost a copy of their caches each time they change places; one alone, nothing.
     """
 
-    def __init__(self, seat: Seat, device: torch.device):
-        self.seat, self.beside = seat, Beside(device)
+    def __init__(self, seat: Seat):
+        self.seat = seat
         self._sitting: weakref.ref[Any] | None = None
 
     def take(self, guest: "Guest") -> Any:
-        self.beside.follow()
         sitting = self._sitting() if self._sitting else None
         if sitting is not guest:
             if sitting is not None:
@@ -124,17 +122,10 @@ class Turns:
             guest._aside, self._sitting = None, weakref.ref(guest)
         return self.seat
 
-    def run_beside(self, guest: "Guest", work: Callable[[Any], Tensor], inputs: Iterable[Tensor]) -> Tensor:
-        """Work in the seat, on a stream of its own; what is put aside stays with the caller's."""
-        if self._sitting is None or self._sitting() is not guest:
-            self.take(guest)
-        return self.beside.run(lambda: work(self.take(guest)), inputs)
-
 
 class Guest:
     """One of those that take turns in caches and graphs that are made once for a model and its options."""
 
-    device: torch.device
     _aside: Any = None
     _turns: Turns
     _copy: Shared
@@ -143,7 +134,7 @@ class Guest:
         if key not in shared.built:
             while len(shared.built) >= BUILT:
                 del shared.built[next(iter(shared.built))]
-            shared.built[key] = Turns(make(), self.device)
+            shared.built[key] = Turns(make())
         self._copy, self._turns = shared, shared.built[key]
         shared.users.add(self)
 

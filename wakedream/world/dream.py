@@ -77,9 +77,7 @@ class WorldDream:
 
     def step(self, actions: GivenActions | None = None, has_action: Given | None = None) -> Frame:
         """The next frame (b c h w) in [0, 1], after the action that leads into it: by component, tensors, arrays or
-        lists with one for each dream, or a plain number for one dream.
-
-        On a GPU it is decoded while the next one is dreamed, if the caller does not wait for it in between."""
+        lists with one for each dream, or a plain number for one dream."""
         self.latent = self.dreamer.step(actions, has_action)
         return self.stream.picture(self.latent)
 
