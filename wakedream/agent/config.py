@@ -103,7 +103,7 @@ class ImaginationConfig:
     sampling_steps: int = 4
     """K of a dreamed frame"""
     gamma: float = 0.997
-    """discount a frame"""
+    """discount a frame: what lies some 1 / (1 - gamma) frames ahead counts"""
     lam: float = 0.95
     """lambda of the returns"""
     alpha: float = 0.5
