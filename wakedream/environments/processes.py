@@ -148,8 +148,10 @@ def _stop(*_: object) -> None:
 
 
 def _unraisable(swallowed: Any) -> None:
-    """Where Python clears up it prints and drops what is raised. A stop there is no news: the next episode ends it."""
-    if swallowed.exc_type is not _Stopped:
+    """Where Python clears up it prints and drops what is raised. A stop there is no news: the next episode ends it. Nor
+    is one that arrives while stops are turned off, since all is over then."""
+    late = isinstance(swallowed.exc_value, OSError) and "ignored due to race condition" in str(swallowed.exc_value)
+    if swallowed.exc_type is not _Stopped and not late:
         sys.__unraisablehook__(swallowed)
 
 

@@ -12,6 +12,7 @@ from wakedream.agent.cloning import CloningObjective
 from wakedream.data.store import Store
 from wakedream.dynamics.latents import LatentStore
 from wakedream.errors import ConfigError
+from wakedream.evaluation.agent.heads import heads_on, last_frames
 from wakedream.evaluation.dynamics.windows import check_world
 from wakedream.runs import boxed, located
 from wakedream.stages.checks import Perception
@@ -68,15 +69,18 @@ class AgentStage(Stage):
                             device=place.device, rank=place.rank, world_size=place.world_size)
 
     def check(self, perception: Perception) -> Evaluate | None:
-        """The dreams of its dynamics model, which must stay what they were; the last weights are kept."""
+        """The dreams of its dynamics model, which must stay what they were, and what its heads say; the last weights are
+        kept."""
         clips = self.run.train.evaluation_clips
         look = held_out(self.store, self.latents, self.tokenizer, clips, self.place, perception)
         if look is None:
             return None
 
+        play = last_frames(self.tokenizer, self.store)
+
         def evaluate(agent: Any) -> Check:
             found = look(agent.dynamics)
-            return Check(found.values, found.picture, verdict=found.verdict)
+            return Check(found.values | heads_on(agent, play), found.picture, verdict=found.verdict)
 
         return evaluate
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from wakedream.evaluation.agent.heads import in_words
 from wakedream.evaluation.agent.intervals import COVERED
 from wakedream.evaluation.agent.judged import EVENTS, LENGTH, MEANS, RETURN
 from wakedream.evaluation.page import document as page
@@ -17,6 +18,8 @@ TITLES = {RETURN: "return", LENGTH: "length", EVENTS: "different events"}
 DREAM = ("Left: episodes as below. Right: what the same policy does in its dream, from the same first frame on, and "
          "what its heads say of every frame: the reward that came with it, the value of what is to come, whether the "
          "episode goes on.")
+HEADS = ("What its heads say of the last frames of held-out episodes, at the level at which practice reads them. Where "
+         "they say a little reward in many frames that have none, or that an end goes on, practice ends up there.")
 EPISODES = "The first of those that were judged, the same worlds for each policy."
 
 
@@ -25,8 +28,9 @@ def sections(
     dreams: Mapping[str, Sequence[np.ndarray]] | None = None, fps: float = 10.0
 ) -> list[str]:
     """Of the page. results: what `policy_table` made, and as "curve" what `learning_curve` made, if there is one;
-    films: by policy, its first episodes as frames, uint8 (t h w c); dreams: by policy, what `dreamed` made of them."""
-    return [_headed(results), _policies(results), _happened(results), _learning(results),
+    "heads" what `heads_on` found, if it was asked; films: by policy, its first episodes as frames, uint8 (t h w c);
+    dreams: by policy, what `dreamed` made of them."""
+    return [_headed(results), _policies(results), _happened(results), _learning(results), _heads(results),
             _films("In the dream", DREAM, dreams or {}, fps), _films("Episodes", EPISODES, films or {}, fps)]
 
 
@@ -35,7 +39,8 @@ def lines(results: dict[str, Any]) -> list[str]:
     shown = [f"{row['policy']}: " + ", ".join(f"{_title(name)} {_interval(row['measures'][name], name)}"
                                               for name in _headline(results)) for row in results["rows"]]
     return shown + [f"{row['policy']} - {results['baseline']}: {_title(name)} {_difference(row, name)}"
-                    for row in results["rows"] for name in _primary(results) if row["differences"]]
+                    for row in results["rows"] for name in _primary(results) if row["differences"]
+                    ] + in_words(results.get("heads", {}))
 
 
 def _headed(results: dict[str, Any]) -> str:
@@ -87,6 +92,11 @@ def _learning(results: dict[str, Any]) -> str:
                bands={name: (low, high)})  # fmt: skip
     text = f"In the real environment, after so many updates; shaded: {COVERED:.0%} intervals."
     return page.section("Learning", text, page.plots([svg]))
+
+
+def _heads(results: dict[str, Any]) -> str:
+    said = in_words(results.get("heads", {}))
+    return page.section("Rewards and ends", HEADS, *map(page.label, said)) if said else ""
 
 
 def _films(title: str, text: str, films: Mapping[str, Sequence[np.ndarray]], fps: float) -> str:

@@ -13,6 +13,7 @@ from wakedream.data.store import Store
 from wakedream.environments.registry import environment, known_policy
 from wakedream.errors import ConfigError
 from wakedream.evaluation.agent.dreamed import dreamed
+from wakedream.evaluation.agent.heads import answers, heads_on, last_frames
 from wakedream.evaluation.agent.judge import MakePlayer, judge
 from wakedream.evaluation.agent.judged import Judged
 from wakedream.evaluation.agent.prompts import Led, sequence
@@ -65,7 +66,10 @@ class AgentEvaluation:
         seed = self.config.seed
         self.dreams = {label: dreamed(agent, self.films[label], self.prompts[label][0], seed=seed)
                        for label, agent in self.agents.items() if self.config.videos}
-        return {"agent": {"run": str(self.config.run), "prompts": self.prompts},
+        agent = self.agents[own]
+        heads = (heads_on(agent.model, last_frames(agent.tokenizer, self.store)) if answers(agent.model, self.store)
+                 else {})
+        return {"agent": {"run": str(self.config.run), "prompts": self.prompts}, "heads": heads,
                 "data": {"path": str(self.store.path), "fingerprint": self.store.fingerprint}, "seed": seed,
                 **policy_table(found, self.config.primary, others[0] if others else None), "curve": curve}  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Held-out clips to dream on: a context, and what really came after as far as the episode goes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,7 +64,14 @@ def dream_clips(tokenizer: Tokenizer, store: Store, count: int, context: int, fr
     least = min(least, frames, longest - context)
     sampler = WindowSampler([info.frames for info in episodes], context + least, seed=seed, shuffle=False)
     windows = sampler.spread(count, seed)
-    length = min(context + frames, max(episodes[index].frames - start for index, start in windows))
+    return clips_at(tokenizer, store, windows, context + frames, context)
+
+
+def clips_at(tokenizer: Tokenizer, store: Store, windows: Sequence[tuple[int, int]], frames: int,
+             context: int) -> DreamClips:
+    """Those that begin at these places, (which episode of the judging split, first frame), each up to `frames` long."""
+    episodes = store.split(store.judging_split)
+    length = min(frames, max(episodes[index].frames - start for index, start in windows))
     read = [_read(store, episodes[index].id, start, min(length, episodes[index].frames - start), length)
             for index, start in windows]
     video = torch.from_numpy(np.stack([frames for frames, _ in read]).transpose(0, 1, 4, 2, 3).copy())
