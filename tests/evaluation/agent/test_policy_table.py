@@ -105,7 +105,7 @@ def test_the_page_shows_the_numbers_of_the_table(judged):
 
 def test_what_there_is_nothing_of_is_not_on_the_page():
     headed, policies, *others = sections(policy_table({"<b>": made([1, 2])}))
-    assert others == [""] * 4 and "return: &lt;b&gt;" in headed
+    assert others == [""] * 5 and "return: &lt;b&gt;" in headed
     assert "&lt;b&gt;" in policies and "<b>" not in policies and "Differences" not in policies
 
 
