@@ -243,7 +243,6 @@ def test_a_dream_begins_with_a_visitors_own_picture(server):
             await own.say("pause", on=True)
             await own.say("begin", start="own")
             assert "after a picture" in (await own.message("error"))["error"]
-            await own.frame()
             address = f"{server[0]}/picture/{hello['token']}"
             assert (await post(address, file.getvalue()))[0] == 204
             about, picture = await own.frame()
