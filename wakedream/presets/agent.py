@@ -25,7 +25,7 @@ def demo_agent() -> AgentRun:
     """Beside the dynamics model `demo`, two minutes on two CPU cores."""
     return AgentRun(
         model=AgentConfig(num_tokens=4, reads_frame=True, mlp_dim=256, mlp_depth=2, distance=4),
-        objective=CloningConfig(bootstrap_from=0, commit_fraction=1.0),  # so short, it learns what is asked later alone
+        objective=CloningConfig(bootstrap_from=0, commit_fraction=1.0),  # so short: what is read later alone
         loader=AgentLoaderConfig(batch_size=32, length=16, short=8, long_fraction=0.65, image_fraction=0.1),
         optim=OptimConfig(lr=0.01, adamw_lr=2e-3),
         train=TrainConfig(steps=100_000, minutes=2.0, warmup_steps=50, ema_decay=0.99, evaluate_every=500,
@@ -66,8 +66,8 @@ def debug_imagination() -> ImaginationRun:
 
 
 def demo_imagination() -> ImaginationRun:
-    """After the agent `demo`, four minutes on two CPU cores. Its heads have seen few rewards, and over hundreds of frames
-    a little reward where there is none is worth more than the goal (docs/log.md): so it looks some twenty ahead."""
+    """After the agent `demo`, four minutes on two CPU cores. Its heads have seen few rewards, and over hundreds of
+    frames a little said for nothing is worth more than the goal (docs/log.md): it looks some twenty ahead."""
     return ImaginationRun(
         objective=ImaginationConfig(horizon=16, sampling_steps=2, gamma=0.95, value_first=30),
         loader=ContextConfig(batch_size=64, length=16),

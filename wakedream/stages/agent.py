@@ -69,8 +69,8 @@ class AgentStage(Stage):
                             device=place.device, rank=place.rank, world_size=place.world_size)
 
     def check(self, perception: Perception) -> Evaluate | None:
-        """The dreams of its dynamics model, which must stay what they were, and what its heads say; the last weights are
-        kept."""
+        """The dreams of its dynamics model, which must stay what they were, and what its heads say; the last weights
+        are kept."""
         clips = self.run.train.evaluation_clips
         look = held_out(self.store, self.latents, self.tokenizer, clips, self.place, perception)
         if look is None:
