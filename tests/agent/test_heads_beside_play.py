@@ -37,9 +37,9 @@ def test_what_there_is_nothing_of_is_left_out() -> None:
 
 
 def test_heads_that_have_learned_say_what_came(agent, known) -> None:
-    store, tokenizer, *_ = known
+    store, _, latents, _ = known
     assert answers(agent, store)
-    found = heads_on(agent, last_frames(tokenizer, store))
+    found = heads_on(agent, last_frames(store, lambda *frames: latents.read(*frames)[0]))
     episodes = [store.read(info.id) for info in store.split(store.judging_split)]
     assert found["rewards"] == sum(int((one.rewards > 0).sum()) for one in episodes)
     assert found["ends"] == sum(one.terminated for one in episodes)
@@ -49,8 +49,8 @@ def test_heads_that_have_learned_say_what_came(agent, known) -> None:
 
 
 def test_frames_beyond_an_end_are_not_asked(agent, known) -> None:
-    store, tokenizer, *_ = known
-    clip = last_frames(tokenizer, store)
+    store, _, latents, _ = known
+    clip = last_frames(store, lambda *frames: latents.read(*frames)[0])
     beyond = ~clip.has_action
     beyond[:, 0] = False
     assert beyond.any()

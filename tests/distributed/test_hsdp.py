@@ -2,7 +2,6 @@
 two processes, with a torchrun for each host, on GPUs too."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from stages.conftest import write_data
 from test_peers import CPU, GPU, OPTIONS, TWO_GPUS
-from test_ranks import ALONE, of, same, saved, start
+from test_ranks import ALONE, free_port, of, same, saved, start
 
 from wakedream.errors import ConfigError
 from wakedream.runs import log_lines
@@ -72,9 +71,7 @@ def test_hosts_that_differ_are_refused() -> None:
 def torchrun(hosts: int, on_host: int, *command: str) -> None:
     """One on each host. The hosts are this one: each has GPUs of its own, and NCCL takes the others for other machines,
     with sockets alone to reach them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")
     alike = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "NCCL_NET": "Socket"}
     agents = []

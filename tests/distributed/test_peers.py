@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from stages.conftest import write_data
+from test_ranks import free_port
 
 from wakedream.errors import ConfigError, Interrupted, RunError
 from wakedream.runs import log_lines
@@ -29,9 +29,7 @@ TWO_GPUS = [pytest.mark.gpu, pytest.mark.skipif(torch.cuda.device_count() < 2, r
 
 
 def begin(out: Path, processes: int, *options: str) -> subprocess.Popen:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}",
          "--log-dir", str(out / "logs"), "-m", "wakedream", "train", "tokenizer", "debug", "--data", str(out / "data"),

@@ -34,12 +34,16 @@ def prepare(out: Path) -> Path:
     return out
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def start(out: Path, *arguments: str, script: str = ranks.__file__, count: int = 2,
           on_host: int | None = None) -> tuple[list[int], list[str]]:
     """Exit codes and what was said, of processes that did their work. on_host: of them, as if there were more hosts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     on_host = on_host or count
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count),
                   "LOCAL_WORLD_SIZE": str(on_host), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}

@@ -1,6 +1,5 @@
 """A data set to the latents of a tokenizer: many episodes side by side, each as the tokenizer's stream sees it."""
 
-import base64
 import contextlib
 import copy
 import json
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -246,16 +244,14 @@ def _sums(latents: LatentStore, episodes: Sequence[EpisodeInfo]) -> dict[int, Te
 
 
 def _said(sums: dict[int, Tensor]) -> str:
-    """To the bit."""
-    return json.dumps({shard: (base64.b64encode(both.numpy().tobytes()).decode(), both.shape)
-                       for shard, both in sums.items()})
+    """To the bit: JSON has all digits of a float64."""
+    return json.dumps({shard: both.tolist() for shard, both in sums.items()})
 
 
 def _heard(said: list[str]) -> dict[int, Tensor]:
     """Of all shards, in their order, so that what is added is the same number for any number of processes."""
     parts = {int(shard): part for text in said for shard, part in json.loads(text).items()}
-    return {shard: torch.from_numpy(np.frombuffer(base64.b64decode(data), np.float64).reshape(shape).copy())
-            for shard, (data, shape) in sorted(parts.items())}
+    return {shard: torch.tensor(both, dtype=torch.float64) for shard, both in sorted(parts.items())}
 
 
 def _finish(store: Store, folder: Path, tokenizer: str, sums: dict[int, Tensor]) -> None:

@@ -76,7 +76,7 @@ class AgentStage(Stage):
         if look is None:
             return None
 
-        play = last_frames(self.tokenizer, self.store)
+        play = last_frames(self.store, lambda *frames: self.latents.read(*frames)[0])
 
         def evaluate(agent: Any) -> Check:
             found = look(agent.dynamics)

@@ -14,9 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from wakedream.model.fp8 import E4M3
 from wakedream.transformer.kernels import _finish, _keys, _logits, _more, _norm_weight, _queries
-from wakedream.transformer.short_attention import EPS
+from wakedream.transformer.short_attention import EPS, mixed_like
 
 QUERIES, KEYS = 64, 64  # rows of a tile; one frame of 262 tokens takes an H100 11 us, with 32 queries 15
 WARPS, STAGES = 4, 2
@@ -35,7 +34,7 @@ def frame_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, start
     b, t, s, c = qkv.shape
     head_dim = c // (heads + 2 * kv_heads)
     assert starts.shape == ends.shape == (s,) and starts.dtype == ends.dtype == torch.int32, (starts, qkv.shape)
-    out = qkv.new_empty(b, t, s, heads * head_dim, dtype=qkv.dtype if unit is None else E4M3)
+    out = mixed_like(qkv, heads, kv_heads, unit)
     frame_attention_forward[(b * t * heads * triton.cdiv(s, QUERIES),)](
         qkv.contiguous(), out, query_weight, key_weight, starts, ends, unit, 1 / math.sqrt(head_dim), TOKENS=s,
         H=heads, G=kv_heads, E=head_dim, HALF=head_dim // 2, NORM_EPS=EPS, ROWS=QUERIES, BLOCK=KEYS, num_warps=WARPS,
@@ -45,8 +44,7 @@ def frame_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, start
 
 @frame_attention.register_fake
 def _(qkv, query_weight, key_weight, starts, ends, heads, kv_heads, unit=None):
-    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads,
-                         dtype=qkv.dtype if unit is None else E4M3)
+    return mixed_like(qkv, heads, kv_heads, unit)
 
 
 @triton.jit

@@ -15,9 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from wakedream.model.fp8 import E4M3
 from wakedream.transformer.kernels import _finish, _keys, _logits, _more, _norm_weight, _queries
-from wakedream.transformer.short_attention import EPS, LEAST
+from wakedream.transformer.short_attention import EPS, LEAST, mixed_like
 
 BLOCK, WARPS, STAGES = 32, 2, 2  # slots of the ring at once: 29 us a layer of `paper` on an H100 (64, 4, 2: 32)
 
@@ -47,7 +46,7 @@ def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: T
     assert cos.shape == sin.shape == (b, t, head_dim // 2) and written <= t, (cos.shape, written)
     small = [part.contiguous() for part in (cos, sin, held_ids, held_segments, new_ids, new_segments)]
     cos, sin, *numbers = small
-    out = qkv.new_empty(b, t, s, heads * head_dim, dtype=qkv.dtype if unit is None else E4M3)
+    out = mixed_like(qkv, heads, kv_heads, unit)
     ring_attention_forward[(b * s * kv_heads,)](
         qkv.contiguous(), out, query_weight, key_weight, cos, sin, keys, values, *numbers, unit,
         1 / math.sqrt(head_dim), T=t, TOKENS=s, STORED=keys.shape[2], WINDOW=window, FIRST=max(0, written - window),
@@ -60,8 +59,7 @@ def ring_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: T
 @ring_attention.register_fake
 def _(qkv, query_weight, key_weight, cos, sin, keys, values, held_ids, held_segments, new_ids, new_segments, written,
       heads, kv_heads, unit=None):
-    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads,
-                         dtype=qkv.dtype if unit is None else E4M3)
+    return mixed_like(qkv, heads, kv_heads, unit)
 
 
 @triton.jit

@@ -17,6 +17,7 @@ import torch
 import triton
 from torch import Tensor
 
+from wakedream.model.fp8 import E4M3
 from wakedream.transformer.kernels import attention_backward, attention_forward
 
 EPS = 1e-6
@@ -66,6 +67,12 @@ class Walk:
                 "ROTATE": cos is not None, "NORM_EPS": EPS, "num_stages": 1, "num_warps": WARPS[first]}
 
 
+def mixed_like(qkv: Tensor, heads: int, kv_heads: int, unit: Tensor | None = None) -> Tensor:
+    """What attention puts out of (b t s c), empty: (b t s (h e)), of its type or, with a unit, e4m3."""
+    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads,
+                         dtype=qkv.dtype if unit is None else E4M3)
+
+
 @torch.library.custom_op("wakedream::short_attention", mutates_args=())
 def short_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor | None, sin: Tensor | None,
                     starts: Tensor, ends: Tensor, heads: int, kv_heads: int, axis: str) -> Tensor:
@@ -79,7 +86,7 @@ def short_attention(qkv: Tensor, query_weight: Tensor, key_weight: Tensor, cos: 
     """
     qkv = qkv.contiguous()
     walk, head_dim = Walk.along(axis, qkv.shape), qkv.shape[-1] // (heads + 2 * kv_heads)
-    out = qkv.new_empty(*qkv.shape[:3], heads * head_dim)
+    out = mixed_like(qkv, heads, kv_heads)
     unread = query_weight if cos is None else cos  # any pointer will do
     attention_forward[(walk.outer * walk.packs, kv_heads)](
         qkv, out, query_weight, key_weight, unread, unread if sin is None else sin, starts, ends,
@@ -106,7 +113,7 @@ def _backward_op(grad: Tensor, qkv: Tensor, query_weight: Tensor, key_weight: Te
 
 @short_attention.register_fake
 def _(qkv, query_weight, key_weight, cos, sin, starts, ends, heads, kv_heads, axis):
-    return qkv.new_empty(*qkv.shape[:3], qkv.shape[-1] // (heads + 2 * kv_heads) * heads)
+    return mixed_like(qkv, heads, kv_heads)
 
 
 @_backward_op.register_fake

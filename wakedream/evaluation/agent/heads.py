@@ -1,29 +1,39 @@
 """What an agent's heads say of held-out play, read as practice reads them, beside what came."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wakedream.agent.agent import TOKENS, AgentModel
+from wakedream.agent.imagination import Imagining
 from wakedream.agent.relevance import REWARD
 from wakedream.agent.tasks import under
 from wakedream.data.store import Store
+from wakedream.data.trajectory import stacked
 from wakedream.dynamics.clip import LatentClip
-from wakedream.dynamics.engine import DreamEngine
-from wakedream.evaluation.dynamics.windows import clips_at, evenly
-from wakedream.tokenizer.tokenizer import Tokenizer
+from wakedream.evaluation.dynamics.windows import columns_at, evenly, lasting
 
 EPISODES, FRAMES = 64, 64  # the last frames of so many: there are the ends
 PART = 0.1  # of a reward: more than that is said in vain where there is none
 
 
-def last_frames(tokenizer: Tokenizer, store: Store) -> LatentClip:
-    """Of held-out episodes, spread over all of them; what is beyond an end is unknown there."""
+def last_frames(store: Store, latents: Callable[[int, int, int], Tensor]) -> LatentClip:
+    """Of held-out episodes, spread over all of them; what is beyond an end is unknown there.
+
+    latents: of an episode by its number, frames start to stop - 1, (t l e)."""
     episodes = store.split(store.judging_split)
-    places = [(index, max(0, episodes[index].frames - FRAMES)) for index in evenly(len(episodes), EPISODES).tolist()]
-    return clips_at(tokenizer, store, places, FRAMES, 0).clip
+    chosen = [episodes[index] for index in evenly(len(episodes), EPISODES).tolist()]
+    length = min(FRAMES, max(info.frames for info in chosen))
+    rows, columns = [], []
+    for info in chosen:
+        start = max(0, info.frames - length)
+        rows.append(lasting(latents(info.id, start, info.frames).numpy(force=True), length))
+        columns.append(columns_at(store, info.id, start, info.frames - start, length))
+    return LatentClip(torch.from_numpy(np.stack(rows)), stacked(columns), torch.zeros(len(rows), length,
+                                                                                      dtype=torch.int64))
 
 
 def answers(agent: AgentModel, store: Store) -> bool:
@@ -34,9 +44,9 @@ def answers(agent: AgentModel, store: Store) -> bool:
 
 @torch.no_grad()
 def heads_on(agent: AgentModel, clip: LatentClip) -> dict[str, float]:
-    """`heads_beside` of the agent's first task, every frame at its commit: an engine's own, in its precision."""
+    """`heads_beside` of the agent's first task, every frame at its commit."""
     task = torch.zeros_like(clip.segments)
-    engine = DreamEngine(agent.dynamics, len(task), tokens={TOKENS: agent.tokens}, keep=agent.keep)
+    engine = Imagining(agent, len(task)).engine
     engine.tell({TOKENS: agent.tokens_of(task[:, 0].to(engine.device))})
     seen = under(clip.trajectory, agent.config.tasks, task).to(engine.device)
     hidden = agent.pooled(engine.observe(clip.latents, seen))

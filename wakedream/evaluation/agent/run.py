@@ -21,7 +21,7 @@ from wakedream.evaluation.agent.report import lines, sections
 from wakedream.evaluation.agent.table import learning_curve, policy_table
 from wakedream.evaluation.config import EvaluateAgentConfig
 from wakedream.evaluation.dynamics.branching import recorded_seeds
-from wakedream.evaluation.dynamics.windows import evenly
+from wakedream.evaluation.dynamics.windows import encoded, evenly
 from wakedream.perceptual.lpips import LPIPS
 from wakedream.runs import CONFIG, run_of
 from wakedream.world.policy import Agent
@@ -67,8 +67,8 @@ class AgentEvaluation:
         self.dreams = {label: dreamed(agent, self.films[label], self.prompts[label][0], seed=seed)
                        for label, agent in self.agents.items() if self.config.videos}
         agent = self.agents[own]
-        heads = (heads_on(agent.model, last_frames(agent.tokenizer, self.store)) if answers(agent.model, self.store)
-                 else {})
+        heads = (heads_on(agent.model, last_frames(self.store, partial(self._latents, agent)))
+                 if answers(agent.model, self.store) else {})
         return {"agent": {"run": str(self.config.run), "prompts": self.prompts}, "heads": heads,
                 "data": {"path": str(self.store.path), "fingerprint": self.store.fingerprint}, "seed": seed,
                 **policy_table(found, self.config.primary, others[0] if others else None), "curve": curve}  # fmt: skip
@@ -92,6 +92,10 @@ class AgentEvaluation:
             agent = Agent.from_pretrained(kept[step]).to(self.device)
             judged[step] = self._judge(partial(self._player, agent, False), films=0)
         return learning_curve(judged | {updates: last}, self.config.primary) if chosen else []
+
+    def _latents(self, agent: Agent, episode: int, start: int, stop: int) -> torch.Tensor:
+        video = self.store.video(episode, start, stop).transpose(0, 3, 1, 2)
+        return encoded(agent.tokenizer, torch.from_numpy(video[None]))[0]
 
     def _judge(self, player: MakePlayer | str, films: int = FILMS) -> Judged:
         config = self.config

@@ -1,6 +1,5 @@
 """Held-out clips to dream on: a context, and what really came after as far as the episode goes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,14 +63,7 @@ def dream_clips(tokenizer: Tokenizer, store: Store, count: int, context: int, fr
     least = min(least, frames, longest - context)
     sampler = WindowSampler([info.frames for info in episodes], context + least, seed=seed, shuffle=False)
     windows = sampler.spread(count, seed)
-    return clips_at(tokenizer, store, windows, context + frames, context)
-
-
-def clips_at(tokenizer: Tokenizer, store: Store, windows: Sequence[tuple[int, int]], frames: int,
-             context: int) -> DreamClips:
-    """Those that begin at these places, (which episode of the judging split, first frame), each up to `frames` long."""
-    episodes = store.split(store.judging_split)
-    length = min(frames, max(episodes[index].frames - start for index, start in windows))
+    length = min(context + frames, max(episodes[index].frames - start for index, start in windows))
     read = [_read(store, episodes[index].id, start, min(length, episodes[index].frames - start), length)
             for index, start in windows]
     video = torch.from_numpy(np.stack([frames for frames, _ in read]).transpose(0, 1, 4, 2, 3).copy())
@@ -85,16 +77,21 @@ def clips_at(tokenizer: Tokenizer, store: Store, windows: Sequence[tuple[int, in
 def _read(store: Store, episode: int, start: int, frames: int, length: int) -> tuple[np.ndarray, Columns]:
     """uint8 (t h w c) and a trajectory's columns, of `length` frames of which `frames` are real: after them the last
     picture and the last action stay, and nothing is known."""
-    stop, more = start + frames, length - frames
-    video, columns = store.read(episode, start, stop).video, store.columns(episode, start, stop)
-    beyond = {name: _last(columns[name], more) if name.startswith("actions") else values
-              for name, values in store.empty_columns(more).items()}
-    return (np.concatenate([video, _last(video, more)]),
-            {name: np.concatenate([values, beyond[name]]) for name, values in columns.items()})
+    video = store.read(episode, start, start + frames).video
+    return lasting(video, length), columns_at(store, episode, start, frames, length)
 
 
-def _last(values: np.ndarray, times: int) -> np.ndarray:
-    return np.repeat(values[-1:], times, axis=0)
+def columns_at(store: Store, episode: int, start: int, frames: int, length: int) -> Columns:
+    """A trajectory's columns, as `_read` has them."""
+    columns = store.columns(episode, start, start + frames)
+    beyond = store.empty_columns(length - frames)
+    return {name: lasting(values, length) if name.startswith("actions") else np.concatenate([values, beyond[name]])
+            for name, values in columns.items()}
+
+
+def lasting(values: np.ndarray, length: int) -> np.ndarray:
+    """(t ...) to (length ...): the last one stays."""
+    return np.concatenate([values, np.repeat(values[-1:], length - len(values), axis=0)])
 
 
 def without_context(clips: DreamClips, frames: int) -> LatentClip:
