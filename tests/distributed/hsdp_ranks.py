@@ -1,4 +1,5 @@
-"""What processes on what they take for several hosts do for test_hsdp.py; arguments are a folder and a device."""
+"""What processes on what they take for several hosts do for test_hsdp.py; arguments are a folder and a device. Muon
+computes in float32: where gradients hardly point anywhere bf16 goes where each device rounds to."""
 
 import sys
 from pathlib import Path
@@ -7,10 +8,12 @@ import ranks
 import torch
 from safetensors.torch import save_file
 
+from wakedream.training import optim
 from wakedream.training.distributed import join
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    optim.lowers = lambda *_: False
     folder, device = Path(sys.argv[1]), sys.argv[2]
     with join(device) as place:
 

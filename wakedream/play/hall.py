@@ -155,11 +155,23 @@ class Hall:
         try:
             if self.threads is not None:
                 torch.set_num_threads(self.threads)
+            self._warm()
             while self._wait():
                 self._frames()
         except BaseException as error:  # the server tells it, and ends
             self.failed = error
             raise
+
+    def _warm(self) -> None:
+        """Frames that nobody sees: on GPUs kernels are made at their first use, which no visitor should wait for."""
+        actions = {c.name: torch.from_numpy(c.zeros(self.size)) for c in self.controls.spec.components}
+        active = torch.arange(self.size, device=self.rows.device) == 0
+        self.rows.begin(torch.tensor([0]), torch.tensor([0]))
+        for _ in range(2):
+            self.rows.pictures(active)
+            self.rows.step(actions, active)
+        if self.rows.agent is not None:
+            self.rows.judged().cpu()
 
     def _wait(self) -> bool:
         """Until something is to be done."""
