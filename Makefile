@@ -54,7 +54,7 @@ agent: $(VENV)/.installed weights
 	  --train.steps 500 --train.minutes None
 	$(BIN)/wakedream train dynamics auto --data $(AGENT)/data --tokenizer $(AGENT)/tokenizer --out $(AGENT)/dynamics \
 	  --model.told --loader.batch-size 32 --train.compile on --objective.bootstrap-from 600 --train.steps 1400 --train.minutes None
-	$(BIN)/wakedream train agent demo --data $(AGENT)/data --world $(AGENT)/dynamics --out $(AGENT)/agent --train.steps 400 --train.minutes None
+	$(BIN)/wakedream train agent demo --data $(AGENT)/data --world $(AGENT)/dynamics --out $(AGENT)/agent --train.steps 500 --train.minutes None
 	$(BIN)/wakedream train imagination demo --data $(AGENT)/data --agent $(AGENT)/agent --out $(AGENT)/imagination \
 	  --train.steps 90 --train.minutes None
 	$(BIN)/wakedream evaluate $(AGENT)/imagination --data $(AGENT)/data --out $(AGENT)/report --policies random scripted --processes 2

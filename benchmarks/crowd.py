@@ -121,7 +121,8 @@ def main() -> None:
                                 str(options.sampling_steps)], stdout=subprocess.PIPE, text=True)
     address = re.search(r"http://\S+", process.stdout.readline())[0]
     found: dict[str, object] = {"run": str(options.run), "visitors": options.visitors, "K": options.sampling_steps,
-                                "date": time.strftime("%Y-%m-%d"), "device": device_name(pick_device("auto")), "cores": os.cpu_count(),
+                                "date": time.strftime("%Y-%m-%d"), "device": device_name(pick_device("auto")),
+                                "cores": os.cpu_count(),
                                 "seconds_to_listen": round(time.perf_counter() - began, 1)}
     work = {"alone": lambda: together(address, 1, options.seconds),
             "all seats": lambda: together(address, options.visitors, options.seconds),
