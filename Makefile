@@ -1,6 +1,6 @@
 # make play   the world that comes with wakedream, in the browser: dream Crafter under your keys
 # make demo   real play to a page of reconstructions, one of dreams, one of an agent, about 10 minutes on 2 CPU cores
-# make agent  all four stages in a small world: an agent before and after practice in its dream, 12 minutes on 2 cores, 30 on slow ones
+# make agent  all four stages in a small world: an agent before and after practice in its dream, 14 minutes on 2 cores, 30 on slow ones
 # make test   the laws, under 10 minutes on 2 CPU cores, offline
 # make check  lint and types
 # make e2e    the slow tests: the whole pipeline on real data

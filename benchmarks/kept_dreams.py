@@ -56,8 +56,8 @@ def main() -> None:
         total = torch.zeros_like(counts)
         for seed in range(options.seeds):
             dreamed = roll_out(world.dynamics, clip, CONTEXT, seed=seed)
-            for first in range(0, len(truth), ROWS):
-                rows = slice(first, first + ROWS)
+            for start in range(0, len(truth), ROWS):
+                rows = slice(start, start + ROWS)
                 made = pictures_of(tokenizer, clip.rows(rows), dreamed[rows]).float().cpu()
                 total[rows] += ((made - truth[rows]).square() * where[rows]).sum((2, 3, 4)).double()
         return total / options.seeds
