@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 import wakedream as wd
-from wakedream.data.background import moving, stills
+from wakedream.bench.machine import device_name
+from wakedream.data.background import background
 from wakedream.data.store import Store
 from wakedream.device import pick_device
 from wakedream.evaluation.agent.intervals import difference
 from wakedream.evaluation.dynamics.rollouts import pictures_of, roll_out
 from wakedream.evaluation.dynamics.windows import dream_clips
-from wakedream.evaluation.metrics import psnr
+from wakedream.evaluation.metrics import ReconstructionMetrics
 from wakedream.runs import write_json
 
 CONTEXT, HORIZON = 16, 16
@@ -46,29 +47,32 @@ def main() -> None:
         raise SystemExit("these worlds have different tokenizers: expected one, and what became of its dreams")
     tokenizer = next(iter(worlds.values())).tokenizer
     clips = dream_clips(tokenizer, store, options.clips, CONTEXT, HORIZON, least=HORIZON)
-    clip, truth = clips.clip.to(device), clips.video[:, CONTEXT:].float() / 255
-    where = moving(truth, stills(store)[1]).expand_as(truth)
-    counts = where.sum((2, 3, 4)).double()
-    kept = counts.sum(1) > 0  # clips in which something moves
+    clip, truth = clips.clip.to(device), clips.video[:, CONTEXT:].to(device).float() / 255
+    behind = background(store).to(device)
 
-    def errors(world: wd.World) -> torch.Tensor:
-        """Squared errors on what moves, summed over pixels and seeds: (clips, frames)."""
-        total = torch.zeros_like(counts)
+    def measured(world: wd.World) -> ReconstructionMetrics:
+        """All clips, once for each seed."""
+        metrics = ReconstructionMetrics(behind=behind)
         for seed in range(options.seeds):
             dreamed = roll_out(world.dynamics, clip, CONTEXT, seed=seed)
             for start in range(0, len(truth), ROWS):
                 rows = slice(start, start + ROWS)
-                made = pictures_of(tokenizer, clip.rows(rows), dreamed[rows]).float().cpu()
-                total[rows] += ((made - truth[rows]).square() * where[rows]).sum((2, 3, 4)).double()
-        return total / options.seeds
+                metrics.update(pictures_of(tokenizer, clip.rows(rows), dreamed[rows]), truth[rows])
+        return metrics
+
+    def of_clips(metrics: ReconstructionMetrics) -> np.ndarray:
+        """PSNR on what moves of each clip in which something does."""
+        row = torch.arange(options.seeds * len(truth)) % len(truth)
+        each = (metrics.compute((row == clip)[:, None].expand(-1, HORIZON)) for clip in range(len(truth)))
+        return np.array([one["psnr_moving"] for one in each if "psnr_moving" in one])
 
     found: dict[str, Any] = {}
     first: np.ndarray | None = None
     for name, world in worlds.items():
-        error = errors(world)
-        own = np.array([psnr(value) for value in (error.sum(1) / counts.sum(1))[kept]])
-        found[name] = {"psnr_moving": psnr(error.sum() / counts.sum()),
-                       **{f"psnr_moving_{n}": psnr(error[:, n - 1].sum() / counts[:, n - 1].sum()) for n in SHOWN}}
+        metrics = measured(world)
+        own, frames = of_clips(metrics), metrics.by_frame()["psnr_moving"]
+        found[name] = {"psnr_moving": metrics.compute()["psnr_moving"],
+                       **{f"psnr_moving_{n}": frames[n - 1] for n in SHOWN}}
         line = f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in found[name].items())
         if first is None:
             first = own
@@ -79,9 +83,8 @@ def main() -> None:
         print(line, flush=True)
     if options.out is not None:
         write_json(options.out, {
-            "data": options.data, "clips": int(kept.sum()), "seeds": options.seeds, "worlds": found,
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU cores",
-            "torch": torch.__version__, "date": datetime.date.today().isoformat()})
+            "data": options.data, "clips": len(own), "seeds": options.seeds, "worlds": found,
+            "device": device_name(device), "torch": torch.__version__, "date": datetime.date.today().isoformat()})
 
 
 if __name__ == "__main__":

@@ -164,12 +164,11 @@ class Hall:
 
     def _warm(self) -> None:
         """Frames that nobody sees: on GPUs kernels are made at their first use, which no visitor should wait for."""
-        actions = {c.name: torch.from_numpy(c.zeros(self.size)) for c in self.controls.spec.components}
         active = torch.arange(self.size, device=self.rows.device) == 0
         self.rows.begin(torch.tensor([0]), torch.tensor([0]))
         for _ in range(2):
             self.rows.pictures(active)
-            self.rows.step(actions, active)
+            self.rows.step(self._actions([]), active)
         if self.rows.agent is not None:
             self.rows.judged().cpu()
 
