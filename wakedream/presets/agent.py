@@ -37,11 +37,13 @@ def demo_agent() -> AgentRun:
 
 
 def crafter_agent() -> AgentRun:
-    """Beside the dynamics models `crafter` and `coinrun`, on one GPU."""
+    """Beside the dynamics models `crafter` and `coinrun`, on one GPU. Uniform rows keep the dreams: with as few as
+    relevant ones, or less weight on them, they get worse (docs/log.md)."""
     return AgentRun(
         model=AgentConfig(num_tokens=4, reads_frame=True, mlp_dim=512),
-        objective=CloningConfig(bootstrap_from=0),
-        loader=AgentLoaderConfig(batch_size=24, length=64, short=16, long_fraction=0.65, image_fraction=0.1),
+        objective=CloningConfig(bootstrap_from=0, video_weight=2.0),
+        loader=AgentLoaderConfig(batch_size=36, length=64, short=16, long_fraction=0.65, image_fraction=0.1,
+                                 relevant_fraction=1 / 3),
         optim=OptimConfig(lr=0.01, adamw_lr=5e-4),
         train=TrainConfig(steps=200_000, minutes=8.0, warmup_steps=200, ema_decay=0.999, evaluate_every=2000,
                           evaluation_clips=32, save_every=10_000),
@@ -49,11 +51,13 @@ def crafter_agent() -> AgentRun:
 
 
 def crafter_small_agent() -> AgentRun:
-    """That of the world `crafter-small`, two minutes on one GPU; relevant is what Crafter counts as an achievement."""
+    """That of the world `crafter-small`, two minutes on one GPU; relevant is what Crafter counts as an achievement.
+    The world's own rows and weights: half of them relevant."""
     recommended = crafter_agent()
     return replace(
         recommended, model=replace(recommended.model, mlp_dim=128, distance=4),
-        loader=replace(recommended.loader, relevant="events"),
+        objective=CloningConfig(bootstrap_from=0),
+        loader=replace(recommended.loader, batch_size=24, relevant_fraction=0.5, relevant="events"),
         train=replace(recommended.train, minutes=1.9, compile="off"))
 
 
