@@ -62,8 +62,8 @@ def main() -> None:
 
     def of_clips(metrics: ReconstructionMetrics) -> np.ndarray:
         """PSNR on what moves of each clip in which something does."""
-        row = torch.arange(options.seeds * len(truth)) % len(truth)
-        each = (metrics.compute((row == clip)[:, None].expand(-1, HORIZON)) for clip in range(len(truth)))
+        row_of = torch.arange(options.seeds * len(truth)) % len(truth)
+        each = (metrics.compute((row_of == row)[:, None].expand(-1, HORIZON)) for row in range(len(truth)))
         return np.array([one["psnr_moving"] for one in each if "psnr_moving" in one])
 
     found: dict[str, Any] = {}
