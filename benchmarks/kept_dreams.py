@@ -3,9 +3,10 @@
     python benchmarks/kept_dreams.py runs/dynamics runs/agent [MORE] --data data/doorkey --out kept.json
 
 All dream the same clips, 16 frames after 16, under the same actions with the same noise, `--seeds` times. Of each: the
-PSNR on what moves, of the error pooled over all and of the frames 1, 4 and 16 after the context. Beside the first: the
-mean of the clips' own differences in dB with its 95 % interval (bootstrap over clips). Clips of one episode resemble
-each other: many episodes (`wakedream record ... --held-out 0.8 --seed 77`) tell more than many clips.
+PSNR on what moves, of the error pooled over all and of the frames 1, 4 and 16 after the context, and LPIPS (lower is
+nearer): where the future is open, PSNR likes a blur. Beside the first: the mean of the clips' own differences with its
+95 % interval (bootstrap over clips). Clips of one episode resemble each other: many episodes (`wakedream record ...
+--held-out 0.8 --seed 77`) tell more than many clips, and another training (`--train.seed`) more than either.
 """
 
 import argparse
@@ -25,11 +26,13 @@ from wakedream.evaluation.agent.intervals import difference
 from wakedream.evaluation.dynamics.rollouts import pictures_of, roll_out
 from wakedream.evaluation.dynamics.windows import dream_clips
 from wakedream.evaluation.metrics import ReconstructionMetrics
+from wakedream.perceptual.lpips import LPIPS
 from wakedream.runs import write_json
 
 CONTEXT, HORIZON = 16, 16
 SHOWN = (1, 4, HORIZON)
 ROWS = 64  # clips decoded at a time
+UNITS = {"psnr_moving": "dB on what moves", "lpips": "LPIPS"}
 
 
 def main() -> None:
@@ -38,6 +41,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--clips", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--no-lpips", action="store_true", help="without its weights (`wakedream weights lpips`)")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     device, store = pick_device("auto"), Store.open(options.data)
@@ -49,10 +53,11 @@ def main() -> None:
     clips = dream_clips(tokenizer, store, options.clips, CONTEXT, HORIZON, least=HORIZON)
     clip, truth = clips.clip.to(device), clips.video[:, CONTEXT:].to(device).float() / 255
     behind = background(store).to(device)
+    lpips = None if options.no_lpips else LPIPS.load("alex").to(device)
 
     def measured(world: wd.World) -> ReconstructionMetrics:
         """All clips, once for each seed."""
-        metrics = ReconstructionMetrics(behind=behind)
+        metrics = ReconstructionMetrics(lpips, behind)
         for seed in range(options.seeds):
             dreamed = roll_out(world.dynamics, clip, CONTEXT, seed=seed)
             for start in range(0, len(truth), ROWS):
@@ -60,30 +65,29 @@ def main() -> None:
                 metrics.update(pictures_of(tokenizer, clip.rows(rows), dreamed[rows]), truth[rows])
         return metrics
 
-    def of_clips(metrics: ReconstructionMetrics) -> np.ndarray:
-        """PSNR on what moves of each clip in which something does."""
+    def of_clips(metrics: ReconstructionMetrics) -> dict[str, np.ndarray]:
+        """Of each clip in which something moves: what UNITS names."""
         row_of = torch.arange(options.seeds * len(truth)) % len(truth)
-        each = (metrics.compute((row_of == row)[:, None].expand(-1, HORIZON)) for row in range(len(truth)))
-        return np.array([one["psnr_moving"] for one in each if "psnr_moving" in one])
+        each = [metrics.compute((row_of == row)[:, None].expand(-1, HORIZON)) for row in range(len(truth))]
+        return {key: np.array([one[key] for one in each if "psnr_moving" in one])
+                for key in UNITS if key in each[0] or key == "psnr_moving"}
 
     found: dict[str, Any] = {}
-    first: np.ndarray | None = None
+    first: dict[str, np.ndarray] = {}
     for name, world in worlds.items():
         metrics = measured(world)
-        own, frames = of_clips(metrics), metrics.by_frame()["psnr_moving"]
-        found[name] = {"psnr_moving": metrics.compute()["psnr_moving"],
-                       **{f"psnr_moving_{n}": frames[n - 1] for n in SHOWN}}
-        line = f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in found[name].items())
-        if first is None:
-            first = own
-        else:
-            changed = difference(own, first)
-            found[name]["difference"] = changed.to_json()
-            line += f"; a clip {changed.value:+.2f} ({changed.low:+.2f} to {changed.high:+.2f}) dB"
+        own, whole, frames = of_clips(metrics), metrics.compute(), metrics.by_frame()["psnr_moving"]
+        found[name] = {**{key: whole[key] for key in own}, **{f"psnr_moving_{n}": frames[n - 1] for n in SHOWN}}
+        line = f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in found[name].items())
+        for key, before in first.items():
+            changed = difference(own[key], before)
+            found[name][f"{key}_difference"] = changed.to_json()
+            line += f"; a clip {changed.value:+.2g} ({changed.low:+.2g} to {changed.high:+.2g}) {UNITS[key]}"
+        first = first or own
         print(line, flush=True)
     if options.out is not None:
         write_json(options.out, {
-            "data": options.data, "clips": len(own), "seeds": options.seeds, "worlds": found,
+            "data": options.data, "clips": len(own["psnr_moving"]), "seeds": options.seeds, "worlds": found,
             "device": device_name(device), "torch": torch.__version__, "date": datetime.date.today().isoformat()})
 
 

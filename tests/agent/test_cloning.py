@@ -25,9 +25,20 @@ def test_without_the_video_loss_the_dynamics_model_learns_for_the_heads_alone(kn
     assert any(one.grad is not None and one.grad.any() for one in agent.dynamics.transformer.parameters())
 
 
-def test_a_negative_weight_is_refused():
-    with pytest.raises(ConfigError, match="video_weight is -1"):
-        CloningConfig(video_weight=-1)
+@pytest.mark.parametrize("name", ["video_weight", "loss_floor"])
+def test_a_negative_weight_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} is -1"):
+        CloningConfig(**{name: -1})
+
+
+@pytest.mark.parametrize(("floor", "pull"), [(0.1, 0.01), (0.0, 1.0)])
+def test_what_the_heads_have_all_but_learned_pulls_no_longer(agent, floor, pull):
+    objective = CloningObjective(agent, CloningConfig(loss_floor=floor), 8, 4)
+    balance = LossBalance(objective.weights, floors=objective.floors)
+    losses = {name: torch.tensor(1e-3, requires_grad=True) for name in ("shortcut", "policy", "reward", "continue")}
+    balance(losses).backward()
+    assert {name: loss.grad.item() for name, loss in losses.items()} == pytest.approx(
+        {name: 1e3 if name == "shortcut" else 1e3 * pull for name in losses})
 
 
 def test_uniform_rows_alone_carry_the_video_loss_and_relevant_ones_alone_the_cloning_loss(known, agent):

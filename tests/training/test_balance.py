@@ -8,16 +8,17 @@ import torch
 from wakedream.training.balance import LossBalance
 
 
-def plain(history: list[float]) -> float:
+def plain(history: list[float], floor: float = 1e-6) -> float:
     """Divisor after these values of a term, the last one being the current."""
     mean = 0.0
     for value in history:
         mean = 0.99 * mean + 0.01 * value**2
-    return max(math.sqrt(mean / (1 - 0.99 ** len(history))), 1e-6)
+    return max(math.sqrt(mean / (1 - 0.99 ** len(history))), floor)
 
 
-def test_equals_a_plain_loop() -> None:
-    balance, seen = LossBalance({"a": 1.0, "b": 0.2}), {"a": [], "b": []}
+@pytest.mark.parametrize("floors", [{}, {"a": 1.0}])  # "a" is below it from the 14th step on
+def test_equals_a_plain_loop(floors: dict[str, float]) -> None:
+    balance, seen = LossBalance({"a": 1.0, "b": 0.2}, floors=floors), {"a": [], "b": []}
     for step in range(50):
         values = {"a": 3.0 / (step + 1), "b": 100.0 + step}
         if step % 3 == 1:
@@ -25,7 +26,7 @@ def test_equals_a_plain_loop() -> None:
         expected = 0.0
         for name, value in values.items():
             seen[name].append(value)
-            expected += balance.weights[name] * value / plain(seen[name])
+            expected += balance.weights[name] * value / plain(seen[name], floors.get(name, 1e-6))
         total = balance({name: torch.tensor(value) for name, value in values.items()})
         assert total.item() == pytest.approx(expected, rel=1e-4)
         assert balance.update()["loss"].item() == pytest.approx(expected, rel=1e-4)

@@ -28,6 +28,7 @@ class CloningObjective(DynamicsObjective):
         self.weights = {**self.weights, "shortcut": config.video_weight, "policy": config.policy_weight,
                         "reward": config.reward_weight, "continue": config.continue_weight,
                         "policy_0": 0.0, "reward_0": 0.0, "continue_0": 0.0}
+        self.floors = dict.fromkeys(("policy", "reward", "continue"), config.loss_floor)
 
     @property
     def agent(self) -> AgentModel:

@@ -62,10 +62,13 @@ class CloningConfig(DynamicsObjectiveConfig):
     """of the reward loss, on all rows"""
     continue_weight: float = 1.0
     """of the loss of whether the episode goes on, on all rows"""
+    loss_floor: float = 0.1
+    """a head's loss (nats) below this is no longer brought to the size of the others: what is left of it would pull
+    at the weights that dream as hard as ever (docs/log.md). 0: always brought to it, as in the paper"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("video_weight", "policy_weight", "reward_weight", "continue_weight"):
+        for name in ("video_weight", "policy_weight", "reward_weight", "continue_weight", "loss_floor"):
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: expected 0 or more")
 
 

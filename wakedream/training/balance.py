@@ -1,6 +1,7 @@
 """Losses of different size brought to unit scale before they are weighted and added."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ class LossBalance:
     """Each loss divided by the root of a running mean of its square (docs/paper.md).
 
         mean <- 0.99 mean + 0.01 loss^2   bias-corrected, current value included, detached
-        total = sum of weight * loss / max(sqrt(mean), 1e-6)
+        total = sum of weight * loss / max(sqrt(mean), floor)   floor: of the term, or 1e-6
 
     Call it on the losses of every batch of a step, then `update` once. With several batches per step
     (accumulation) the divisor of a term is fixed at the first batch that has it: the running mean with that
@@ -24,8 +25,9 @@ class LossBalance:
     the same terms.
     """
 
-    def __init__(self, weights: Mapping[str, float], mean_over_ranks: Reduce = lambda x: x):
-        self.weights, self.mean_over_ranks = weights, mean_over_ranks
+    def __init__(self, weights: Mapping[str, float], mean_over_ranks: Reduce = lambda x: x,
+                 floors: Mapping[str, float] = MappingProxyType({})):
+        self.weights, self.mean_over_ranks, self.floors = weights, mean_over_ranks, floors
         self.running: dict[str, Tensor] = {}  # name -> (mean of squares, its weight so far)
         self.divisors: dict[str, Tensor] = {}
         self.seen: dict[str, list[Tensor]] = {}
@@ -41,7 +43,7 @@ class LossBalance:
                 continue
             if name not in self.divisors:
                 mean, weight = self._included(name, value).unbind()
-                self.divisors[name] = (mean / weight).sqrt().clamp_min(FLOOR)
+                self.divisors[name] = (mean / weight).sqrt().clamp_min(max(self.floors.get(name, 0.0), FLOOR))
             terms.append(self.weights[name] * loss.float() / self.divisors[name])
         return torch.stack(terms).sum()
 

@@ -138,7 +138,7 @@ def begin(objective: Objective, make_optimizers: Callable[[nn.Module], list[torc
     settle(objective, averaged, config, place)  # type: ignore[arg-type]
     ema = Ema(objective.model, config.ema_decay, averaged, host)
     return TrainState(objective, make_optimizers(objective.model), ema,  # type: ignore[arg-type]
-                      LossBalance(objective.weights, place.mean),
+                      LossBalance(objective.weights, place.mean, getattr(objective, "floors", {})),
                       batches, FiniteCheck(place.device), Meter(), place)
 
 
