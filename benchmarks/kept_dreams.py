@@ -54,6 +54,7 @@ def main() -> None:
     clip, truth = clips.clip.to(device), clips.video[:, CONTEXT:].to(device).float() / 255
     behind = background(store).to(device)
     lpips = None if options.no_lpips else LPIPS.load("alex").to(device)
+    measures = [key for key in UNITS if lpips or key != "lpips"]
 
     def measured(world: wd.World) -> ReconstructionMetrics:
         """All clips, once for each seed."""
@@ -66,11 +67,10 @@ def main() -> None:
         return metrics
 
     def of_clips(metrics: ReconstructionMetrics) -> dict[str, np.ndarray]:
-        """Of each clip in which something moves: what UNITS names."""
+        """`measures` of each clip in which something moves."""
         row_of = torch.arange(options.seeds * len(truth)) % len(truth)
         each = [metrics.compute((row_of == row)[:, None].expand(-1, HORIZON)) for row in range(len(truth))]
-        return {key: np.array([one[key] for one in each if "psnr_moving" in one])
-                for key in UNITS if key in each[0] or key == "psnr_moving"}
+        return {key: np.array([one[key] for one in each if "psnr_moving" in one]) for key in measures}
 
     found: dict[str, Any] = {}
     first: dict[str, np.ndarray] = {}

@@ -33,7 +33,8 @@ PATIENCE = 10  # steps in a row whose numbers are not finite
 
 @runtime_checkable
 class Objective(Protocol):
-    """An nn.Module that turns a clip into named scalar losses; what DDP wraps."""
+    """An nn.Module that turns a clip into named scalar losses; what DDP wraps. It may have `floors` of the balance,
+    too, `idle` parts (distributed.py), and ask for several `updates` a step (stepper.py)."""
 
     @property
     def model(self) -> nn.Module: ...  # what is trained, averaged and saved (`save_within(folder)`)
