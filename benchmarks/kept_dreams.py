@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--clips", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--no-lpips", action="store_true", help="without its weights (`wakedream weights lpips`)")
+    parser.add_argument("--no-lpips", action="store_true", help="for small pictures, or without its weights")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     device, store = pick_device("auto"), Store.open(options.data)
