@@ -38,8 +38,7 @@ def demo_agent() -> AgentRun:
 
 def crafter_agent() -> AgentRun:
     """Beside the dynamics models `crafter` and `coinrun`, on one GPU. Twice as many uniform rows as relevant ones
-    kept the dreams of Crafter and DoorKey, CoinRun's not in every run: all before there was a `loss_floor`
-    (docs/log.md)."""
+    and the `loss_floor` kept the dreams of Crafter, DoorKey and CoinRun (docs/log.md)."""
     return AgentRun(
         model=AgentConfig(num_tokens=4, reads_frame=True, mlp_dim=512),
         objective=CloningConfig(bootstrap_from=0, video_weight=2.0),
