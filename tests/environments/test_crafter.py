@@ -15,6 +15,7 @@ from crafter import constants  # noqa: E402
 from wakedream.environments.crafter.engine import OrderedWorld  # noqa: E402
 from wakedream.environments.crafter.env import CrafterEnv  # noqa: E402
 from wakedream.environments.crafter.noise import NoisyPlayer  # noqa: E402
+from wakedream.environments.crafter.player import AIMS  # noqa: E402
 from wakedream.environments.play import play_episode  # noqa: E402
 from wakedream.environments.registry import BUILT_IN  # noqa: E402
 
@@ -182,6 +183,31 @@ def test_the_player_reaches_what_chance_does_not():
     env = CrafterEnv()
     assert min(reached(env, seed, epsilon=0.0) for seed in (0, 1)) >= 12
     assert max(reached(env, seed, epsilon=1.0) for seed in (0, 1)) <= 8
+
+
+@pytest.mark.parametrize("aim", AIMS)
+def test_a_specialist_does_one_thing_again_and_again(aim: str):
+    def times(wanted: str | None) -> int:
+        env = CrafterEnv()
+        frame, info = env.reset(seed=2)
+        player, over = NoisyPlayer(env.simulator, np.random.default_rng(0), 0.0, wanted), False
+        for _ in range(200):
+            if not over:
+                frame, _, over, _, info = env.step(player(frame))
+        return info["achievements"][aim]
+
+    assert times(aim) > times(None)
+
+
+def test_specialists_share_a_recording_with_others():
+    players = set()
+    env = CrafterEnv()
+    for index in range(16):
+        info = play_episode("crafter", env, "scripted:0.2,specialist:0.5,random:0.3", seed=0, index=index,
+                            max_frames=3).info
+        players.add((info["policy"], info.get("aim")))
+    assert {("scripted", None), ("random", None)} < players
+    assert len({aim for policy, aim in players if policy == "specialist"} & set(AIMS)) > 3
 
 
 def test_the_noise_takes_its_share():

@@ -20,7 +20,8 @@ class RecordConfig:
     """Processes that play side by side; the recorded episodes do not depend on it."""
     policy: str | None = None
     """random, sticky, or scripted where there is one (crafter, coinrun, doorkey, doom, swingup). Several by shares,
-    drawn for each episode: scripted:0.6,random:0.4. A path is that of a trained agent's run, which plays on
+    drawn for each episode: scripted:0.6,random:0.4. CoinRun has `varied`, too, Crafter `specialist`, who wants one
+    thing alone. A path is that of a trained agent's run, which plays on
     the CPU: scripted:0.5,runs/agent:0.5. Default: scripted, else sticky."""
     size: str | None = None
     """Pixels of a frame: 64, or height x width as in 128x96. Default: the environment's own."""

@@ -53,6 +53,15 @@ def crafter_scripted(env: Any, rng: np.random.Generator) -> Policy:
     return NoisyPlayer(env.unwrapped.simulator, rng)
 
 
+def crafter_specialist(env: Any, rng: np.random.Generator) -> Policy:
+    """Wants one thing alone, drawn for each episode."""
+    from wakedream.environments.crafter.noise import NoisyPlayer
+    from wakedream.environments.crafter.player import AIMS
+
+    aim = AIMS[int(rng.integers(len(AIMS)))]
+    return NoisyPlayer(env.unwrapped.simulator, rng, aim=aim)
+
+
 def doorkey_scripted(env: Any, rng: np.random.Generator) -> Policy:
     from wakedream.environments.doorkey import DoorKeyPlayer
 

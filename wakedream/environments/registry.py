@@ -112,7 +112,8 @@ _CRAFTS = ("do", "sleep", "place stone", "place table", "place furnace", "place 
 _GENERAL: dict[str, MakePolicy] = {"random": policies.Random, "sticky": policies.Sticky}
 BUILT_IN = {
     "crafter": Environment(
-        _crafter, {**_GENERAL, "scripted": policies.crafter_scripted}, (100, 1000), "crafter", "crafter",
+        _crafter, {**_GENERAL, "scripted": policies.crafter_scripted, "specialist": policies.crafter_specialist},
+        (100, 1000), "crafter", "crafter",
         {"noop": 0, "left": 1, "right": 2, "up": 3, "down": 4},  # a step moves by a whole cell
         {name: 5 + i for i, name in enumerate(_CRAFTS)}),
     "coinrun": Environment(

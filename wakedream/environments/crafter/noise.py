@@ -14,12 +14,15 @@ WALKING = [ACTION[f"move_{way}"] for way in ("left", "right", "up", "down")]
 
 
 class NoisyPlayer:
-    """The scripted player; `epsilon`, drawn per episode, is the share of steps taken at random, in bursts."""
+    """The scripted player, with an `aim` a specialist; `epsilon`, drawn per episode, is the share of steps taken at
+    random, in bursts."""
 
-    def __init__(self, simulator: Simulator, rng: np.random.Generator, epsilon: float | None = None):
+    def __init__(self, simulator: Simulator, rng: np.random.Generator, epsilon: float | None = None,
+                 aim: str | None = None):
         self.epsilon = drawn(LEVELS, rng) if epsilon is None else epsilon
-        self.info: dict[str, Any] = {"policy": "scripted", "epsilon": self.epsilon}
-        self.player, self.rng, self.bursts = CrafterPlayer(simulator), rng, Bursts(self.epsilon, rng)
+        who = {"policy": "specialist", "aim": aim} if aim else {"policy": "scripted"}
+        self.info: dict[str, Any] = {**who, "epsilon": self.epsilon}
+        self.player, self.rng, self.bursts = CrafterPlayer(simulator, aim), rng, Bursts(self.epsilon, rng)
         if self.epsilon < 1:  # a share a little too large (0.31 for 0.3), as all recordings have it
             self.bursts.start = self.epsilon / ((1 - self.epsilon) * (BURST + 1))
         self.action = ACTION["noop"]

@@ -2,7 +2,7 @@
 
 At every step it picks the most urgent need (danger, thirst, hunger, sleep, then the next achievement), walks
 to where it can be met, and uses what it faces. It keeps almost no memory, so that noise may interrupt it
-anywhere.
+anywhere. A specialist stays alive, too, but wants one thing alone, again and again.
 """
 
 import numpy as np
@@ -16,13 +16,17 @@ SOURCE = {item: name for name, rule in constants.collect.items() for item in rul
 DAY = 300  # steps; darkest at 210
 TRUSTED = 5  # steps that a way is followed before it is sought again: creatures move
 RETRY = 25  # steps before an unreachable goal is tried again
+FOES = {"defeat_zombie": objects.Zombie, "defeat_skeleton": objects.Skeleton}
+AIMS = ("collect_drink", "collect_wood", "collect_stone", "collect_coal", "collect_iron", "place_plant", "place_table",
+        "place_stone", "eat_cow", *FOES)  # what a specialist may want, by the achievement's name
 
 
 class CrafterPlayer:
-    """`player()` is the next action, an index. One player plays one episode."""
+    """`player()` is the next action, an index. One player plays one episode. With an `aim`, one of AIMS, it is a
+    specialist."""
 
-    def __init__(self, simulator: Simulator):
-        self.simulator = simulator
+    def __init__(self, simulator: Simulator, aim: str | None = None):
+        self.simulator, self.aim = simulator, aim or ""
         self.steps = 0
         self.way: list[int] = []
         self.goal: tuple[object, int] = (None, 0)  # what the way leads to, since when
@@ -48,9 +52,7 @@ class CrafterPlayer:
             self._drink,
             self._eat,
             self._sleep,
-            self._plant,
-            self._tools,
-            self._hunt,
+            *((self._specialty,) if self.aim else (self._plant, self._tools, self._hunt)),
             self._wander,
         )
         return ACTION[next(action for need in needs if (action := need()))]
@@ -212,12 +214,28 @@ class CrafterPlayer:
         return MOVES[steps[self.steps % len(steps)]] if steps else None
 
     def _hunt(self) -> str | None:
-        for kind, name in ((objects.Skeleton, "defeat_skeleton"), (objects.Zombie, "defeat_zombie")):
-            if not self.done[name] and self.have["health"] > 5:
-                cells = [cell_of(o.pos) for o in self.simulator.world.objects if isinstance(o, kind)]
-                if action := self._go(cells, name):
-                    return action
+        for name in ("defeat_skeleton", "defeat_zombie"):
+            if not self.done[name] and self.have["health"] > 5 and (action := self._seek(FOES[name], name)):
+                return action
         return None
+
+    def _specialty(self) -> str | None:
+        """The one thing that a specialist wants, whether or not it has been done before."""
+        verb, thing = self.aim.split("_", 1)
+        if verb == "collect":
+            return self._collect(thing, 9)
+        if verb == "eat":
+            return self._seek(objects.Cow, self.aim)
+        if verb == "defeat":
+            return self._seek(FOES[self.aim], self.aim) if self.have["health"] > 3 else None
+        if thing == "plant":
+            grass = self.facing == "grass" and self.terrain.free(self.ahead)
+            return ("place_plant" if self.have["sapling"] else "do") if grass else None
+        ((item, number),) = constants.place[thing]["uses"].items()
+        return self._collect(item, number) or self._place(thing)
+
+    def _seek(self, kind: type[objects.Object], goal: str) -> str | None:
+        return self._go([cell_of(o.pos) for o in self.simulator.world.objects if isinstance(o, kind)], goal)
 
     def _wander(self) -> str:
         return self._go(self.terrain.cells("grass")[self.steps // 50 % 7 :: 97], "wander") or "noop"
