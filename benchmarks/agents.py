@@ -2,8 +2,9 @@
 
     python benchmarks/agents.py doorkey --out runs/doorkey --frames 120000 --policy scripted:0.6,random:0.4 \\
         --minutes 0.6 2 1.3 3 --dynamics --objective.bootstrap-from 800
-    python benchmarks/agents.py crafter --out runs/crafter --frames 300000 --policy scripted:0.85,random:0.15 \\
-        --minutes 1.5 4 3 4 --relevant events --primary events --episodes 500 --gpus 0 1
+    python benchmarks/agents.py crafter --out runs/crafter --frames 300000 \\
+        --policy scripted:0.6,specialist:0.25,random:0.15 --minutes 1.5 4 3 4 \\
+        --relevant events --primary events --episodes 500 --gpus 0 1
 
 Records, trains the four stages (minutes of each), and beside them, each by the commands of the package:
 
