@@ -16,9 +16,9 @@ SOURCE = {item: name for name, rule in constants.collect.items() for item in rul
 DAY = 300  # steps; darkest at 210
 TRUSTED = 5  # steps that a way is followed before it is sought again: creatures move
 RETRY = 25  # steps before an unreachable goal is tried again
-FOES = {"defeat_zombie": objects.Zombie, "defeat_skeleton": objects.Skeleton}
+FOES = {"defeat_skeleton": objects.Skeleton, "defeat_zombie": objects.Zombie}
 AIMS = ("collect_drink", "collect_wood", "collect_stone", "collect_coal", "collect_iron", "place_plant", "place_table",
-        "place_stone", "eat_cow", *FOES)  # what a specialist may want, by the achievement's name
+        "place_stone", "eat_cow", "defeat_zombie", "defeat_skeleton")  # what a specialist may want
 
 
 class CrafterPlayer:
@@ -155,7 +155,7 @@ class CrafterPlayer:
             return None
         if self.have["sapling"]:
             return "place_plant"
-        return None if self.done["collect_sapling"] else "do"
+        return "do" if self.aim or not self.done["collect_sapling"] else None
 
     def _tools(self) -> str | None:
         if not self.have["wood_pickaxe"]:
@@ -214,8 +214,8 @@ class CrafterPlayer:
         return MOVES[steps[self.steps % len(steps)]] if steps else None
 
     def _hunt(self) -> str | None:
-        for name in ("defeat_skeleton", "defeat_zombie"):
-            if not self.done[name] and self.have["health"] > 5 and (action := self._seek(FOES[name], name)):
+        for name, kind in FOES.items():
+            if not self.done[name] and self.have["health"] > 5 and (action := self._seek(kind, name)):
                 return action
         return None
 
@@ -229,8 +229,7 @@ class CrafterPlayer:
         if verb == "defeat":
             return self._seek(FOES[self.aim], self.aim) if self.have["health"] > 3 else None
         if thing == "plant":
-            grass = self.facing == "grass" and self.terrain.free(self.ahead)
-            return ("place_plant" if self.have["sapling"] else "do") if grass else None
+            return self._plant()
         ((item, number),) = constants.place[thing]["uses"].items()
         return self._collect(item, number) or self._place(thing)
 
